@@ -1,0 +1,128 @@
+"""What every logit loss has in common: checks, precision, reduction."""
+import torch
+from torch import Tensor, nn
+
+from mmrkkd.ops.checks import check_logits
+
+
+class LogitLoss(nn.Module):
+    """Base of the losses between a student's and a teacher's logits.
+
+    A subclass implements :meth:`per_sample` and nothing else. This class
+    checks the inputs, computes in float32 or wider under autocast, detaches
+    the teacher, and reduces::
+
+        term = sum_n w_n per_sample_n / sum_n w_n        (w_n = 1 by default)
+
+    Where nothing is selected (N = 0, or every weight 0) the term is 0 and
+    its gradient is 0, so that the terms of all processes of a distributed
+    run have the same names whatever their batches hold.
+    """
+
+    def per_sample(self, student_logits: Tensor, teacher_logits: Tensor,
+                   labels: Tensor | None) -> dict[str, Tensor]:
+        """The named terms of each sample, already weighted.
+
+        Args:
+            student_logits: (N, C), float32 or float64.
+            teacher_logits: (N, C), same dtype, detached.
+            labels: (N,), int64, or None.
+
+        Returns:
+            Log key to (N,). Keys contain 'loss': MMEngine adds up exactly
+            the entries whose key does.
+        """
+        raise NotImplementedError(
+            f'{type(self).__name__} must implement per_sample()')
+
+    def forward(self,
+                student_logits: Tensor | None = None,
+                teacher_logits: Tensor | None = None,
+                labels: Tensor | None = None,
+                weight: Tensor | None = None,
+                *,
+                preds_S: Tensor | None = None,
+                preds_T: Tensor | None = None) -> dict[str, Tensor] | Tensor:
+        """Computes the loss of a batch.
+
+        Args:
+            student_logits: Scores before softmax, (..., C): leading
+                dimensions are samples. Gets gradient.
+            teacher_logits: Same shape and device. Gets no gradient.
+            labels: (...), class indices, for losses that need them.
+            weight: (...), >= 0, the weight of each sample in the mean.
+                Defaults to 1 for every sample.
+            preds_S: MMRazor's name for ``student_logits``.
+            preds_T: MMRazor's name for ``teacher_logits``.
+
+        Returns:
+            Log key to scalar, to be added up. With ``preds_S`` and
+            ``preds_T`` it is their sum, the scalar that MMRazor expects.
+
+        Raises:
+            TypeError: logits are not floating point tensors, or are given
+                under both or neither of their names.
+            ValueError: shapes or devices do not match, C < 2, or a weight
+                is negative or not finite.
+        """
+        if preds_S is not None or preds_T is not None:
+            if student_logits is not None or teacher_logits is not None:
+                raise TypeError(
+                    'give either student_logits and teacher_logits, or '
+                    'preds_S and preds_T, not some of both')
+            terms = self.forward(preds_S, preds_T, labels, weight)
+            return sum(terms.values())
+        check_logits(student_logits, teacher_logits)
+        classes = student_logits.shape[-1]
+        samples = student_logits.shape[:-1]
+        labels = _flat('labels', labels, samples)
+        weight = _flat('weight', weight, samples)
+        if weight is not None:
+            _check_weight(weight)
+        dtype = torch.promote_types(student_logits.dtype, torch.float32)
+        dtype = torch.promote_types(dtype, teacher_logits.dtype)
+        with torch.autocast(student_logits.device.type, enabled=False):
+            terms = self.per_sample(
+                student_logits.reshape(-1, classes).to(dtype),
+                teacher_logits.detach().reshape(-1, classes).to(dtype),
+                labels)
+            return {
+                name: weighted_mean(values, weight)
+                for name, values in terms.items()
+            }
+
+
+def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """The one reduction: (N,), (N,) or None -> scalar; 0 for no samples.
+
+    A sample of weight 0 is left out before the product, so that whatever
+    it holds, NaN included, reaches neither the mean nor the gradient.
+    """
+    if weight is None:
+        # sum() of nothing is a 0 that is still connected to the student.
+        return values.sum() / max(values.numel(), 1)
+    weight = weight.to(values.dtype)
+    counted = values.masked_fill(weight == 0, 0.0) * weight
+    total = weight.sum()
+    return counted.sum() / torch.where(total > 0, total, 1.0)
+
+
+def _flat(name: str, value: Tensor | None,
+          samples: torch.Size) -> Tensor | None:
+    if value is None:
+        return None
+    if value.shape != samples:
+        raise ValueError(
+            f'{name} must have one value for each sample, shape '
+            f'{tuple(samples)}, got {tuple(value.shape)}')
+    return value.reshape(-1)
+
+
+def _check_weight(weight: Tensor) -> None:
+    # One comparison, so one synchronisation on a GPU: NaN and infinity
+    # fail it as negative values do.
+    usable = (weight >= 0) & (weight < torch.inf)
+    if not bool(usable.all()):
+        raise ValueError(
+            'weight must be finite and >= 0 for every sample, got values in '
+            f'[{weight.min().item()}, {weight.max().item()}]')

@@ -1,0 +1,138 @@
+"""The ranking loss: minus a soft Kendall's tau."""
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mmrkkd.ops import kendall_tau, standardize
+from mmrkkd.ops.checks import (check_choice, check_non_negative,
+                               check_positive)
+from mmrkkd.ops.kendall_tau import FORMS
+from mmrkkd.registry import MODELS
+
+from .base import LogitLoss
+
+CHANNEL_ORDERS = ('top', 'min')
+
+
+@MODELS.register_module()
+class KendallLoss(LogitLoss):
+    """Minus the soft Kendall's tau of each sample.
+
+    ::
+
+        loss_kendall = -w tau_k(z_hat_s, z_hat_t)            in [-w, w]
+
+    where z_hat is the sample's logits, standardised over the classes. The
+    order of the classes does not depend on a temperature, so there is none;
+    the steepness k takes its place. At k = 1 on standardised logits the
+    smallest value is not -w: a student equal to its teacher reaches about
+    -0.5 w for Gaussian logits. The logged ``kd/tau`` is exact.
+
+    Args:
+        loss_weight: w >= 0. Defaults to 1.0.
+        steepness: k > 0, see :func:`mmrkkd.ops.kendall_tau`.
+            Defaults to 1.0.
+        form: 1, 2 or 3, the smooth form of a pair's agreement.
+            Defaults to 1.
+        normalize: Standardise each sample over its classes, unbiased.
+            Defaults to True.
+        eps: Added to the standard deviation. Defaults to 1e-7.
+        channel_share: Share of the classes that are ranked in each sample,
+            in (0, 1]; the teacher's logits choose, and normalisation comes
+            before the choice. At least two are ranked. Defaults to 1.0.
+        channel_order: 'top' ranks the teacher's highest classes, 'min' its
+            lowest. Defaults to 'top'.
+        ignore_channels: Classes cut out before everything else, negative
+            indices counting from the end: ``[-1]`` leaves a detector's
+            background out of the ranking. Defaults to none.
+        impl: Backend of the operator. Defaults to 'auto'.
+
+    Log keys: ``loss_kendall``.
+
+    Source: Guan et al., arXiv:2409.17823, eq. 8, algorithm 1, figure 5 (the
+        paper does not say which side chooses the share of classes, nor
+        whether before normalisation).
+    """
+
+    def __init__(self,
+                 loss_weight: float = 1.0,
+                 steepness: float = 1.0,
+                 form: int = 1,
+                 normalize: bool = True,
+                 eps: float = 1e-7,
+                 channel_share: float = 1.0,
+                 channel_order: str = 'top',
+                 ignore_channels: Sequence[int] = (),
+                 impl: str = 'auto') -> None:
+        super().__init__()
+        self.loss_weight = check_non_negative('loss_weight', loss_weight)
+        self.steepness = check_positive('steepness', steepness)
+        check_choice('form', form, FORMS)
+        self.form = form
+        self.normalize = normalize
+        self.eps = check_positive('eps', eps)
+        self.channel_share = check_positive('channel_share', channel_share)
+        if channel_share > 1:
+            raise ValueError('channel_share must be in (0, 1], got '
+                             f'{channel_share!r}')
+        check_choice('channel_order', channel_order, CHANNEL_ORDERS)
+        self.channel_order = channel_order
+        self.ignore_channels = tuple(ignore_channels)
+        self.impl = impl
+
+    def per_sample(self, student_logits: Tensor, teacher_logits: Tensor,
+                   labels: Tensor | None) -> dict[str, Tensor]:
+        """See :meth:`LogitLoss.per_sample`."""
+        if self.ignore_channels:
+            kept = self._kept_channels(student_logits)
+            student_logits = student_logits[:, kept]
+            teacher_logits = teacher_logits[:, kept]
+        if self.normalize:
+            student_logits = standardize(student_logits, self.eps)
+            teacher_logits = standardize(teacher_logits, self.eps)
+        tau = kendall_tau(
+            student_logits,
+            teacher_logits,
+            steepness=self.steepness,
+            form=self.form,
+            class_mask=self._chosen_channels(teacher_logits),
+            impl=self.impl)
+        return dict(loss_kendall=-self.loss_weight * tau)
+
+    def _kept_channels(self, logits: Tensor) -> Tensor:
+        classes = logits.shape[-1]
+        kept = torch.ones(classes, dtype=torch.bool, device=logits.device)
+        for channel in self.ignore_channels:
+            if not -classes <= channel < classes:
+                raise ValueError(
+                    f'ignore_channels must lie in [-{classes}, {classes - 1}]'
+                    f' for {classes} classes, got {channel}')
+            kept[channel] = False
+        if kept.sum() < 2:
+            raise ValueError(
+                f'ignore_channels {self.ignore_channels} leaves fewer than 2 '
+                f'of {classes} classes to rank')
+        return kept
+
+    def _chosen_channels(self, teacher_logits: Tensor) -> Tensor | None:
+        """The mask of the share of classes that the teacher chooses."""
+        if self.channel_share == 1:
+            return None
+        classes = teacher_logits.shape[-1]
+        chosen = max(2, round(self.channel_share * classes))
+        indices = teacher_logits.topk(
+            chosen, dim=-1, largest=self.channel_order == 'top').indices
+        mask = torch.zeros_like(teacher_logits, dtype=torch.bool)
+        return mask.scatter_(-1, indices, True)
+
+    def extra_repr(self) -> str:
+        """The settings, for the log."""
+        text = (f'loss_weight={self.loss_weight:g}, '
+                f'steepness={self.steepness:g}, form={self.form}, '
+                f'normalize={self.normalize}')
+        if self.channel_share < 1:
+            text += f', {self.channel_order} {self.channel_share:.0%}'
+        if self.ignore_channels:
+            text += f', ignore_channels={list(self.ignore_channels)}'
+        return text

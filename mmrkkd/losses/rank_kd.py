@@ -1,0 +1,119 @@
+"""RKKD: a distillation loss together with the ranking loss."""
+from collections.abc import Sequence
+
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+
+from mmrkkd.ops.checks import check_non_negative
+from mmrkkd.registry import MODELS
+
+from .base import LogitLoss
+from .kd import KDLoss
+from .kendall import KendallLoss
+
+
+@MODELS.register_module()
+class RankKDLoss(LogitLoss):
+    """Ranking-enhanced distillation: any logit loss plus Kendall's tau.
+
+    ::
+
+        loss = alpha L_KD - gamma tau_k,     alpha = kd_weight,
+                                             gamma = rank_weight
+
+    The third term of the paper's eq. 9, beta times the task loss, is the
+    distiller's ``task_weight``.
+
+    Args:
+        temperature: T of the KL term; only without ``kd``.
+            Defaults to 4.0.
+        kd_weight: alpha >= 0. Defaults to 0.9.
+        rank_weight: gamma >= 0. Defaults to 0.9 (the paper sets
+            gamma = alpha).
+        steepness: k of the ranking term. Defaults to 1.0.
+        form: 1, 2 or 3. Defaults to 1.
+        normalize: See :class:`KendallLoss`. Defaults to True.
+        channel_share: See :class:`KendallLoss`. Defaults to 1.0.
+        channel_order: See :class:`KendallLoss`. Defaults to 'top'.
+        ignore_channels: See :class:`KendallLoss`; the KD loss still sees
+            every class. Defaults to none.
+        kd: The loss to enhance, a registered type's config or a module.
+            Defaults to :class:`KDLoss`.
+        impl: Backend of the ranking operator. Defaults to 'auto'.
+
+    Log keys: those of the KD loss (``loss_kd``) and ``loss_rank``.
+
+    Source: Guan et al., arXiv:2409.17823, eq. 9.
+    """
+
+    def __init__(self,
+                 temperature: float | None = None,
+                 kd_weight: float = 0.9,
+                 rank_weight: float = 0.9,
+                 steepness: float = 1.0,
+                 form: int = 1,
+                 normalize: bool = True,
+                 channel_share: float = 1.0,
+                 channel_order: str = 'top',
+                 ignore_channels: Sequence[int] = (),
+                 kd: dict | nn.Module | None = None,
+                 impl: str = 'auto') -> None:
+        super().__init__()
+        self.kd_weight = check_non_negative('kd_weight', kd_weight)
+        check_non_negative('rank_weight', rank_weight)
+        if kd is None:
+            kd = KDLoss(temperature=4.0 if temperature is None else
+                        temperature)
+        elif temperature is not None:
+            raise ValueError(
+                'temperature belongs to the default KL term; with kd=... set '
+                f'it there, got temperature={temperature!r}')
+        self.kd = build_loss(kd)
+        self.rank = KendallLoss(
+            loss_weight=rank_weight,
+            steepness=steepness,
+            form=form,
+            normalize=normalize,
+            channel_share=channel_share,
+            channel_order=channel_order,
+            ignore_channels=ignore_channels,
+            impl=impl)
+
+    def per_sample(self, student_logits: Tensor, teacher_logits: Tensor,
+                   labels: Tensor | None) -> dict[str, Tensor]:
+        """See :meth:`LogitLoss.per_sample`."""
+        terms = {
+            name: self.kd_weight * value
+            for name, value in self.kd.per_sample(
+                student_logits, teacher_logits, labels).items()
+        }
+        ranking = self.rank.per_sample(student_logits, teacher_logits, labels)
+        terms['loss_rank'] = ranking['loss_kendall']
+        return terms
+
+    def extra_repr(self) -> str:
+        """The settings, for the log."""
+        return f'kd_weight={self.kd_weight:g}'
+
+
+def build_loss(loss: dict | nn.Module) -> LogitLoss:
+    """Builds a logit loss from its config.
+
+    Args:
+        loss: A dict with ``type`` (with or without the scope ``mmrkkd.``),
+            or a :class:`LogitLoss` already made.
+
+    Returns:
+        The loss.
+
+    Raises:
+        TypeError: it is not a :class:`LogitLoss`.
+    """
+    if isinstance(loss, dict):
+        with DefaultScope.overwrite_default_scope('mmrkkd'):
+            loss = MODELS.build(loss)
+    if not isinstance(loss, LogitLoss):
+        raise TypeError(
+            'a distillation loss must be a LogitLoss or the config of one, '
+            f'got {type(loss).__name__}')
+    return loss

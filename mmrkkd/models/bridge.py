@@ -1,0 +1,125 @@
+"""From the student's network input to the teacher's, exactly."""
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class PreprocessBridge:
+    """Turns a batch preprocessed for the student into one for the teacher.
+
+    Both preprocessors see the same image x and compute
+    ``y = (flip(x) - mean) / std`` and pad, so
+
+    ::
+
+        y_t = flip(y_s) std_s / std_t + (mean_s - mean_t) / std_t
+
+    where the channels are flipped if just one of the two converts BGR to
+    RGB (or back), and mean_s, std_s are then in the flipped order. What was
+    padding becomes the teacher's own padding, of the teacher's own size.
+    Where the preprocessors agree, the batch is handed on untouched.
+
+    Args:
+        student: The student's data preprocessor: an ``ImgDataPreprocessor``
+            of MMEngine or a relative of it (MMDetection's, MMPretrain's).
+        teacher: The teacher's.
+    """
+
+    def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
+        self.flips = _flips(student) != _flips(teacher)
+        student_mean, student_std = _normalisation(student)
+        teacher_mean, teacher_std = _normalisation(teacher)
+        if self.flips:
+            student_mean = student_mean.flip(0)
+            student_std = student_std.flip(0)
+        # In float64, because the quotients are used for every pixel.
+        self.scale = (student_std / teacher_std).reshape(-1, 1, 1)
+        self.shift = ((student_mean - teacher_mean) / teacher_std).reshape(
+            -1, 1, 1)
+        self.converts = bool((self.scale != 1).any() or
+                             (self.shift != 0).any())
+        self.pad_value = float(getattr(teacher, 'pad_value', 0))
+        self.divisor = int(getattr(teacher, 'pad_size_divisor', 1))
+        self.same_padding = (
+            self.pad_value == float(getattr(student, 'pad_value', 0))
+            and self.divisor == int(getattr(student, 'pad_size_divisor', 1)))
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether teacher and student want the very same input."""
+        return not (self.flips or self.converts) and self.same_padding
+
+    def __call__(self, inputs: Tensor, data_samples: Sequence) -> Tensor:
+        """Converts a batch.
+
+        Args:
+            inputs: (N, 3, H, W), the student's input.
+            data_samples: N samples; ``img_shape`` in their metainfo is the
+                (height, width) of the image inside the padding. A sample
+                without it fills its frame.
+
+        Returns:
+            (N, 3, H', W') in the dtype of ``inputs``; H' = H and W' = W
+            unless the teacher pads to other multiples.
+        """
+        if self.is_identity:
+            return inputs
+        converted = inputs.flip(1) if self.flips else inputs
+        if self.converts:
+            # Float32 at least: half precision has no room for a mean.
+            dtype = torch.promote_types(inputs.dtype, torch.float32)
+            converted = converted.to(dtype) * self.scale.to(
+                inputs.device, dtype) + self.shift.to(inputs.device, dtype)
+            converted = converted.to(inputs.dtype)
+        shapes = [
+            _image_shape(sample, inputs.shape[-2:]) for sample in data_samples
+        ]
+        if self.same_padding and all(shape == tuple(inputs.shape[-2:])
+                                     for shape in shapes):
+            return converted
+        return self._repadded(converted, shapes)
+
+    def _repadded(self, images: Tensor,
+                  shapes: list[tuple[int, int]]) -> Tensor:
+        height, width = images.shape[-2:]
+        if not self.same_padding:
+            height = _next_multiple(max(h for h, _ in shapes), self.divisor)
+            width = _next_multiple(max(w for _, w in shapes), self.divisor)
+        padded = images.new_full((*images.shape[:2], height, width),
+                                 self.pad_value)
+        for image, target, (h, w) in zip(images, padded, shapes):
+            target[:, :h, :w] = image[:, :h, :w]
+        return padded
+
+    def __repr__(self) -> str:
+        if self.is_identity:
+            return 'same input for both'
+        changes = [
+            name for name, active in (('channel order', self.flips),
+                                      ('mean and std', self.converts),
+                                      ('padding', not self.same_padding))
+            if active
+        ]
+        return f'converts {", ".join(changes)}'
+
+
+def _flips(preprocessor: nn.Module) -> bool:
+    return bool(getattr(preprocessor, '_channel_conversion', False))
+
+
+def _normalisation(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
+    if not getattr(preprocessor, '_enable_normalize', False):
+        return (torch.zeros(3, dtype=torch.float64),
+                torch.ones(3, dtype=torch.float64))
+    return (preprocessor.mean.detach().flatten().double().cpu(),
+            preprocessor.std.detach().flatten().double().cpu())
+
+
+def _image_shape(sample: object, frame: Sequence[int]) -> tuple[int, int]:
+    shape = getattr(sample, 'metainfo', {}).get('img_shape', frame)
+    return min(int(shape[0]), frame[0]), min(int(shape[1]), frame[1])
+
+
+def _next_multiple(size: int, divisor: int) -> int:
+    return -(-size // divisor) * divisor

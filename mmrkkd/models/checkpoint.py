@@ -1,0 +1,219 @@
+"""Reading a checkpoint: from a path or a URL, verified, without running it.
+
+A checkpoint is a pickle, and a pickle can run code when it is read. The
+reader here allows tensors, plain containers, numbers, NumPy arrays and the
+log history that MMEngine stores beside the weights; anything else is refused
+unless the caller says that the file is trusted.
+"""
+import contextlib
+import hashlib
+import os
+import pickle
+import re
+from pathlib import Path
+from urllib.parse import urlparse
+
+import numpy as np
+import torch
+from mmengine.dist import barrier, get_local_rank
+from mmengine.logging import print_log
+from mmengine.utils import digit_version
+
+# OpenMMLab ends the name of a published file with the start of its SHA-256.
+PUBLISHED_HASH = re.compile(r'-([0-9a-f]{8,64})\.pth?$')
+READ_AT_ONCE = 2**20
+
+
+def fetch_checkpoint(location: str | os.PathLike,
+                     sha256: str | None = None) -> Path:
+    """Brings a checkpoint to this machine and verifies it.
+
+    A URL is downloaded once, over https, into PyTorch's hub cache
+    (``TORCH_HOME``), under a temporary name until it is complete; in a
+    distributed run by one process of each machine.
+
+    Args:
+        location: A path or an https URL.
+        sha256: The expected SHA-256 in hexadecimal, whole or its first 8 or
+            more digits. Where it is None, the digits in a published file
+            name (``..._20210524_110822-e10bd31c.pth``) are used for a URL.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        FileNotFoundError: there is no such file, or the download failed.
+        ValueError: the URL is not https, or the hash is malformed or does
+            not match.
+    """
+    location = os.fspath(location)
+    scheme = urlparse(location).scheme
+    if sha256 is not None and not re.fullmatch(r'[0-9a-fA-F]{8,64}', sha256):
+        raise ValueError('sha256 must be 8 to 64 hexadecimal digits, got '
+                         f'{sha256!r}')
+    if '://' in location:
+        if scheme != 'https':
+            raise ValueError(
+                f'checkpoint must be a path or an https URL, got {location!r}')
+        if sha256 is None:
+            published = PUBLISHED_HASH.search(location)
+            sha256 = published.group(1) if published else None
+        path = _download(location)
+    else:
+        path = Path(location).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'checkpoint {location!r} does not exist (looked for '
+            f'{path.absolute()}); give the path of a .pth file, or an https '
+            'URL')
+    if sha256 is not None:
+        actual = file_sha256(path)
+        if not actual.startswith(sha256.lower()):
+            raise ValueError(
+                f'checkpoint {path} has SHA-256 {actual}, expected '
+                f'{sha256.lower()}: the file is damaged or another one; '
+                'delete it and fetch it again, or correct sha256')
+    return path
+
+
+def _download(url: str) -> Path:
+    name = Path(urlparse(url).path).name
+    path = Path(torch.hub.get_dir()) / 'checkpoints' / name
+    failure = None
+    if get_local_rank() == 0 and not path.exists():
+        print_log(f'Downloading {url} to {path}', logger='current')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path))
+        except OSError as error:
+            failure = error
+    # Reached by the process whose download failed as well: the others wait
+    # here, and then miss the file.
+    barrier()
+    if failure is not None:
+        raise FileNotFoundError(
+            f'could not download checkpoint {url}: {failure}; fetch it by '
+            'other means and give its path instead') from failure
+    return path
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(READ_AT_ONCE):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_checkpoint(path: str | os.PathLike, trust: bool = False) -> dict:
+    """Reads a checkpoint onto the CPU.
+
+    Args:
+        path: The file.
+        trust: Unpickle whatever is in it, which can run code of the
+            author's. Defaults to False: weights only.
+
+    Returns:
+        What the file holds, with ``state_dict`` (key to tensor) and
+        ``meta`` (dict) always there: a file that is a bare state dict, or
+        keeps it under 'model', is brought into this form, and the prefix
+        'module.' of a parallel wrapper is removed.
+
+    Raises:
+        ValueError: the file holds more than weights and is not trusted, is
+            damaged, or has no weights in it.
+    """
+    try:
+        with contextlib.nullcontext() if trust else _allowed_types():
+            content = torch.load(
+                path, map_location='cpu', weights_only=not trust)
+    except pickle.UnpicklingError as error:
+        found = re.search(r'GLOBAL [\w.]+', str(error))
+        reason = found.group() if found else str(error).splitlines()[0]
+        raise ValueError(
+            f'checkpoint {path} holds more than weights ({reason}): reading '
+            'it could run code, so it was refused. If you trust its author, '
+            'set trust_checkpoint=True') from error
+    except (RuntimeError, EOFError) as error:
+        raise ValueError(
+            f'checkpoint {path} cannot be read, it is damaged or no '
+            f'checkpoint: {error}') from error
+    return _normalized(content, path)
+
+
+def _normalized(content: object, path: str | os.PathLike) -> dict:
+    if not isinstance(content, dict):
+        raise ValueError(f'checkpoint {path} holds a {type(content).__name__},'
+                         ' expected a dict with a state_dict')
+    weights = content.get('state_dict', content.get('model', content))
+    if not isinstance(weights, dict) or not weights or not all(
+            isinstance(value, torch.Tensor) for value in weights.values()):
+        raise ValueError(
+            f'checkpoint {path} has no weights: expected a dict of tensors, '
+            "itself or under 'state_dict' or 'model'; it has "
+            f'{sorted(map(str, content))[:10]}')
+    weights = {key.removeprefix('module.'): weights[key] for key in weights}
+    meta = content.get('meta') if weights is not content else None
+    return dict(content, state_dict=weights, meta=meta or {})
+
+
+def checkpoint_classes(checkpoint: dict) -> tuple[str, ...] | None:
+    """The class names that a checkpoint was trained on, if it says so.
+
+    Args:
+        checkpoint: What :func:`read_checkpoint` gives. MMEngine keeps the
+            names in ``meta['dataset_meta']['classes']``, the generation
+            before it in ``meta['CLASSES']``.
+    """
+    meta = checkpoint['meta']
+    classes = (meta.get('dataset_meta') or {}).get('classes',
+                                                   meta.get('CLASSES'))
+    return None if classes is None else tuple(classes)
+
+
+class _LogHistory:
+    """Stands in for MMEngine's HistoryBuffer, whose content nobody needs.
+
+    The original writes what it is given into a dict shared by its class.
+    """
+
+    def __setstate__(self, state: dict) -> None:
+        self.length = len(state)
+
+    # The pickled buffer refers to these four methods.
+    min = max = current = mean = None
+
+
+def _log_history_method(owner: object, name: str) -> None:
+    """All that a checkpoint may ask of getattr().
+
+    With the real one a pickle reaches ``__globals__`` and from there any
+    function of the process.
+    """
+    if owner is not _LogHistory or name not in ('min', 'max', 'current',
+                                                'mean'):
+        raise pickle.UnpicklingError(
+            f'Unsupported global: GLOBAL builtins.getattr ({name!r})')
+
+
+def _allowed_types() -> contextlib.AbstractContextManager:
+    """Allows, while reading, what MMEngine writes beside the weights."""
+    if digit_version(torch.__version__) < digit_version('2.6'):
+        # It can allow nothing more than tensors and containers.
+        return contextlib.nullcontext()
+    core = np.core if np.lib.NumpyVersion(np.__version__) < '2.0.0' else (
+        np._core)
+    allowed = [
+        np.ndarray, np.dtype, slice,
+        (_LogHistory, 'mmengine.logging.history_buffer.HistoryBuffer'),
+        (_log_history_method, 'builtins.getattr')
+    ]
+    # NumPy 2 moved the module; a file names it as its writer did.
+    for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
+        allowed.append((core.multiarray._reconstruct,
+                        f'{module}._reconstruct'))
+        allowed.append((core.multiarray.scalar, f'{module}.scalar'))
+    codes = '?bBhHiIlLqQefd'
+    allowed += list({type(np.dtype(code)) for code in codes})
+    return torch.serialization.safe_globals(allowed)

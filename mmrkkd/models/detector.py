@@ -1,0 +1,52 @@
+"""Distillation of two-stage detectors."""
+from collections.abc import Sequence
+
+from torch import nn
+
+from mmrkkd.registry import MODELS
+
+from .distiller import LogitDistiller
+from .logits import TwoStageReader
+
+
+@MODELS.register_module()
+class KDDetector(LogitDistiller):
+    """A two-stage detector that learns from a frozen teacher's logits.
+
+    Teacher and student classify the same boxes: those that the student's
+    RoI head samples for its own loss. Their logits are the num_classes + 1
+    scores before softmax, background last.
+
+    Args:
+        student: Config of the student detector, or the detector.
+        teacher: Arguments of :func:`mmrkkd.models.teacher.build_teacher`.
+        losses: Config of a logit loss, or a list of them.
+        task_weight: beta, the weight of the detector's own losses (RPN,
+            boxes, cross entropy). Defaults to 1.0.
+        rois: 'all', 'foreground' or 'confidence', see
+            :class:`TwoStageReader`. Defaults to 'all'.
+        classes: 'same' or 'shared', see :class:`LogitDistiller`.
+            Defaults to 'same'.
+        class_names: The student's classes. Defaults to those of the
+            training set.
+
+    Source: Guan et al., arXiv:2409.17823, section 5 (table 5 does not say
+        which logits; these are the choice of Zhao et al., arXiv:2203.08679).
+    """
+
+    def __init__(self,
+                 student: dict | nn.Module,
+                 teacher: dict,
+                 losses: dict | Sequence[dict],
+                 task_weight: float = 1.0,
+                 rois: str = 'all',
+                 classes: str = 'same',
+                 class_names: Sequence[str] | None = None) -> None:
+        super().__init__(
+            student=student,
+            teacher=teacher,
+            losses=losses,
+            reader=TwoStageReader(rois),
+            task_weight=task_weight,
+            classes=classes,
+            class_names=class_names)

@@ -1,0 +1,215 @@
+"""The teacher: built, loaded strictly, frozen, and kept out of the student."""
+import copy
+import logging
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+
+from mmrkkd.registry import MODELS
+
+from .checkpoint import (checkpoint_classes, fetch_checkpoint, file_sha256,
+                         read_checkpoint)
+
+KEYS_SHOWN = 200
+
+
+class FrozenTeacher:
+    """Holds a teacher outside the module tree of its distiller.
+
+    It is no ``nn.Module``, so what walks the tree never meets the teacher:
+    state dict, optimizer, parameter count, DDP buckets, SyncBN conversion.
+    A deep copy (the EMA of a model is one) shares the teacher.
+
+    Args:
+        model: Put into eval mode for good, all gradients off.
+        classes: The class names in the order of its channels, if known.
+        source: What it was built from, for the log.
+    """
+
+    def __init__(self,
+                 model: nn.Module,
+                 classes: Sequence[str] | None = None,
+                 source: str = '') -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.classes = None if classes is None else tuple(classes)
+        self.source = source
+        # Whoever calls train() on the teacher itself changes nothing.
+        model.train = self._stay_in_eval
+
+    def _stay_in_eval(self, mode: bool = True) -> nn.Module:
+        return self.model
+
+    def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
+        return self
+
+    def apply(self, function: Callable[[Tensor], Tensor]) -> None:
+        """Follows the distiller to another device or dtype."""
+        self.model._apply(function)
+
+
+def build_teacher(config: str | Path | dict,
+                  checkpoint: str | Path | None = None,
+                  sha256: str | None = None,
+                  classes: Sequence[str] | None = None,
+                  allow_random_weights: bool = False,
+                  trust_checkpoint: bool = False) -> FrozenTeacher:
+    """Builds a teacher and loads every one of its weights, or stops.
+
+    The random state of the process is left as it was found, so a run with
+    a teacher starts from the same student weights as one without.
+
+    Args:
+        config: A config file's path, a name such as
+            'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', a whole
+            config as a dict, or its ``model`` part.
+        checkpoint: Path or https URL of its weights.
+        sha256: Expected SHA-256 of the checkpoint, at least 8 digits.
+        classes: Its class names; by default those that the checkpoint
+            states.
+        allow_random_weights: Go on without a checkpoint. For tests and
+            benchmarks of speed. Defaults to False.
+        trust_checkpoint: Read a checkpoint that holds more than weights,
+            which may run code. Defaults to False.
+
+    Returns:
+        The frozen teacher, on the CPU.
+
+    Raises:
+        FileNotFoundError: config or checkpoint is not there.
+        ValueError: there is no checkpoint, or it does not fit; the message
+            lists every missing and every wrongly shaped key.
+    """
+    config = read_teacher_config(config)
+    if checkpoint is None and not allow_random_weights:
+        raise ValueError(
+            'teacher.checkpoint is missing: a teacher with random weights '
+            'teaches noise. Give a path or an https URL, or set '
+            'teacher.allow_random_weights=True if that is what you want')
+    scope = config.get('default_scope')
+    with _random_state_kept(), DefaultScope.overwrite_default_scope(scope):
+        # Detectors write into the config that they are built from.
+        model = MODELS.build(copy.deepcopy(config.model))
+    if checkpoint is None:
+        print_log(
+            'The teacher has RANDOM weights (allow_random_weights=True).',
+            logger='current',
+            level=logging.WARNING)
+        return FrozenTeacher(model, classes, 'random weights')
+    path = fetch_checkpoint(checkpoint, sha256)
+    content = read_checkpoint(path, trust_checkpoint)
+    load_strictly(model, content['state_dict'], str(path))
+    return FrozenTeacher(
+        model, classes or checkpoint_classes(content),
+        f'{path} (sha256 {file_sha256(path)[:16]})')
+
+
+def read_teacher_config(config: str | Path | dict) -> ConfigDict:
+    """Brings the ways to name a teacher's config into one form.
+
+    Returns:
+        A config with ``model``, and ``default_scope`` where it has one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: there is no model in it.
+    """
+    if isinstance(config, (str, Path)):
+        config = _read_config_file(str(config))
+    config = ConfigDict(config)
+    if 'model' not in config and 'type' in config:
+        config = ConfigDict(model=config)
+    if 'model' not in config:
+        raise ValueError(
+            'teacher.config must be a config with a model, or a model with a '
+            f'type; it has the keys {sorted(config)}')
+    if 'student' in config.model:
+        # A teacher that was itself distilled: its checkpoint is its plain
+        # student's.
+        config.model = config.model.student
+    return config
+
+
+def _read_config_file(name: str) -> dict:
+    if '::' in name:
+        # Inheritance is MMEngine's public way to a config of an installed
+        # package.
+        text = f'_base_ = {name!r}'
+        return Config.fromstring(text, '.py')._cfg_dict
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'teacher.config {name!r} does not exist (looked for '
+            f'{path.absolute()}); give the path of a config file or a name '
+            "like 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'")
+    return Config.fromfile(str(path))._cfg_dict
+
+
+def load_strictly(model: nn.Module, weights: dict[str, Tensor],
+                  source: str) -> None:
+    """Loads weights that fit entirely, or changes nothing.
+
+    Keys that the model does not have (a head of another task, optimizer
+    copies) are named in the log; a BatchNorm's count of batches may be
+    missing, as old checkpoints lack it and inference does not use it.
+
+    Args:
+        model: The model to load into.
+        weights: Key to tensor.
+        source: Where they come from, for the messages.
+
+    Raises:
+        ValueError: keys are missing or have another shape; all are listed.
+    """
+    own = model.state_dict()
+    missing = [
+        key for key in own
+        if key not in weights and not key.endswith('num_batches_tracked')
+    ]
+    misshapen = [
+        f'{key}: the model has {tuple(own[key].shape)}, the checkpoint '
+        f'{tuple(weights[key].shape)}' for key in own
+        if key in weights and own[key].shape != weights[key].shape
+    ]
+    unknown = [key for key in weights if key not in own]
+    if missing or misshapen:
+        raise ValueError(
+            f'teacher.checkpoint {source} does not fit teacher.config.' +
+            _listed('Missing keys', missing) +
+            _listed('Keys of another shape', misshapen) +
+            _listed('Keys that the model does not have', unknown) +
+            '\nCheck that config and checkpoint belong together.')
+    if unknown:
+        print_log(
+            f'Teacher checkpoint {source}:' +
+            _listed('keys that the model does not have, not used', unknown),
+            logger='current',
+            level=logging.WARNING)
+    model.load_state_dict(weights, strict=False)
+
+
+def _listed(title: str, keys: list[str]) -> str:
+    if not keys:
+        return ''
+    shown = keys[:KEYS_SHOWN]
+    more = len(keys) - len(shown)
+    lines = ''.join(f'\n  {key}' for key in shown)
+    return f'\n{title} ({len(keys)}):{lines}' + (
+        f'\n  ... and {more} more' if more else '')
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    states = random.getstate(), np.random.get_state()
+    # Weights are made on the CPU: no other device's generator is used.
+    with torch.random.fork_rng(devices=[]):
+        yield
+    random.setstate(states[0])
+    np.random.set_state(states[1])

@@ -1,0 +1,48 @@
+"""What the log says about how well the student follows its teacher."""
+import torch
+from torch import Tensor
+
+from mmrkkd.ops import exact_kendall_tau, kl_divergence, top1_agreement
+
+# Exact tau looks at every pair of classes of a row. 2**21 pairs take about
+# 5 ms on one CPU core, for 256 rows of COCO's 81 channels.
+PAIRS_PER_STEP = 2**21
+ROWS_PER_STEP = 256
+
+
+@torch.no_grad()
+def agreement(student_logits: Tensor,
+              teacher_logits: Tensor,
+              every_row: bool = False) -> dict[str, Tensor]:
+    """Agreement of two sets of logits, as means over the rows.
+
+    Args:
+        student_logits: (N, C).
+        teacher_logits: (N, C).
+        every_row: Look at every row. By default at most 256 rows, evenly
+            spread, so that the cost of a step is bounded.
+
+    Returns:
+        ``kd/tau``, the exact Kendall tau-b in [-1, 1] (rows in which a side
+        is constant are left out); ``kd/top1_agreement``, the share of rows
+        whose highest class is the same; ``kd/kl``, KL(teacher || student)
+        at temperature 1, in nats. Scalars; 0 where there is no row.
+    """
+    student = student_logits.detach().float()
+    teacher = teacher_logits.detach().float()
+    if not every_row:
+        rows = PAIRS_PER_STEP // student.shape[-1]**2
+        rows = min(max(rows, 1), ROWS_PER_STEP)
+        stride = max(1, -(-len(student) // rows))
+        student, teacher = student[::stride], teacher[::stride]
+    values = {
+        'kd/tau': exact_kendall_tau(student, teacher),
+        'kd/top1_agreement': top1_agreement(student, teacher),
+        'kd/kl': kl_divergence(student, teacher),
+    }
+    # nanmean of no number is NaN, which would spoil the mean over processes.
+    return {
+        name: value.nanmean().nan_to_num(0.0) if name == 'kd/tau' else
+        value.sum() / max(len(value), 1)
+        for name, value in values.items()
+    }

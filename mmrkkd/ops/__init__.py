@@ -1,0 +1,13 @@
+"""Tensors in, tensors out: the arithmetic that the losses share.
+
+Imports torch and nothing of mmrkkd.
+"""
+from .divergence import kl_divergence
+from .kendall_tau import kendall_tau
+from .rank_correlation import exact_kendall_tau, top1_agreement
+from .standardize import standardize
+
+__all__ = [
+    'exact_kendall_tau', 'kendall_tau', 'kl_divergence', 'standardize',
+    'top1_agreement'
+]
