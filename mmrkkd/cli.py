@@ -1,0 +1,124 @@
+"""What the command-line tools share: their options and their config."""
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+EVALUATORS = ('val_evaluator', 'test_evaluator')
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that every tool driven by a config has."""
+    parser.add_argument('config', help='path of the config file')
+    parser.add_argument(
+        '--work-dir',
+        help='folder for logs and checkpoints; '
+        'work_dirs/<name of the config> by default')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='settings to change in the config, e.g. '
+        'optim_wrapper.optimizer.lr=0.02 or "scales=[(1333,800)]"; '
+        'data_root=PATH moves every data set of the config')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes of a distributed run were started')
+    # torchrun states the rank in the environment, its predecessor here.
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0,
+        help=argparse.SUPPRESS)
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """Reads the config with the options of :func:`add_config_options`.
+
+    Args:
+        args: The parsed options.
+
+    Returns:
+        The config, with ``launcher`` and ``work_dir`` set.
+
+    Raises:
+        FileNotFoundError: there is no such config.
+    """
+    path = Path(args.config)
+    if not path.is_file():
+        raise FileNotFoundError(f'config {args.config!r} does not exist '
+                                f'(looked for {path.absolute()})')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    config = Config.fromfile(path)
+    old_root = config.get('data_root')
+    config.merge_from_dict(args.cfg_options)
+    if 'data_root' in args.cfg_options and old_root:
+        move_data_root(config, old_root, config.data_root)
+    config.launcher = args.launcher
+    if args.work_dir is not None:
+        config.work_dir = args.work_dir
+    elif config.get('work_dir') is None:
+        config.work_dir = str(Path('work_dirs') / path.stem)
+    return config
+
+
+def move_data_root(config: Config, old: str, new: str) -> None:
+    """Replaces the data root in every data loader and evaluator.
+
+    A config computes its paths from ``data_root`` while it is read, so
+    changing that one entry afterwards would change nothing.
+
+    Args:
+        config: Changed in place.
+        old: The root that the paths were made from.
+        new: The root to put in its place.
+    """
+    old = os.path.join(old, '')
+    new = os.path.join(new, '')
+
+    def moved(value: object) -> object:
+        if isinstance(value, str):
+            if value.startswith(old):
+                return new + value[len(old):]
+            return new if value == old[:-1] else value
+        if isinstance(value, dict):
+            for key in value:
+                value[key] = moved(value[key])
+        elif isinstance(value, (list, tuple)):
+            return type(value)(moved(item) for item in value)
+        return value
+
+    for name in (*LOADERS, *EVALUATORS):
+        if config.get(name) is not None:
+            config[name] = moved(config[name])
+
+
+def check_data(config: Config, loaders: tuple[str, ...] = LOADERS) -> None:
+    """Says which annotation file is missing before anything is built.
+
+    Args:
+        config: A config whose data sets name ``data_root`` and
+            ``ann_file``; others are passed over.
+        loaders: The data loaders that will be used.
+
+    Raises:
+        FileNotFoundError: a local annotation file is not there.
+    """
+    for name in loaders:
+        dataset = (config.get(name) or {}).get('dataset') or {}
+        while 'dataset' in dataset:
+            dataset = dataset['dataset']
+        ann_file = dataset.get('ann_file')
+        if not isinstance(ann_file, str) or not ann_file:
+            continue
+        root = dataset.get('data_root') or ''
+        path = os.path.join(root, ann_file)
+        if '://' not in path and not os.path.exists(path):
+            raise FileNotFoundError(
+                f'{name}: no annotation file {os.path.abspath(path)}. The '
+                f'config expects its data under data_root={root!r}; give '
+                'the place of yours with --cfg-options data_root=PATH')
