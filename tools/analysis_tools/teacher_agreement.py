@@ -1,0 +1,34 @@
+"""Prints how well a student's checkpoint follows its teacher.
+
+Both score the ground-truth boxes of the test set; the result is Kendall's
+tau-b between their class rankings, how often they agree on the first class,
+and the KL divergence.
+"""
+import argparse
+import json
+
+import torch
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import load_checkpoint
+
+from mmrkkd.cli import add_config_options, check_data, read_config
+from mmrkkd.evaluation import held_out_loader, teacher_agreement
+
+
+def main() -> None:
+    """Builds the pair and compares it."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    add_config_options(parser)
+    parser.add_argument('checkpoint', help="the student's checkpoint")
+    args = parser.parse_args()
+    config = read_config(args)
+    check_data(config, ('test_dataloader', ))
+    init_default_scope(config.get('default_scope', 'mmdet'))
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    model = MODELS.build(config.model).to(device)
+    load_checkpoint(model, args.checkpoint, map_location='cpu', strict=True)
+    print(json.dumps(teacher_agreement(model, held_out_loader(config))))
+
+
+if __name__ == '__main__':
+    main()
