@@ -79,13 +79,21 @@ class LogitLoss(nn.Module):
         weight = _flat('weight', weight, samples)
         if weight is not None:
             _check_weight(weight)
+        student_logits = student_logits.reshape(-1, classes)
+        teacher_logits = teacher_logits.detach().reshape(-1, classes)
+        if weight is not None:
+            # Left out before the arithmetic: it saves the work, and what
+            # such a sample holds, NaN included, reaches nothing.
+            kept = weight > 0
+            student_logits = student_logits[kept]
+            teacher_logits = teacher_logits[kept]
+            labels = None if labels is None else labels[kept]
+            weight = weight[kept]
         dtype = torch.promote_types(student_logits.dtype, torch.float32)
         dtype = torch.promote_types(dtype, teacher_logits.dtype)
         with torch.autocast(student_logits.device.type, enabled=False):
             terms = self.per_sample(
-                student_logits.reshape(-1, classes).to(dtype),
-                teacher_logits.detach().reshape(-1, classes).to(dtype),
-                labels)
+                student_logits.to(dtype), teacher_logits.to(dtype), labels)
             return {
                 name: weighted_mean(values, weight)
                 for name, values in terms.items()
@@ -93,18 +101,15 @@ class LogitLoss(nn.Module):
 
 
 def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
-    """The one reduction: (N,), (N,) or None -> scalar; 0 for no samples.
+    """The one reduction: (N,), weights (N,) > 0 or None -> scalar.
 
-    A sample of weight 0 is left out before the product, so that whatever
-    it holds, NaN included, reaches neither the mean nor the gradient.
+    The mean of no samples is 0, still connected to the student.
     """
     if weight is None:
-        # sum() of nothing is a 0 that is still connected to the student.
         return values.sum() / max(values.numel(), 1)
     weight = weight.to(values.dtype)
-    counted = values.masked_fill(weight == 0, 0.0) * weight
     total = weight.sum()
-    return counted.sum() / torch.where(total > 0, total, 1.0)
+    return (values * weight).sum() / torch.where(total > 0, total, 1.0)
 
 
 def _flat(name: str, value: Tensor | None,

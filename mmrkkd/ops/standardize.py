@@ -37,7 +37,10 @@ def standardize(logits: Tensor, eps: float = 1e-7) -> Tensor:
             largest.abs(), smallest.abs())
         flat = largest - smallest <= rounding
     centered = logits - logits.mean(-1, keepdim=True)
-    # The deviation of a flat row is replaced before the division, so that
-    # its backward pass never sees 0 / 0.
-    deviation = logits.std(-1, keepdim=True).masked_fill(flat, 1.0)
+    variance = centered.square().sum(-1, keepdim=True) / (
+        logits.shape[-1] - 1)
+    # Squares of tiny numbers may be 0 as well. The variance is replaced
+    # before the root, so that its backward pass never divides by 0.
+    flat = flat | (variance == 0)
+    deviation = variance.masked_fill(flat, 1.0).sqrt()
     return (centered / (deviation + eps)).masked_fill(flat, 0.0)

@@ -1,0 +1,87 @@
+"""The combination, its configs and MMRazor's way of calling."""
+import pytest
+import torch
+from torch import nn
+
+from mmrkkd.losses import KDLoss, KendallLoss, RankKDLoss, build_loss
+from mmrkkd.registry import MODELS
+
+
+@pytest.fixture
+def logits():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, 8, 12, generator=generator).double().unbind(0)
+
+
+def test_is_the_weighted_sum_of_its_parts(logits):
+    terms = RankKDLoss(
+        temperature=2.0, kd_weight=0.5, rank_weight=0.25, steepness=3.0)(
+            *logits)
+    assert list(terms) == ['loss_kd', 'loss_rank']
+    kd = KDLoss(temperature=2.0)(*logits)['loss_kd']
+    rank = KendallLoss(steepness=3.0)(*logits)['loss_kendall']
+    torch.testing.assert_close(terms['loss_kd'], 0.5 * kd)
+    torch.testing.assert_close(terms['loss_rank'], 0.25 * rank)
+
+
+def test_published_defaults():
+    loss = RankKDLoss()
+    assert loss.kd.temperature == 4 and loss.kd_weight == 0.9
+    assert loss.rank.loss_weight == 0.9 and loss.rank.steepness == 1
+    assert loss.rank.form == 1 and loss.rank.normalize
+
+
+@pytest.mark.parametrize('kd', [
+    dict(type='KDLoss', temperature=3.0),
+    dict(type='mmrkkd.KDLoss', temperature=3.0),
+    KDLoss(temperature=3.0),
+])
+def test_any_logit_loss_can_be_enhanced(logits, kd):
+    terms = RankKDLoss(kd=kd, kd_weight=1.0)(*logits)
+    torch.testing.assert_close(terms['loss_kd'],
+                               KDLoss(temperature=3.0)(*logits)['loss_kd'])
+
+
+def test_works_in_a_plain_training_loop():
+    torch.manual_seed(0)
+    student, teacher = nn.Linear(6, 10), nn.Linear(6, 10)
+    loss_function = RankKDLoss()
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.5)
+    values = []
+    for _ in range(60):
+        inputs = torch.randn(64, 6)
+        with torch.no_grad():
+            targets = teacher(inputs)
+        loss = sum(loss_function(student(inputs), targets).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        values.append(loss.item())
+    assert values[-1] < values[0] - 0.5
+
+
+def test_mmrazor_call_gives_the_scalar_sum(logits):
+    loss_function = RankKDLoss()
+    total = loss_function(preds_S=logits[0], preds_T=logits[1])
+    assert total.shape == ()
+    torch.testing.assert_close(total, sum(loss_function(*logits).values()))
+
+
+def test_names_of_both_callers_do_not_mix(logits):
+    with pytest.raises(TypeError, match='either student_logits .* preds_S'):
+        RankKDLoss()(logits[0], preds_T=logits[1])
+
+
+def test_temperature_beside_kd_is_refused():
+    with pytest.raises(ValueError, match='temperature belongs to the default'):
+        RankKDLoss(temperature=2.0, kd=dict(type='KDLoss'))
+
+
+def test_only_logit_losses_are_built():
+    with pytest.raises(TypeError, match='must be a LogitLoss .* got MSELoss'):
+        build_loss(nn.MSELoss())
+
+
+def test_builds_from_the_registry():
+    loss = MODELS.build(dict(type='RankKDLoss', rank_weight=2.0))
+    assert loss.rank.loss_weight == 2.0

@@ -1,0 +1,59 @@
+"""Exact telemetry against SciPy and by hand."""
+import math
+
+import pytest
+import torch
+from scipy.stats import kendalltau
+
+from mmrkkd.ops import exact_kendall_tau, top1_agreement
+from mmrkkd.ops import rank_correlation
+
+
+@pytest.mark.parametrize('ties', [False, True])
+def test_tau_b_equals_scipy(ties):
+    generator = torch.Generator().manual_seed(0)
+    student = torch.randn(20, 15, generator=generator)
+    teacher = torch.randn(20, 15, generator=generator)
+    if ties:
+        student, teacher = student.round(), teacher.round()
+    expected = torch.tensor([
+        kendalltau(s.numpy(), t.numpy()).statistic
+        for s, t in zip(student, teacher)
+    ]).float()
+    torch.testing.assert_close(exact_kendall_tau(student, teacher), expected)
+
+
+def test_tau_a_counts_tied_pairs():
+    # 2 concordant pairs, 1 tied, of 3; tau-b divides by sqrt(3 * 2).
+    student, teacher = torch.tensor([1., 2., 3.]), torch.tensor([1., 1., 2.])
+    tau_a = exact_kendall_tau(student, teacher, 'a')
+    tau_b = exact_kendall_tau(student, teacher, 'b')
+    torch.testing.assert_close(tau_a.item(), 2 / 3)
+    torch.testing.assert_close(tau_b.item(), 2 / math.sqrt(6))
+
+
+def test_chunks_join_to_the_whole(monkeypatch):
+    student, teacher = torch.randn(2, 7, 9), torch.randn(2, 7, 9)
+    whole = exact_kendall_tau(student, teacher)
+    monkeypatch.setattr(rank_correlation, 'PAIRS_AT_ONCE', 200)
+    assert torch.equal(exact_kendall_tau(student, teacher), whole)
+    assert whole.shape == (2, 7)
+
+
+def test_constant_row_has_no_tau_b():
+    assert exact_kendall_tau(torch.ones(1, 4), torch.randn(1, 4)).isnan()
+
+
+def test_no_rows():
+    assert exact_kendall_tau(torch.ones(0, 4), torch.ones(0, 4)).shape == (0, )
+
+
+def test_top1():
+    student = torch.tensor([[1., 2., 3.], [3., 2., 1.]])
+    teacher = torch.tensor([[0., 0., 1.], [0., 1., 0.]])
+    assert top1_agreement(student, teacher).tolist() == [1.0, 0.0]
+
+
+def test_unknown_variant():
+    with pytest.raises(ValueError, match="variant must be one of .* 'c'"):
+        exact_kendall_tau(torch.ones(1, 3), torch.ones(1, 3), 'c')
