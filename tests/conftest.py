@@ -1,0 +1,75 @@
+"""Small detectors and batches that the tests share."""
+import copy
+
+import pytest
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DefaultScope, init_default_scope
+
+CLASSES = ('cat', 'dog', 'bird')
+
+
+def detector_config(base: str = 'faster-rcnn',
+                    num_classes: int = 3,
+                    **changes) -> ConfigDict:
+    """A small ResNet-18 detector, otherwise as MMDetection ships it.
+
+    Args:
+        base: 'faster-rcnn', 'mask-rcnn' or 'cascade-rcnn'.
+        num_classes: Classes without background.
+        changes: Merged into the config, e.g. data_preprocessor=dict(...).
+    """
+    text = f"_base_ = 'mmdet::_base_/models/{base}_r50_fpn.py'"
+    config = Config.fromstring(text, '.py')
+    heads = config.model.roi_head.bbox_head
+    is_cascade = isinstance(heads, list)
+    for head in heads if is_cascade else [heads]:
+        head.update(
+            in_channels=16, fc_out_channels=32, num_classes=num_classes)
+    extractors = config.model.roi_head
+    extractors.bbox_roi_extractor.update(out_channels=16)
+    if 'mask_head' in extractors:
+        extractors.mask_roi_extractor.update(out_channels=16)
+        extractors.mask_head.update(
+            in_channels=16, conv_out_channels=16, num_classes=num_classes)
+    config.model.backbone.update(
+        depth=18, base_channels=8, init_cfg=None, frozen_stages=-1)
+    config.model.neck.update(in_channels=[8, 16, 32, 64], out_channels=16)
+    config.model.rpn_head.update(in_channels=16, feat_channels=16)
+    train = config.model.train_cfg
+    train.rpn_proposal.update(nms_pre=100, max_per_img=50)
+    for stage in train.rcnn if is_cascade else [train.rcnn]:
+        stage.sampler.num = 32
+    config.model.test_cfg.rpn.update(nms_pre=100, max_per_img=50)
+    _merge(config.model, changes)
+    return config.model
+
+
+def _merge(target: dict, changes: dict) -> None:
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        else:
+            target[key] = value
+
+
+@pytest.fixture
+def mmdet_scope():
+    """Names in configs mean MMDetection's, as inside its runner."""
+    init_default_scope('mmdet')
+    yield
+    DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture
+def batch():
+    """Two images of unlike sizes with boxes and masks, unprocessed."""
+    from mmdet.testing import demo_mm_inputs
+    torch.manual_seed(0)
+    data = demo_mm_inputs(
+        2, [[3, 96, 128], [3, 128, 80]], num_classes=3, with_mask=True)
+
+    def fresh():
+        return copy.deepcopy(data)
+
+    return fresh
