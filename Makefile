@@ -1,0 +1,61 @@
+# Each target is complete on a fresh machine: it installs what it needs first.
+# Options of the installation are remembered in the environment, so
+# `make install STACK=openmmlab` followed by `make test` keeps that stack.
+
+VENV ?= .venv
+PY = $(VENV)/bin/python
+TEST_ARGS ?=
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+
+# The interpreter that runs the installer. Which one goes into the environment
+# is the installer's decision unless PYTHON is given.
+DRIVER = $(if $(shell command -v python3),python3,$(or $(PYTHON),python3))
+INSTALL = $(DRIVER) tools/install.py --venv '$(VENV)' \
+	$(if $(PYTHON),--python '$(PYTHON)') \
+	$(if $(TORCH),--torch '$(TORCH)') \
+	$(if $(TORCHVISION),--torchvision '$(TORCHVISION)') \
+	$(if $(STACK),--stack '$(STACK)') \
+	$(if $(OPS),--ops '$(OPS)')
+
+.PHONY: help install doctor demo test lint bench clean distclean
+
+help:
+	@echo 'make install    create $(VENV) with torch, OpenMMLab and mmrkkd'
+	@echo '                options: PYTHON= TORCH= TORCHVISION= VENV='
+	@echo '                STACK=onedl|openmmlab OPS=auto|cpu|cuda'
+	@echo 'make doctor     check the installed stack and say what to mend'
+	@echo 'make demo       train, distil and compare on a generated data set'
+	@echo 'make test       run the tests (TEST_ARGS= is passed to pytest)'
+	@echo 'make lint       check style and spelling'
+	@echo 'make bench      measure speed and memory of the losses'
+	@echo 'make clean      remove what builds and test runs leave behind'
+	@echo 'make distclean  remove $(VENV) as well'
+
+install:
+	@$(INSTALL)
+
+doctor:
+	@$(if $(wildcard $(PY)),$(PY),$(DRIVER)) tools/doctor.py
+
+demo: install
+	$(PY) tools/demo.py $(DEMO_ARGS)
+
+test: install
+	$(PY) -m pytest -ra --durations=10 $(TEST_ARGS)
+
+lint: install
+	$(PY) -m ruff check --output-format concise .
+	$(PY) -m ruff format --check --output-format concise .
+	$(PY) -m codespell_lib .
+
+bench: install
+	$(PY) tools/benchmarks/run.py $(BENCH_ARGS)
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find mmrkkd tools tests configs -name __pycache__ -prune \
+		-exec rm -rf {} +
+
+distclean: clean
+	rm -rf '$(VENV)'

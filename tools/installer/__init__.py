@@ -1,0 +1,1 @@
+"""The parts of tools/install.py. Standard library only."""
