@@ -1,4 +1,5 @@
 """Rank-based knowledge distillation for OpenMMLab."""
+
 from ._stack import check_stack
 
 # Before anything that needs the stack: a missing or half-built one is told

@@ -1,4 +1,5 @@
 """What the command-line tools share: their options and their config."""
+
 import argparse
 import os
 from pathlib import Path
@@ -15,7 +16,8 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--work-dir',
         help='folder for logs and checkpoints; '
-        'work_dirs/<name of the config> by default')
+        'work_dirs/<name of the config> by default',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -24,16 +26,22 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         metavar='KEY=VALUE',
         help='settings to change in the config, e.g. '
         'optim_wrapper.optimizer.lr=0.02 or "scales=[(1333,800)]"; '
-        'data_root=PATH moves every data set of the config')
+        'data_root=PATH moves every data set of the config',
+    )
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='how the processes of a distributed run were started')
+        help='how the processes of a distributed run were started',
+    )
     # torchrun states the rank in the environment, its predecessor here.
     parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0,
-        help=argparse.SUPPRESS)
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help=argparse.SUPPRESS,
+    )
 
 
 def read_config(args: argparse.Namespace) -> Config:
@@ -50,8 +58,10 @@ def read_config(args: argparse.Namespace) -> Config:
     """
     path = Path(args.config)
     if not path.is_file():
-        raise FileNotFoundError(f'config {args.config!r} does not exist '
-                                f'(looked for {path.absolute()})')
+        raise FileNotFoundError(
+            f'config {args.config!r} does not exist '
+            f'(looked for {path.absolute()})'
+        )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     config = Config.fromfile(path)
     old_root = config.get('data_root')
@@ -83,7 +93,7 @@ def move_data_root(config: Config, old: str, new: str) -> None:
     def moved(value: object) -> object:
         if isinstance(value, str):
             if value.startswith(old):
-                return new + value[len(old):]
+                return new + value[len(old) :]
             return new if value == old[:-1] else value
         if isinstance(value, dict):
             for key in value:
@@ -121,4 +131,5 @@ def check_data(config: Config, loaders: tuple[str, ...] = LOADERS) -> None:
             raise FileNotFoundError(
                 f'{name}: no annotation file {os.path.abspath(path)}. The '
                 f'config expects its data under data_root={root!r}; give '
-                'the place of yours with --cfg-options data_root=PATH')
+                'the place of yours with --cfg-options data_root=PATH'
+            )

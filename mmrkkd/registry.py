@@ -5,6 +5,7 @@ MMEngine imports ``mmrkkd.registry`` when it meets the scope. After
 ``import mmrkkd`` (or ``custom_imports``) the bare name ``X`` resolves too,
 from every OpenMMLab registry: see :func:`publish`.
 """
+
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
@@ -16,19 +17,23 @@ MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope='mmrkkd',
-    locations=['mmrkkd.losses', 'mmrkkd.models'])
+    locations=['mmrkkd.losses', 'mmrkkd.models'],
+)
 HOOKS = Registry(
-    'hook', parent=MMENGINE_HOOKS, scope='mmrkkd', locations=['mmrkkd.hooks'])
+    'hook', parent=MMENGINE_HOOKS, scope='mmrkkd', locations=['mmrkkd.hooks']
+)
 DATASETS = Registry(
     'dataset',
     parent=MMENGINE_DATASETS,
     scope='mmrkkd',
-    locations=['mmrkkd.datasets'])
+    locations=['mmrkkd.datasets'],
+)
 METRICS = Registry(
     'metric',
     parent=MMENGINE_METRICS,
     scope='mmrkkd',
-    locations=['mmrkkd.evaluation'])
+    locations=['mmrkkd.evaluation'],
+)
 
 
 def publish(registry: Registry) -> None:

@@ -1,4 +1,5 @@
 """Small detectors and batches that the tests share."""
+
 import copy
 
 import pytest
@@ -9,9 +10,9 @@ from mmengine.registry import DefaultScope, init_default_scope
 CLASSES = ('cat', 'dog', 'bird')
 
 
-def detector_config(base: str = 'faster-rcnn',
-                    num_classes: int = 3,
-                    **changes) -> ConfigDict:
+def detector_config(
+    base: str = 'faster-rcnn', num_classes: int = 3, **changes
+) -> ConfigDict:
     """A small ResNet-18 detector, otherwise as MMDetection ships it.
 
     Args:
@@ -25,15 +26,18 @@ def detector_config(base: str = 'faster-rcnn',
     is_cascade = isinstance(heads, list)
     for head in heads if is_cascade else [heads]:
         head.update(
-            in_channels=16, fc_out_channels=32, num_classes=num_classes)
+            in_channels=16, fc_out_channels=32, num_classes=num_classes
+        )
     extractors = config.model.roi_head
     extractors.bbox_roi_extractor.update(out_channels=16)
     if 'mask_head' in extractors:
         extractors.mask_roi_extractor.update(out_channels=16)
         extractors.mask_head.update(
-            in_channels=16, conv_out_channels=16, num_classes=num_classes)
+            in_channels=16, conv_out_channels=16, num_classes=num_classes
+        )
     config.model.backbone.update(
-        depth=18, base_channels=8, init_cfg=None, frozen_stages=-1)
+        depth=18, base_channels=8, init_cfg=None, frozen_stages=-1
+    )
     config.model.neck.update(in_channels=[8, 16, 32, 64], out_channels=16)
     config.model.rpn_head.update(in_channels=16, feat_channels=16)
     train = config.model.train_cfg
@@ -65,9 +69,11 @@ def mmdet_scope():
 def batch():
     """Two images of unlike sizes with boxes and masks, unprocessed."""
     from mmdet.testing import demo_mm_inputs
+
     torch.manual_seed(0)
     data = demo_mm_inputs(
-        2, [[3, 96, 128], [3, 128, 80]], num_classes=3, with_mask=True)
+        2, [[3, 96, 128], [3, 128, 80]], num_classes=3, with_mask=True
+    )
 
     def fresh():
         return copy.deepcopy(data)

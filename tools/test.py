@@ -4,6 +4,7 @@ The config may be that of a plain model or of a distillation: the checkpoint
 of a distilled student is a plain checkpoint, so the student alone is built
 and no teacher is needed.
 """
+
 import argparse
 import copy
 
@@ -20,19 +21,24 @@ def parse_args() -> argparse.Namespace:
     add_config_options(parser)
     parser.add_argument('checkpoint', help='path or URL of the checkpoint')
     parser.add_argument(
-        '--out', metavar='FILE.pkl', help='save the predictions')
+        '--out', metavar='FILE.pkl', help='save the predictions'
+    )
     parser.add_argument(
-        '--show', action='store_true', help='show the predictions')
+        '--show', action='store_true', help='show the predictions'
+    )
     parser.add_argument(
         '--show-dir',
-        help='save drawn predictions in this folder of the work directory')
+        help='save drawn predictions in this folder of the work directory',
+    )
     parser.add_argument(
         '--wait-time',
         type=float,
         default=2,
-        help='seconds that a shown image stays')
+        help='seconds that a shown image stays',
+    )
     parser.add_argument(
-        '--tta', action='store_true', help='test-time augmentation by flips')
+        '--tta', action='store_true', help='test-time augmentation by flips'
+    )
     args = parser.parse_args()
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out must end in .pkl or .pickle, got {args.out!r}')
@@ -45,7 +51,8 @@ def draw_predictions(config: Config, args: argparse.Namespace) -> None:
     if hook is None:
         raise ValueError(
             '--show and --show-dir need default_hooks.visualization in the '
-            'config, e.g. dict(type=\'DetVisualizationHook\')')
+            "config, e.g. dict(type='DetVisualizationHook')"
+        )
     hook.draw = True
     if args.show:
         hook.show, hook.wait_time = True, args.wait_time
@@ -64,22 +71,37 @@ def use_tta(config: Config) -> None:
         dataset = dataset.dataset
     if 'tta_model' not in config:
         if config.get('default_scope') != 'mmdet':
-            raise ValueError('--tta needs tta_model and tta_pipeline in the '
-                             'config of anything but a detector')
+            raise ValueError(
+                '--tta needs tta_model and tta_pipeline in the '
+                'config of anything but a detector'
+            )
         config.tta_model = dict(
             type='mmdet.DetTTAModel',
             tta_cfg=dict(
-                nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))
+                nms=dict(type='nms', iou_threshold=0.5), max_per_img=100
+            ),
+        )
         config.tta_pipeline = copy.deepcopy(dataset.pipeline)
         pack = config.tta_pipeline[-1]
-        pack.meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape',
-                          'scale_factor', 'flip', 'flip_direction')
+        pack.meta_keys = (
+            'img_id',
+            'img_path',
+            'ori_shape',
+            'img_shape',
+            'scale_factor',
+            'flip',
+            'flip_direction',
+        )
         config.tta_pipeline[-1] = dict(
             type='TestTimeAug',
-            transforms=[[
-                dict(type='RandomFlip', prob=1.0),
-                dict(type='RandomFlip', prob=0.0)
-            ], [pack]])
+            transforms=[
+                [
+                    dict(type='RandomFlip', prob=1.0),
+                    dict(type='RandomFlip', prob=0.0),
+                ],
+                [pack],
+            ],
+        )
     config.model = ConfigDict(**config.tta_model, module=config.model)
     dataset.pipeline = config.tta_pipeline
 
@@ -95,7 +117,7 @@ def main() -> None:
         draw_predictions(config, args)
     if args.tta:
         use_tta(config)
-    check_data(config, ('test_dataloader', ))
+    check_data(config, ('test_dataloader',))
     if 'runner_type' in config:
         runner = RUNNERS.build(config)
     else:
@@ -105,7 +127,8 @@ def main() -> None:
         is_detection = config.get('default_scope') == 'mmdet'
         dump = 'mmdet.DumpDetResults' if is_detection else 'DumpResults'
         runner.test_evaluator.metrics.append(
-            METRICS.build(dict(type=dump, out_file_path=args.out)))
+            METRICS.build(dict(type=dump, out_file_path=args.out))
+        )
     runner.test()
 
 

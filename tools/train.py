@@ -3,6 +3,7 @@
 The options are those of MMDetection's script of the same name, whose own
 script runs our configs too.
 """
+
 import argparse
 
 from mmengine.config import Config
@@ -19,29 +20,35 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--amp',
         action='store_true',
-        help='train with automatic mixed precision')
+        help='train with automatic mixed precision',
+    )
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
-        help='scale the learning rate with the batch size')
+        help='scale the learning rate with the batch size',
+    )
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
         help='go on from this checkpoint; without a value, from the latest '
-        'one in the work directory')
+        'one in the work directory',
+    )
     return parser.parse_args()
 
 
 def use_amp(config: Config) -> None:
     """Turns on mixed precision in a config, whatever it set before."""
     wrapper = config.optim_wrapper
-    if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper',
-                                                   'AmpOptimWrapper'):
+    if wrapper.get('type', 'OptimWrapper') not in (
+        'OptimWrapper',
+        'AmpOptimWrapper',
+    ):
         raise ValueError(
             '--amp replaces an optim_wrapper of type OptimWrapper, the '
-            f'config has {wrapper.type!r}; choose its precision there')
+            f'config has {wrapper.type!r}; choose its precision there'
+        )
     wrapper.type = 'AmpOptimWrapper'
     wrapper.setdefault('loss_scale', 'dynamic')
 
@@ -56,7 +63,8 @@ def main() -> None:
         if 'base_batch_size' not in config.get('auto_scale_lr', {}):
             raise ValueError(
                 '--auto-scale-lr needs auto_scale_lr.base_batch_size in the '
-                'config: the batch size that its learning rate is for')
+                'config: the batch size that its learning rate is for'
+            )
         config.auto_scale_lr.enable = True
     if args.resume == 'auto':
         config.resume, config.load_from = True, None

@@ -1,4 +1,5 @@
 """How well a student follows its teacher on held-out images."""
+
 import copy
 from collections.abc import Iterable
 
@@ -14,9 +15,9 @@ from mmrkkd.models.telemetry import agreement
 
 
 @torch.no_grad()
-def teacher_agreement(model: KDDetector,
-                      dataloader: Iterable,
-                      progress: bool = True) -> dict[str, float]:
+def teacher_agreement(
+    model: KDDetector, dataloader: Iterable, progress: bool = True
+) -> dict[str, float]:
     """Compares student and teacher on the ground-truth boxes of images.
 
     The boxes are the same for every student, so students of one teacher can
@@ -49,12 +50,14 @@ def teacher_agreement(model: KDDetector,
             continue
         students.append(_logits(model.student, inputs, rois))
         teachers.append(
-            _logits(model.teacher.model, model.bridge(inputs, samples), rois))
+            _logits(model.teacher.model, model.bridge(inputs, samples), rois)
+        )
     model.train(was_training)
     if not students:
         raise ValueError('the data have no annotated box to compare on')
     values = agreement(
-        torch.cat(students), torch.cat(teachers), every_row=True)
+        torch.cat(students), torch.cat(teachers), every_row=True
+    )
     result = {
         name.removeprefix('kd/'): float(value)
         for name, value in values.items()
@@ -77,14 +80,17 @@ def held_out_loader(config: Config) -> DataLoader:
         dataset = dataset.dataset
     loading = dict(type='LoadAnnotations', with_bbox=True)
     image, *others = (
-        step for step in dataset.pipeline
-        if not step['type'].endswith('LoadAnnotations'))
+        step
+        for step in dataset.pipeline
+        if not step['type'].endswith('LoadAnnotations')
+    )
     dataset.pipeline = [image, loading, *others]
     return Runner.build_dataloader(config)
 
 
-def _logits(model: torch.nn.Module, inputs: torch.Tensor,
-            rois: torch.Tensor) -> torch.Tensor:
+def _logits(
+    model: torch.nn.Module, inputs: torch.Tensor, rois: torch.Tensor
+) -> torch.Tensor:
     last = getattr(model.roi_head, 'num_stages', 1) - 1
     return box_logits(model, last, model.extract_feat(inputs), rois)
 
@@ -95,5 +101,6 @@ def _ground_truth_rois(samples: list, device: torch.device) -> torch.Tensor:
         boxes = sample.gt_instances.bboxes
         boxes = getattr(boxes, 'tensor', boxes).to(device).float()
         rois.append(
-            torch.cat([boxes.new_full((len(boxes), 1), index), boxes], 1))
+            torch.cat([boxes.new_full((len(boxes), 1), index), boxes], 1)
+        )
     return torch.cat(rois)

@@ -1,4 +1,5 @@
 """Logits in, named losses out. Usable in plain PyTorch, without a config."""
+
 from .base import LogitLoss
 from .kd import KDLoss
 from .kendall import KendallLoss

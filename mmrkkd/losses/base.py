@@ -1,4 +1,5 @@
 """What every logit loss has in common: checks, precision, reduction."""
+
 import torch
 from torch import Tensor, nn
 
@@ -19,8 +20,12 @@ class LogitLoss(nn.Module):
     run have the same names whatever their batches hold.
     """
 
-    def per_sample(self, student_logits: Tensor, teacher_logits: Tensor,
-                   labels: Tensor | None) -> dict[str, Tensor]:
+    def per_sample(
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        labels: Tensor | None,
+    ) -> dict[str, Tensor]:
         """The named terms of each sample, already weighted.
 
         Args:
@@ -33,16 +38,19 @@ class LogitLoss(nn.Module):
             the entries whose key does.
         """
         raise NotImplementedError(
-            f'{type(self).__name__} must implement per_sample()')
+            f'{type(self).__name__} must implement per_sample()'
+        )
 
-    def forward(self,
-                student_logits: Tensor | None = None,
-                teacher_logits: Tensor | None = None,
-                labels: Tensor | None = None,
-                weight: Tensor | None = None,
-                *,
-                preds_S: Tensor | None = None,
-                preds_T: Tensor | None = None) -> dict[str, Tensor] | Tensor:
+    def forward(
+        self,
+        student_logits: Tensor | None = None,
+        teacher_logits: Tensor | None = None,
+        labels: Tensor | None = None,
+        weight: Tensor | None = None,
+        *,
+        preds_S: Tensor | None = None,
+        preds_T: Tensor | None = None,
+    ) -> dict[str, Tensor] | Tensor:
         """Computes the loss of a batch.
 
         Args:
@@ -69,7 +77,8 @@ class LogitLoss(nn.Module):
             if student_logits is not None or teacher_logits is not None:
                 raise TypeError(
                     'give either student_logits and teacher_logits, or '
-                    'preds_S and preds_T, not some of both')
+                    'preds_S and preds_T, not some of both'
+                )
             terms = self.forward(preds_S, preds_T, labels, weight)
             return sum(terms.values())
         check_logits(student_logits, teacher_logits)
@@ -93,7 +102,8 @@ class LogitLoss(nn.Module):
         dtype = torch.promote_types(dtype, teacher_logits.dtype)
         with torch.autocast(student_logits.device.type, enabled=False):
             terms = self.per_sample(
-                student_logits.to(dtype), teacher_logits.to(dtype), labels)
+                student_logits.to(dtype), teacher_logits.to(dtype), labels
+            )
             return {
                 name: weighted_mean(values, weight)
                 for name, values in terms.items()
@@ -112,14 +122,16 @@ def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
     return (values * weight).sum() / torch.where(total > 0, total, 1.0)
 
 
-def _flat(name: str, value: Tensor | None,
-          samples: torch.Size) -> Tensor | None:
+def _flat(
+    name: str, value: Tensor | None, samples: torch.Size
+) -> Tensor | None:
     if value is None:
         return None
     if value.shape != samples:
         raise ValueError(
             f'{name} must have one value for each sample, shape '
-            f'{tuple(samples)}, got {tuple(value.shape)}')
+            f'{tuple(samples)}, got {tuple(value.shape)}'
+        )
     return value.reshape(-1)
 
 
@@ -130,4 +142,5 @@ def _check_weight(weight: Tensor) -> None:
     if not bool(usable.all()):
         raise ValueError(
             'weight must be finite and >= 0 for every sample, got values in '
-            f'[{weight.min().item()}, {weight.max().item()}]')
+            f'[{weight.min().item()}, {weight.max().item()}]'
+        )

@@ -1,4 +1,5 @@
 """Knowledge distillation with softened predictions."""
+
 from torch import Tensor
 
 from mmrkkd.ops import kl_divergence
@@ -30,22 +31,29 @@ class KDLoss(LogitLoss):
     Source: Hinton et al., arXiv:1503.02531.
     """
 
-    def __init__(self,
-                 temperature: float = 4.0,
-                 loss_weight: float = 1.0) -> None:
+    def __init__(
+        self, temperature: float = 4.0, loss_weight: float = 1.0
+    ) -> None:
         super().__init__()
         self.temperature = check_positive('temperature', temperature)
         self.loss_weight = check_non_negative('loss_weight', loss_weight)
 
-    def per_sample(self, student_logits: Tensor, teacher_logits: Tensor,
-                   labels: Tensor | None) -> dict[str, Tensor]:
+    def per_sample(
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        labels: Tensor | None,
+    ) -> dict[str, Tensor]:
         """See :meth:`LogitLoss.per_sample`."""
-        divergence = kl_divergence(student_logits, teacher_logits,
-                                   self.temperature)
+        divergence = kl_divergence(
+            student_logits, teacher_logits, self.temperature
+        )
         scale = self.loss_weight * self.temperature**2
         return dict(loss_kd=scale * divergence)
 
     def extra_repr(self) -> str:
         """The settings, for the log."""
-        return (f'temperature={self.temperature:g}, '
-                f'loss_weight={self.loss_weight:g}')
+        return (
+            f'temperature={self.temperature:g}, '
+            f'loss_weight={self.loss_weight:g}'
+        )

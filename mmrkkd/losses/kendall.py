@@ -1,12 +1,12 @@
 """The ranking loss: minus a soft Kendall's tau."""
+
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from mmrkkd.ops import kendall_tau, standardize
-from mmrkkd.ops.checks import (check_choice, check_non_negative,
-                               check_positive)
+from mmrkkd.ops.checks import check_choice, check_non_negative, check_positive
 from mmrkkd.ops.kendall_tau import FORMS
 from mmrkkd.registry import MODELS
 
@@ -55,16 +55,18 @@ class KendallLoss(LogitLoss):
         whether before normalisation).
     """
 
-    def __init__(self,
-                 loss_weight: float = 1.0,
-                 steepness: float = 1.0,
-                 form: int = 1,
-                 normalize: bool = True,
-                 eps: float = 1e-7,
-                 channel_share: float = 1.0,
-                 channel_order: str = 'top',
-                 ignore_channels: Sequence[int] = (),
-                 impl: str = 'auto') -> None:
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        steepness: float = 1.0,
+        form: int = 1,
+        normalize: bool = True,
+        eps: float = 1e-7,
+        channel_share: float = 1.0,
+        channel_order: str = 'top',
+        ignore_channels: Sequence[int] = (),
+        impl: str = 'auto',
+    ) -> None:
         super().__init__()
         self.loss_weight = check_non_negative('loss_weight', loss_weight)
         self.steepness = check_positive('steepness', steepness)
@@ -74,15 +76,20 @@ class KendallLoss(LogitLoss):
         self.eps = check_positive('eps', eps)
         self.channel_share = check_positive('channel_share', channel_share)
         if channel_share > 1:
-            raise ValueError('channel_share must be in (0, 1], got '
-                             f'{channel_share!r}')
+            raise ValueError(
+                f'channel_share must be in (0, 1], got {channel_share!r}'
+            )
         check_choice('channel_order', channel_order, CHANNEL_ORDERS)
         self.channel_order = channel_order
         self.ignore_channels = tuple(ignore_channels)
         self.impl = impl
 
-    def per_sample(self, student_logits: Tensor, teacher_logits: Tensor,
-                   labels: Tensor | None) -> dict[str, Tensor]:
+    def per_sample(
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        labels: Tensor | None,
+    ) -> dict[str, Tensor]:
         """See :meth:`LogitLoss.per_sample`."""
         if self.ignore_channels:
             kept = self._kept_channels(student_logits)
@@ -97,7 +104,8 @@ class KendallLoss(LogitLoss):
             steepness=self.steepness,
             form=self.form,
             class_mask=self._chosen_channels(teacher_logits),
-            impl=self.impl)
+            impl=self.impl,
+        )
         return dict(loss_kendall=-self.loss_weight * tau)
 
     def _kept_channels(self, logits: Tensor) -> Tensor:
@@ -107,12 +115,14 @@ class KendallLoss(LogitLoss):
             if not -classes <= channel < classes:
                 raise ValueError(
                     f'ignore_channels must lie in [-{classes}, {classes - 1}]'
-                    f' for {classes} classes, got {channel}')
+                    f' for {classes} classes, got {channel}'
+                )
             kept[channel] = False
         if kept.sum() < 2:
             raise ValueError(
                 f'ignore_channels {self.ignore_channels} leaves fewer than 2 '
-                f'of {classes} classes to rank')
+                f'of {classes} classes to rank'
+            )
         return kept
 
     def _chosen_channels(self, teacher_logits: Tensor) -> Tensor | None:
@@ -122,15 +132,18 @@ class KendallLoss(LogitLoss):
         classes = teacher_logits.shape[-1]
         chosen = max(2, round(self.channel_share * classes))
         indices = teacher_logits.topk(
-            chosen, dim=-1, largest=self.channel_order == 'top').indices
+            chosen, dim=-1, largest=self.channel_order == 'top'
+        ).indices
         mask = torch.zeros_like(teacher_logits, dtype=torch.bool)
         return mask.scatter_(-1, indices, True)
 
     def extra_repr(self) -> str:
         """The settings, for the log."""
-        text = (f'loss_weight={self.loss_weight:g}, '
-                f'steepness={self.steepness:g}, form={self.form}, '
-                f'normalize={self.normalize}')
+        text = (
+            f'loss_weight={self.loss_weight:g}, '
+            f'steepness={self.steepness:g}, form={self.form}, '
+            f'normalize={self.normalize}'
+        )
         if self.channel_share < 1:
             text += f', {self.channel_order} {self.channel_share:.0%}'
         if self.ignore_channels:

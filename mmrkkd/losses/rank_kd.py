@@ -1,4 +1,5 @@
 """RKKD: a distillation loss together with the ranking loss."""
+
 from collections.abc import Sequence
 
 from mmengine.registry import DefaultScope
@@ -46,28 +47,32 @@ class RankKDLoss(LogitLoss):
     Source: Guan et al., arXiv:2409.17823, eq. 9.
     """
 
-    def __init__(self,
-                 temperature: float | None = None,
-                 kd_weight: float = 0.9,
-                 rank_weight: float = 0.9,
-                 steepness: float = 1.0,
-                 form: int = 1,
-                 normalize: bool = True,
-                 channel_share: float = 1.0,
-                 channel_order: str = 'top',
-                 ignore_channels: Sequence[int] = (),
-                 kd: dict | nn.Module | None = None,
-                 impl: str = 'auto') -> None:
+    def __init__(
+        self,
+        temperature: float | None = None,
+        kd_weight: float = 0.9,
+        rank_weight: float = 0.9,
+        steepness: float = 1.0,
+        form: int = 1,
+        normalize: bool = True,
+        channel_share: float = 1.0,
+        channel_order: str = 'top',
+        ignore_channels: Sequence[int] = (),
+        kd: dict | nn.Module | None = None,
+        impl: str = 'auto',
+    ) -> None:
         super().__init__()
         self.kd_weight = check_non_negative('kd_weight', kd_weight)
         check_non_negative('rank_weight', rank_weight)
         if kd is None:
-            kd = KDLoss(temperature=4.0 if temperature is None else
-                        temperature)
+            kd = KDLoss(
+                temperature=4.0 if temperature is None else temperature
+            )
         elif temperature is not None:
             raise ValueError(
                 'temperature belongs to the default KL term; with kd=... set '
-                f'it there, got temperature={temperature!r}')
+                f'it there, got temperature={temperature!r}'
+            )
         self.kd = build_loss(kd)
         self.rank = KendallLoss(
             loss_weight=rank_weight,
@@ -77,15 +82,21 @@ class RankKDLoss(LogitLoss):
             channel_share=channel_share,
             channel_order=channel_order,
             ignore_channels=ignore_channels,
-            impl=impl)
+            impl=impl,
+        )
 
-    def per_sample(self, student_logits: Tensor, teacher_logits: Tensor,
-                   labels: Tensor | None) -> dict[str, Tensor]:
+    def per_sample(
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        labels: Tensor | None,
+    ) -> dict[str, Tensor]:
         """See :meth:`LogitLoss.per_sample`."""
         terms = {
             name: self.kd_weight * value
             for name, value in self.kd.per_sample(
-                student_logits, teacher_logits, labels).items()
+                student_logits, teacher_logits, labels
+            ).items()
         }
         ranking = self.rank.per_sample(student_logits, teacher_logits, labels)
         terms['loss_rank'] = ranking['loss_kendall']
@@ -115,5 +126,6 @@ def build_loss(loss: dict | nn.Module) -> LogitLoss:
     if not isinstance(loss, LogitLoss):
         raise TypeError(
             'a distillation loss must be a LogitLoss or the config of one, '
-            f'got {type(loss).__name__}')
+            f'got {type(loss).__name__}'
+        )
     return loss

@@ -1,4 +1,5 @@
 """From the student's network input to the teacher's, exactly."""
+
 from collections.abc import Sequence
 
 import torch
@@ -36,14 +37,16 @@ class PreprocessBridge:
         # In float64, because the quotients are used for every pixel.
         self.scale = (student_std / teacher_std).reshape(-1, 1, 1)
         self.shift = ((student_mean - teacher_mean) / teacher_std).reshape(
-            -1, 1, 1)
-        self.converts = bool((self.scale != 1).any() or
-                             (self.shift != 0).any())
+            -1, 1, 1
+        )
+        self.converts = bool(
+            (self.scale != 1).any() or (self.shift != 0).any()
+        )
         self.pad_value = float(getattr(teacher, 'pad_value', 0))
         self.divisor = int(getattr(teacher, 'pad_size_divisor', 1))
-        self.same_padding = (
-            self.pad_value == float(getattr(student, 'pad_value', 0))
-            and self.divisor == int(getattr(student, 'pad_size_divisor', 1)))
+        self.same_padding = self.pad_value == float(
+            getattr(student, 'pad_value', 0)
+        ) and self.divisor == int(getattr(student, 'pad_size_divisor', 1))
 
     @property
     def is_identity(self) -> bool:
@@ -70,24 +73,28 @@ class PreprocessBridge:
             # Float32 at least: half precision has no room for a mean.
             dtype = torch.promote_types(inputs.dtype, torch.float32)
             converted = converted.to(dtype) * self.scale.to(
-                inputs.device, dtype) + self.shift.to(inputs.device, dtype)
+                inputs.device, dtype
+            ) + self.shift.to(inputs.device, dtype)
             converted = converted.to(inputs.dtype)
         shapes = [
             _image_shape(sample, inputs.shape[-2:]) for sample in data_samples
         ]
-        if self.same_padding and all(shape == tuple(inputs.shape[-2:])
-                                     for shape in shapes):
+        if self.same_padding and all(
+            shape == tuple(inputs.shape[-2:]) for shape in shapes
+        ):
             return converted
         return self._repadded(converted, shapes)
 
-    def _repadded(self, images: Tensor,
-                  shapes: list[tuple[int, int]]) -> Tensor:
+    def _repadded(
+        self, images: Tensor, shapes: list[tuple[int, int]]
+    ) -> Tensor:
         height, width = images.shape[-2:]
         if not self.same_padding:
             height = _next_multiple(max(h for h, _ in shapes), self.divisor)
             width = _next_multiple(max(w for _, w in shapes), self.divisor)
-        padded = images.new_full((*images.shape[:2], height, width),
-                                 self.pad_value)
+        padded = images.new_full(
+            (*images.shape[:2], height, width), self.pad_value
+        )
         for image, target, (h, w) in zip(images, padded, shapes):
             target[:, :h, :w] = image[:, :h, :w]
         return padded
@@ -96,9 +103,12 @@ class PreprocessBridge:
         if self.is_identity:
             return 'same input for both'
         changes = [
-            name for name, active in (('channel order', self.flips),
-                                      ('mean and std', self.converts),
-                                      ('padding', not self.same_padding))
+            name
+            for name, active in (
+                ('channel order', self.flips),
+                ('mean and std', self.converts),
+                ('padding', not self.same_padding),
+            )
             if active
         ]
         return f'converts {", ".join(changes)}'
@@ -110,10 +120,14 @@ def _flips(preprocessor: nn.Module) -> bool:
 
 def _normalisation(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
     if not getattr(preprocessor, '_enable_normalize', False):
-        return (torch.zeros(3, dtype=torch.float64),
-                torch.ones(3, dtype=torch.float64))
-    return (preprocessor.mean.detach().flatten().double().cpu(),
-            preprocessor.std.detach().flatten().double().cpu())
+        return (
+            torch.zeros(3, dtype=torch.float64),
+            torch.ones(3, dtype=torch.float64),
+        )
+    return (
+        preprocessor.mean.detach().flatten().double().cpu(),
+        preprocessor.std.detach().flatten().double().cpu(),
+    )
 
 
 def _image_shape(sample: object, frame: Sequence[int]) -> tuple[int, int]:

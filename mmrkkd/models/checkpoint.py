@@ -5,6 +5,7 @@ reader here allows tensors, plain containers, numbers, NumPy arrays and the
 log history that MMEngine stores beside the weights; anything else is refused
 unless the caller says that the file is trusted.
 """
+
 import contextlib
 import hashlib
 import os
@@ -24,8 +25,9 @@ PUBLISHED_HASH = re.compile(r'-([0-9a-f]{8,64})\.pth?$')
 READ_AT_ONCE = 2**20
 
 
-def fetch_checkpoint(location: str | os.PathLike,
-                     sha256: str | None = None) -> Path:
+def fetch_checkpoint(
+    location: str | os.PathLike, sha256: str | None = None
+) -> Path:
     """Brings a checkpoint to this machine and verifies it.
 
     A URL is downloaded once, over https, into PyTorch's hub cache
@@ -49,12 +51,14 @@ def fetch_checkpoint(location: str | os.PathLike,
     location = os.fspath(location)
     scheme = urlparse(location).scheme
     if sha256 is not None and not re.fullmatch(r'[0-9a-fA-F]{8,64}', sha256):
-        raise ValueError('sha256 must be 8 to 64 hexadecimal digits, got '
-                         f'{sha256!r}')
+        raise ValueError(
+            f'sha256 must be 8 to 64 hexadecimal digits, got {sha256!r}'
+        )
     if '://' in location:
         if scheme != 'https':
             raise ValueError(
-                f'checkpoint must be a path or an https URL, got {location!r}')
+                f'checkpoint must be a path or an https URL, got {location!r}'
+            )
         if sha256 is None:
             published = PUBLISHED_HASH.search(location)
             sha256 = published.group(1) if published else None
@@ -65,14 +69,16 @@ def fetch_checkpoint(location: str | os.PathLike,
         raise FileNotFoundError(
             f'checkpoint {location!r} does not exist (looked for '
             f'{path.absolute()}); give the path of a .pth file, or an https '
-            'URL')
+            'URL'
+        )
     if sha256 is not None:
         actual = file_sha256(path)
         if not actual.startswith(sha256.lower()):
             raise ValueError(
                 f'checkpoint {path} has SHA-256 {actual}, expected '
                 f'{sha256.lower()}: the file is damaged or another one; '
-                'delete it and fetch it again, or correct sha256')
+                'delete it and fetch it again, or correct sha256'
+            )
     return path
 
 
@@ -93,7 +99,8 @@ def _download(url: str) -> Path:
     if failure is not None:
         raise FileNotFoundError(
             f'could not download checkpoint {url}: {failure}; fetch it by '
-            'other means and give its path instead') from failure
+            'other means and give its path instead'
+        ) from failure
     return path
 
 
@@ -127,32 +134,43 @@ def read_checkpoint(path: str | os.PathLike, trust: bool = False) -> dict:
     try:
         with contextlib.nullcontext() if trust else _allowed_types():
             content = torch.load(
-                path, map_location='cpu', weights_only=not trust)
+                path, map_location='cpu', weights_only=not trust
+            )
     except pickle.UnpicklingError as error:
         found = re.search(r'GLOBAL [\w.]+', str(error))
         reason = found.group() if found else str(error).splitlines()[0]
         raise ValueError(
             f'checkpoint {path} holds more than weights ({reason}): reading '
             'it could run code, so it was refused. If you trust its author, '
-            'set trust_checkpoint=True') from error
+            'set trust_checkpoint=True'
+        ) from error
     except (RuntimeError, EOFError) as error:
         raise ValueError(
             f'checkpoint {path} cannot be read, it is damaged or no '
-            f'checkpoint: {error}') from error
+            f'checkpoint: {error}'
+        ) from error
     return _normalized(content, path)
 
 
 def _normalized(content: object, path: str | os.PathLike) -> dict:
     if not isinstance(content, dict):
-        raise ValueError(f'checkpoint {path} holds a {type(content).__name__},'
-                         ' expected a dict with a state_dict')
+        raise ValueError(
+            f'checkpoint {path} holds a {type(content).__name__},'
+            ' expected a dict with a state_dict'
+        )
     weights = content.get('state_dict', content.get('model', content))
-    if not isinstance(weights, dict) or not weights or not all(
-            isinstance(value, torch.Tensor) for value in weights.values()):
+    if (
+        not isinstance(weights, dict)
+        or not weights
+        or not all(
+            isinstance(value, torch.Tensor) for value in weights.values()
+        )
+    ):
         raise ValueError(
             f'checkpoint {path} has no weights: expected a dict of tensors, '
             "itself or under 'state_dict' or 'model'; it has "
-            f'{sorted(map(str, content))[:10]}')
+            f'{sorted(map(str, content))[:10]}'
+        )
     weights = {key.removeprefix('module.'): weights[key] for key in weights}
     meta = content.get('meta') if weights is not content else None
     return dict(content, state_dict=weights, meta=meta or {})
@@ -167,8 +185,9 @@ def checkpoint_classes(checkpoint: dict) -> tuple[str, ...] | None:
             before it in ``meta['CLASSES']``.
     """
     meta = checkpoint['meta']
-    classes = (meta.get('dataset_meta') or {}).get('classes',
-                                                   meta.get('CLASSES'))
+    classes = (meta.get('dataset_meta') or {}).get(
+        'classes', meta.get('CLASSES')
+    )
     return None if classes is None else tuple(classes)
 
 
@@ -191,10 +210,15 @@ def _log_history_method(owner: object, name: str) -> None:
     With the real one a pickle reaches ``__globals__`` and from there any
     function of the process.
     """
-    if owner is not _LogHistory or name not in ('min', 'max', 'current',
-                                                'mean'):
+    if owner is not _LogHistory or name not in (
+        'min',
+        'max',
+        'current',
+        'mean',
+    ):
         raise pickle.UnpicklingError(
-            f'Unsupported global: GLOBAL builtins.getattr ({name!r})')
+            f'Unsupported global: GLOBAL builtins.getattr ({name!r})'
+        )
 
 
 def _allowed_types() -> contextlib.AbstractContextManager:
@@ -202,17 +226,23 @@ def _allowed_types() -> contextlib.AbstractContextManager:
     if digit_version(torch.__version__) < digit_version('2.6'):
         # It can allow nothing more than tensors and containers.
         return contextlib.nullcontext()
-    core = np.core if np.lib.NumpyVersion(np.__version__) < '2.0.0' else (
-        np._core)
+    core = (
+        np.core
+        if np.lib.NumpyVersion(np.__version__) < '2.0.0'
+        else (np._core)
+    )
     allowed = [
-        np.ndarray, np.dtype, slice,
+        np.ndarray,
+        np.dtype,
+        slice,
         (_LogHistory, 'mmengine.logging.history_buffer.HistoryBuffer'),
-        (_log_history_method, 'builtins.getattr')
+        (_log_history_method, 'builtins.getattr'),
     ]
     # NumPy 2 moved the module; a file names it as its writer did.
     for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
-        allowed.append((core.multiarray._reconstruct,
-                        f'{module}._reconstruct'))
+        allowed.append(
+            (core.multiarray._reconstruct, f'{module}._reconstruct')
+        )
         allowed.append((core.multiarray.scalar, f'{module}.scalar'))
     codes = '?bBhHiIlLqQefd'
     allowed += list({type(np.dtype(code)) for code in codes})

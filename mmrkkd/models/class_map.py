@@ -1,4 +1,5 @@
 """Which channel of the teacher belongs to which channel of the student."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ class ClassMap:
             are.
         teacher: Indices into the teacher's channels, of the same length.
     """
+
     student: tuple[int, ...] | None = None
     teacher: tuple[int, ...] | None = None
 
@@ -28,8 +30,9 @@ class ClassMap:
         """(N, C_t) -> (N, C)."""
         return _columns(logits, self.teacher)
 
-    def select_labels(self, labels: Tensor,
-                      channels: int) -> tuple[Tensor, Tensor]:
+    def select_labels(
+        self, labels: Tensor, channels: int
+    ) -> tuple[Tensor, Tensor]:
         """Labels in the compared channels, and which samples have one.
 
         Args:
@@ -42,9 +45,10 @@ class ClassMap:
         """
         if self.student is None:
             return labels, torch.ones_like(labels, dtype=torch.bool)
-        position = labels.new_full((channels, ), -1)
+        position = labels.new_full((channels,), -1)
         position[list(self.student)] = torch.arange(
-            len(self.student), device=labels.device)
+            len(self.student), device=labels.device
+        )
         selected = position[labels]
         return selected.clamp(min=0), selected >= 0
 
@@ -53,12 +57,14 @@ def _columns(logits: Tensor, indices: tuple[int, ...] | None) -> Tensor:
     return logits if indices is None else logits[:, list(indices)]
 
 
-def match_classes(student_classes: Sequence[str] | None,
-                  teacher_classes: Sequence[str] | None,
-                  student_channels: int,
-                  teacher_channels: int,
-                  background: bool = False,
-                  mode: str = 'same') -> ClassMap:
+def match_classes(
+    student_classes: Sequence[str] | None,
+    teacher_classes: Sequence[str] | None,
+    student_channels: int,
+    teacher_channels: int,
+    background: bool = False,
+    mode: str = 'same',
+) -> ClassMap:
     """Compares the class lists of both sides by name.
 
     Args:
@@ -86,31 +92,36 @@ def match_classes(student_classes: Sequence[str] | None,
             f'student has {student_channels} channels, the teacher '
             f'{teacher_channels}, and the class names of the '
             f'{"student" if student_classes is None else "teacher"} are not '
-            'known; use a teacher trained on the student\'s classes, or give '
+            "known; use a teacher trained on the student's classes, or give "
             'class_names=[...] for the student and teacher.classes=[...] for '
-            'the teacher and set classes=\'shared\'')
-    for owner, names, channels in (('student', student_classes,
-                                    student_channels),
-                                   ('teacher', teacher_classes,
-                                    teacher_channels)):
+            "the teacher and set classes='shared'"
+        )
+    for owner, names, channels in (
+        ('student', student_classes, student_channels),
+        ('teacher', teacher_classes, teacher_channels),
+    ):
         if len(names) + background != channels or len(set(names)) != len(
-                names):
+            names
+        ):
             raise ValueError(
                 f'the {owner} has {channels} channels'
                 f'{", background included," if background else ""} but '
                 f'{len(names)} class names ({len(set(names))} different): '
-                f'{_shown(names)}')
+                f'{_shown(names)}'
+            )
     if tuple(student_classes) == tuple(teacher_classes):
         return ClassMap()
     shared = [name for name in student_classes if name in teacher_classes]
     if mode == 'same' and not len(shared) == len(student_classes) == len(
-            teacher_classes):
+        teacher_classes
+    ):
         _refuse(student_classes, teacher_classes, shared)
     if len(shared) < 2:
         raise ValueError(
             f'teacher and student share {len(shared)} classes, and a ranking '
             f'needs at least 2; student: {_shown(student_classes)}; teacher: '
-            f'{_shown(teacher_classes)}')
+            f'{_shown(teacher_classes)}'
+        )
     student = [list(student_classes).index(name) for name in shared]
     teacher = [list(teacher_classes).index(name) for name in shared]
     if background:
@@ -119,8 +130,9 @@ def match_classes(student_classes: Sequence[str] | None,
     return ClassMap(tuple(student), tuple(teacher))
 
 
-def _refuse(student: Sequence[str], teacher: Sequence[str],
-            shared: Sequence[str]) -> None:
+def _refuse(
+    student: Sequence[str], teacher: Sequence[str], shared: Sequence[str]
+) -> None:
     only_student = [name for name in student if name not in shared]
     only_teacher = [name for name in teacher if name not in shared]
     raise ValueError(
@@ -130,7 +142,8 @@ def _refuse(student: Sequence[str], teacher: Sequence[str],
         f'Only the teacher has ({len(only_teacher)}): '
         f'{_shown(only_teacher)}\n'
         f"Set classes='shared' to distil on the {len(shared)} names that "
-        'both know, or use a teacher of your classes.')
+        'both know, or use a teacher of your classes.'
+    )
 
 
 def _shown(names: Sequence[str]) -> str:

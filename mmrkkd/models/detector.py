@@ -1,4 +1,5 @@
 """Distillation of two-stage detectors."""
+
 from collections.abc import Sequence
 
 from torch import nn
@@ -34,14 +35,16 @@ class KDDetector(LogitDistiller):
         which logits; these are the choice of Zhao et al., arXiv:2203.08679).
     """
 
-    def __init__(self,
-                 student: dict | nn.Module,
-                 teacher: dict,
-                 losses: dict | Sequence[dict],
-                 task_weight: float = 1.0,
-                 rois: str = 'all',
-                 classes: str = 'same',
-                 class_names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        student: dict | nn.Module,
+        teacher: dict,
+        losses: dict | Sequence[dict],
+        task_weight: float = 1.0,
+        rois: str = 'all',
+        classes: str = 'same',
+        class_names: Sequence[str] | None = None,
+    ) -> None:
         super().__init__(
             student=student,
             teacher=teacher,
@@ -49,4 +52,5 @@ class KDDetector(LogitDistiller):
             reader=TwoStageReader(rois),
             task_weight=task_weight,
             classes=classes,
-            class_names=class_names)
+            class_names=class_names,
+        )

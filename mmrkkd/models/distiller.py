@@ -1,4 +1,5 @@
 """The whole path of one training step of distillation."""
+
 import copy
 import logging
 from collections.abc import Callable, Sequence
@@ -53,14 +54,16 @@ class LogitDistiller(BaseModel):
         ValueError: the models do not fit, see :func:`match_classes`.
     """
 
-    def __init__(self,
-                 student: dict | nn.Module,
-                 teacher: dict,
-                 losses: dict | Sequence[dict],
-                 reader: object,
-                 task_weight: float = 1.0,
-                 classes: str = 'same',
-                 class_names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        student: dict | nn.Module,
+        teacher: dict,
+        losses: dict | Sequence[dict],
+        reader: object,
+        task_weight: float = 1.0,
+        classes: str = 'same',
+        class_names: Sequence[str] | None = None,
+    ) -> None:
         super().__init__()
         # BaseModel registers a preprocessor; ours is the student's.
         del self.data_preprocessor
@@ -77,7 +80,8 @@ class LogitDistiller(BaseModel):
         reader.check(self.student, self.teacher.model)
         self.bridge = PreprocessBridge(
             self.student.data_preprocessor,
-            self.teacher.model.data_preprocessor)
+            self.teacher.model.data_preprocessor,
+        )
         self.classes, self.class_names = classes, class_names
         self.class_map: ClassMap | None = None
         if class_names is not None:
@@ -94,10 +98,12 @@ class LogitDistiller(BaseModel):
         """The student's."""
         return self.student.data_preprocessor
 
-    def forward(self,
-                inputs: Tensor,
-                data_samples: list | None = None,
-                mode: str = 'tensor') -> dict | list | tuple | Tensor:
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: list | None = None,
+        mode: str = 'tensor',
+    ) -> dict | list | tuple | Tensor:
         """The student's forward; in mode 'loss' with distillation.
 
         Args:
@@ -120,8 +126,12 @@ class LogitDistiller(BaseModel):
             self.class_map = self._match_classes(_training_classes())
         with self.reader.tap(self.student) as taps:
             task_losses = self.student(inputs, data_samples, mode='loss')
-        pairs = self.reader.read(taps, self.student, self.teacher.model,
-                                 self.bridge(inputs, data_samples))
+        pairs = self.reader.read(
+            taps,
+            self.student,
+            self.teacher.model,
+            self.bridge(inputs, data_samples),
+        )
         terms = self._task_terms(task_losses)
         for pair in pairs:
             self._add_new(terms, self._distillation_terms(pair))
@@ -136,9 +146,11 @@ class LogitDistiller(BaseModel):
         terms = {}
         for name, value in losses.items():
             if 'loss' in name and self.task_weight != 1:
-                value = ([self.task_weight * item for item in value]
-                         if isinstance(value, (list, tuple)) else
-                         self.task_weight * value)
+                value = (
+                    [self.task_weight * item for item in value]
+                    if isinstance(value, (list, tuple))
+                    else self.task_weight * value
+                )
             terms['loss_task' if name == 'loss' else name] = value
         return terms
 
@@ -156,10 +168,12 @@ class LogitDistiller(BaseModel):
         for loss in self.distiller:
             values = loss(student, teacher, labels, weight)
             self._add_new(
-                terms, {
+                terms,
+                {
                     pair.prefix + name: pair.scale * value
                     for name, value in values.items()
-                })
+                },
+            )
         if weight is not None:
             student, teacher = student[weight > 0], teacher[weight > 0]
         for name, value in agreement(student, teacher).items():
@@ -172,7 +186,8 @@ class LogitDistiller(BaseModel):
         if taken:
             raise ValueError(
                 f'two losses are logged under the same key {taken[0]!r}; '
-                'use each type of loss once')
+                'use each type of loss once'
+            )
         terms.update(new)
 
     def _match_classes(self, names: Sequence[str] | None) -> ClassMap:
@@ -182,7 +197,8 @@ class LogitDistiller(BaseModel):
             self.reader.channels(self.student),
             self.reader.channels(self.teacher.model),
             background=self.reader.background,
-            mode=self.classes)
+            mode=self.classes,
+        )
 
     def init_weights(self) -> None:
         """Initialises the student; the teacher has its weights."""
@@ -203,35 +219,39 @@ class LogitDistiller(BaseModel):
             *losses.splitlines(),
         ]
         return 'Distillation settings\n' + '\n'.join(
-            f'  {line}' for line in lines)
+            f'  {line}' for line in lines
+        )
 
     def _apply(self, fn: Callable, *args, **kwargs) -> nn.Module:
         self.teacher.apply(fn)
         return super()._apply(fn, *args, **kwargs)
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args,
-                              **kwargs) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, *args, **kwargs
+    ) -> None:
         # The plain student's keys, brought to where its modules stand.
         for key in list(state_dict):
-            name = key[len(prefix):]
+            name = key[len(prefix) :]
             if key.startswith(prefix) and not name.startswith(
-                (DISTILLER, STUDENT)):
+                (DISTILLER, STUDENT)
+            ):
                 state_dict[prefix + STUDENT + name] = state_dict.pop(key)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-def _as_plain_student(module: nn.Module, state_dict: dict, prefix: str,
-                      local_metadata: dict) -> None:
+def _as_plain_student(
+    module: nn.Module, state_dict: dict, prefix: str, local_metadata: dict
+) -> None:
     """State dict hook: the student's keys without their prefix."""
     inner = prefix + STUDENT
     for key in list(state_dict):
         if key.startswith(inner):
-            state_dict[prefix + key[len(inner):]] = state_dict.pop(key)
+            state_dict[prefix + key[len(inner) :]] = state_dict.pop(key)
     # The versions of the modules travel beside the keys, dots left off.
     metadata = getattr(state_dict, '_metadata', {})
     for key in list(metadata):
         if (key + '.').startswith(inner):
-            name = (prefix + (key + '.')[len(inner):])[:-1]
+            name = (prefix + (key + '.')[len(inner) :])[:-1]
             metadata[name] = metadata.pop(key)
 
 
@@ -252,5 +272,6 @@ def _training_classes() -> Sequence[str] | None:
             'teacher and student are matched by position. Give '
             'class_names=[...] to have them compared.',
             logger='current',
-            level=logging.WARNING)
+            level=logging.WARNING,
+        )
     return classes

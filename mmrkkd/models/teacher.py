@@ -1,4 +1,5 @@
 """The teacher: built, loaded strictly, frozen, and kept out of the student."""
+
 import copy
 import logging
 import random
@@ -15,8 +16,12 @@ from torch import Tensor, nn
 
 from mmrkkd.registry import MODELS
 
-from .checkpoint import (checkpoint_classes, fetch_checkpoint, file_sha256,
-                         read_checkpoint)
+from .checkpoint import (
+    checkpoint_classes,
+    fetch_checkpoint,
+    file_sha256,
+    read_checkpoint,
+)
 
 KEYS_SHOWN = 200
 
@@ -34,10 +39,12 @@ class FrozenTeacher:
         source: What it was built from, for the log.
     """
 
-    def __init__(self,
-                 model: nn.Module,
-                 classes: Sequence[str] | None = None,
-                 source: str = '') -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        classes: Sequence[str] | None = None,
+        source: str = '',
+    ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.classes = None if classes is None else tuple(classes)
         self.source = source
@@ -55,12 +62,14 @@ class FrozenTeacher:
         self.model._apply(function)
 
 
-def build_teacher(config: str | Path | dict,
-                  checkpoint: str | Path | None = None,
-                  sha256: str | None = None,
-                  classes: Sequence[str] | None = None,
-                  allow_random_weights: bool = False,
-                  trust_checkpoint: bool = False) -> FrozenTeacher:
+def build_teacher(
+    config: str | Path | dict,
+    checkpoint: str | Path | None = None,
+    sha256: str | None = None,
+    classes: Sequence[str] | None = None,
+    allow_random_weights: bool = False,
+    trust_checkpoint: bool = False,
+) -> FrozenTeacher:
     """Builds a teacher and loads every one of its weights, or stops.
 
     The random state of the process is left as it was found, so a run with
@@ -92,7 +101,8 @@ def build_teacher(config: str | Path | dict,
         raise ValueError(
             'teacher.checkpoint is missing: a teacher with random weights '
             'teaches noise. Give a path or an https URL, or set '
-            'teacher.allow_random_weights=True if that is what you want')
+            'teacher.allow_random_weights=True if that is what you want'
+        )
     scope = config.get('default_scope')
     with _random_state_kept(), DefaultScope.overwrite_default_scope(scope):
         # Detectors write into the config that they are built from.
@@ -101,14 +111,17 @@ def build_teacher(config: str | Path | dict,
         print_log(
             'The teacher has RANDOM weights (allow_random_weights=True).',
             logger='current',
-            level=logging.WARNING)
+            level=logging.WARNING,
+        )
         return FrozenTeacher(model, classes, 'random weights')
     path = fetch_checkpoint(checkpoint, sha256)
     content = read_checkpoint(path, trust_checkpoint)
     load_strictly(model, content['state_dict'], str(path))
     return FrozenTeacher(
-        model, classes or checkpoint_classes(content),
-        f'{path} (sha256 {file_sha256(path)[:16]})')
+        model,
+        classes or checkpoint_classes(content),
+        f'{path} (sha256 {file_sha256(path)[:16]})',
+    )
 
 
 def read_teacher_config(config: str | Path | dict) -> ConfigDict:
@@ -129,7 +142,8 @@ def read_teacher_config(config: str | Path | dict) -> ConfigDict:
     if 'model' not in config:
         raise ValueError(
             'teacher.config must be a config with a model, or a model with a '
-            f'type; it has the keys {sorted(config)}')
+            f'type; it has the keys {sorted(config)}'
+        )
     if 'student' in config.model:
         # A teacher that was itself distilled: its checkpoint is its plain
         # student's.
@@ -148,12 +162,14 @@ def _read_config_file(name: str) -> dict:
         raise FileNotFoundError(
             f'teacher.config {name!r} does not exist (looked for '
             f'{path.absolute()}); give the path of a config file or a name '
-            "like 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'")
+            "like 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'"
+        )
     return Config.fromfile(str(path))._cfg_dict
 
 
-def load_strictly(model: nn.Module, weights: dict[str, Tensor],
-                  source: str) -> None:
+def load_strictly(
+    model: nn.Module, weights: dict[str, Tensor], source: str
+) -> None:
     """Loads weights that fit entirely, or changes nothing.
 
     Keys that the model does not have (a head of another task, optimizer
@@ -170,28 +186,32 @@ def load_strictly(model: nn.Module, weights: dict[str, Tensor],
     """
     own = model.state_dict()
     missing = [
-        key for key in own
+        key
+        for key in own
         if key not in weights and not key.endswith('num_batches_tracked')
     ]
     misshapen = [
         f'{key}: the model has {tuple(own[key].shape)}, the checkpoint '
-        f'{tuple(weights[key].shape)}' for key in own
+        f'{tuple(weights[key].shape)}'
+        for key in own
         if key in weights and own[key].shape != weights[key].shape
     ]
     unknown = [key for key in weights if key not in own]
     if missing or misshapen:
         raise ValueError(
-            f'teacher.checkpoint {source} does not fit teacher.config.' +
-            _listed('Missing keys', missing) +
-            _listed('Keys of another shape', misshapen) +
-            _listed('Keys that the model does not have', unknown) +
-            '\nCheck that config and checkpoint belong together.')
+            f'teacher.checkpoint {source} does not fit teacher.config.'
+            + _listed('Missing keys', missing)
+            + _listed('Keys of another shape', misshapen)
+            + _listed('Keys that the model does not have', unknown)
+            + '\nCheck that config and checkpoint belong together.'
+        )
     if unknown:
         print_log(
-            f'Teacher checkpoint {source}:' +
-            _listed('keys that the model does not have, not used', unknown),
+            f'Teacher checkpoint {source}:'
+            + _listed('keys that the model does not have, not used', unknown),
             logger='current',
-            level=logging.WARNING)
+            level=logging.WARNING,
+        )
     model.load_state_dict(weights, strict=False)
 
 
@@ -202,7 +222,8 @@ def _listed(title: str, keys: list[str]) -> str:
     more = len(keys) - len(shown)
     lines = ''.join(f'\n  {key}' for key in shown)
     return f'\n{title} ({len(keys)}):{lines}' + (
-        f'\n  ... and {more} more' if more else '')
+        f'\n  ... and {more} more' if more else ''
+    )
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 """What the log says about how well the student follows its teacher."""
+
 import torch
 from torch import Tensor
 
@@ -11,9 +12,9 @@ ROWS_PER_STEP = 256
 
 
 @torch.no_grad()
-def agreement(student_logits: Tensor,
-              teacher_logits: Tensor,
-              every_row: bool = False) -> dict[str, Tensor]:
+def agreement(
+    student_logits: Tensor, teacher_logits: Tensor, every_row: bool = False
+) -> dict[str, Tensor]:
     """Agreement of two sets of logits, as means over the rows.
 
     Args:
@@ -31,7 +32,7 @@ def agreement(student_logits: Tensor,
     student = student_logits.detach().float()
     teacher = teacher_logits.detach().float()
     if not every_row:
-        rows = PAIRS_PER_STEP // student.shape[-1]**2
+        rows = PAIRS_PER_STEP // student.shape[-1] ** 2
         rows = min(max(rows, 1), ROWS_PER_STEP)
         stride = max(1, -(-len(student) // rows))
         student, teacher = student[::stride], teacher[::stride]
@@ -42,7 +43,8 @@ def agreement(student_logits: Tensor,
     }
     # nanmean of no number is NaN, which would spoil the mean over processes.
     return {
-        name: value.nanmean().nan_to_num(0.0) if name == 'kd/tau' else
-        value.sum() / max(len(value), 1)
+        name: value.nanmean().nan_to_num(0.0)
+        if name == 'kd/tau'
+        else value.sum() / max(len(value), 1)
         for name, value in values.items()
     }

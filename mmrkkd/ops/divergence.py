@@ -1,11 +1,14 @@
 """The Kullback-Leibler divergence between two softened predictions."""
+
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def kl_divergence(student_logits: Tensor,
-                  teacher_logits: Tensor,
-                  temperature: float | Tensor = 1.0) -> Tensor:
+def kl_divergence(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float | Tensor = 1.0,
+) -> Tensor:
     """KL(p_t || p_s) with ``p = softmax(z / T)``, per sample.
 
     ::
@@ -29,5 +32,6 @@ def kl_divergence(student_logits: Tensor,
     """
     student = F.log_softmax(student_logits / temperature, dim=-1)
     teacher = F.log_softmax(teacher_logits / temperature, dim=-1)
-    return F.kl_div(student, teacher, reduction='none',
-                    log_target=True).sum(-1)
+    return F.kl_div(student, teacher, reduction='none', log_target=True).sum(
+        -1
+    )

@@ -1,4 +1,5 @@
 """Exact measures of agreement between two sets of logits, for telemetry."""
+
 import torch
 from torch import Tensor
 
@@ -9,9 +10,9 @@ PAIRS_AT_ONCE = 2**22
 
 
 @torch.no_grad()
-def exact_kendall_tau(student_logits: Tensor,
-                      teacher_logits: Tensor,
-                      variant: str = 'b') -> Tensor:
+def exact_kendall_tau(
+    student_logits: Tensor, teacher_logits: Tensor, variant: str = 'b'
+) -> Tensor:
     """Kendall's rank correlation, exact and not differentiable.
 
     With P concordant and Q discordant pairs of the C (C - 1) / 2, and

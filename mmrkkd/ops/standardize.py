@@ -1,4 +1,5 @@
 """Per-sample standardisation of logits over the classes."""
+
 import torch
 from torch import Tensor
 
@@ -33,12 +34,14 @@ def standardize(logits: Tensor, eps: float = 1e-7) -> Tensor:
     with torch.no_grad():
         largest = logits.amax(-1, keepdim=True)
         smallest = logits.amin(-1, keepdim=True)
-        rounding = 4 * torch.finfo(logits.dtype).eps * torch.maximum(
-            largest.abs(), smallest.abs())
+        rounding = (
+            4
+            * torch.finfo(logits.dtype).eps
+            * torch.maximum(largest.abs(), smallest.abs())
+        )
         flat = largest - smallest <= rounding
     centered = logits - logits.mean(-1, keepdim=True)
-    variance = centered.square().sum(-1, keepdim=True) / (
-        logits.shape[-1] - 1)
+    variance = centered.square().sum(-1, keepdim=True) / (logits.shape[-1] - 1)
     # Squares of tiny numbers may be 0 as well. The variance is replaced
     # before the root, so that its backward pass never divides by 0.
     flat = flat | (variance == 0)

@@ -1,4 +1,5 @@
 """What every registered logit loss must keep."""
+
 import inspect
 
 import pytest
@@ -10,8 +11,10 @@ from mmrkkd.registry import MODELS
 
 N, C = 6, 10
 LOSSES = sorted(
-    name for name, module in MODELS.module_dict.items()
-    if inspect.isclass(module) and issubclass(module, LogitLoss))
+    name
+    for name, module in MODELS.module_dict.items()
+    if inspect.isclass(module) and issubclass(module, LogitLoss)
+)
 
 
 @pytest.fixture(params=LOSSES)
@@ -22,9 +25,9 @@ def loss(request):
 def batch(*shape, seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     student, teacher = 2 * torch.randn(
-        2, *shape, generator=generator, dtype=torch.float64)
-    labels = torch.randint(
-        shape[-1], shape[:-1], generator=generator)
+        2, *shape, generator=generator, dtype=torch.float64
+    )
+    labels = torch.randint(shape[-1], shape[:-1], generator=generator)
     return student.to(dtype).requires_grad_(), teacher.to(dtype), labels
 
 
@@ -55,8 +58,9 @@ def test_gradient_reaches_the_student_only(loss):
 
 def test_gradcheck(loss):
     student, teacher, labels = batch(3, 5)
-    assert gradcheck(lambda values: total(loss(values, teacher, labels)),
-                     (student, ))
+    assert gradcheck(
+        lambda values: total(loss(values, teacher, labels)), (student,)
+    )
 
 
 def test_weights_0_and_1_equal_slicing(loss):
@@ -65,7 +69,8 @@ def test_weights_0_and_1_equal_slicing(loss):
     kept = weight > 0
     torch.testing.assert_close(
         total(loss(student, teacher, labels, weight)),
-        total(loss(student[kept], teacher[kept], labels[kept])))
+        total(loss(student[kept], teacher[kept], labels[kept])),
+    )
 
 
 def test_scale_of_the_weights_does_not_matter(loss):
@@ -73,7 +78,8 @@ def test_scale_of_the_weights_does_not_matter(loss):
     weight = torch.rand(N, dtype=torch.float64)
     torch.testing.assert_close(
         total(loss(student, teacher, labels, weight)),
-        total(loss(student, teacher, labels, 7 * weight)))
+        total(loss(student, teacher, labels, 7 * weight)),
+    )
 
 
 def test_weight_0_hides_even_nan(loss):
@@ -112,8 +118,13 @@ def test_leading_dimensions_are_samples(loss):
         total(loss(student, teacher, labels, weight)),
         total(
             loss(
-                student.flatten(0, 1), teacher.flatten(0, 1),
-                labels.flatten(), weight.flatten())))
+                student.flatten(0, 1),
+                teacher.flatten(0, 1),
+                labels.flatten(),
+                weight.flatten(),
+            )
+        ),
+    )
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
@@ -128,8 +139,10 @@ def test_half_logits_are_computed_in_float32(loss, dtype):
     expected.backward()
     torch.testing.assert_close(value, expected)
     # The gradient is rounded once, to the dtype of the logits.
-    rounding = torch.finfo(dtype).eps * exact.grad.abs() + torch.finfo(
-        dtype).smallest_normal
+    rounding = (
+        torch.finfo(dtype).eps * exact.grad.abs()
+        + torch.finfo(dtype).smallest_normal
+    )
     assert ((student.grad.float() - exact.grad).abs() <= rounding).all()
 
 
@@ -176,7 +189,7 @@ def test_errors(loss):
     with pytest.raises(ValueError, match='weight must be finite and >= 0'):
         loss(student, teacher, labels, -torch.ones(N))
     with pytest.raises(ValueError, match='weight must be finite and >= 0'):
-        loss(student, teacher, labels, torch.full((N, ), torch.nan))
+        loss(student, teacher, labels, torch.full((N,), torch.nan))
 
 
 def test_settings_are_printable(loss):

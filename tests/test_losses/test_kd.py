@@ -1,4 +1,5 @@
 """KL distillation against arithmetic."""
+
 import math
 
 import pytest
@@ -44,16 +45,26 @@ def test_gradient_is_t_times_difference_of_probabilities():
     student = torch.randn(1, 5).double().requires_grad_()
     teacher = torch.randn(1, 5).double()
     KDLoss(temperature=4.0)(student, teacher)['loss_kd'].backward()
-    expected = 4 * ((student.detach() / 4).softmax(-1) -
-                    (teacher / 4).softmax(-1))
+    expected = 4 * (
+        (student.detach() / 4).softmax(-1) - (teacher / 4).softmax(-1)
+    )
     torch.testing.assert_close(student.grad, expected)
 
 
-@pytest.mark.parametrize('change,message', [
-    (dict(temperature=0), 'temperature must be a finite number > 0, got 0'),
-    (dict(temperature='4'), "temperature .* got '4'"),
-    (dict(loss_weight=-1), 'loss_weight must be a finite number >= 0, got -1'),
-])
+@pytest.mark.parametrize(
+    'change,message',
+    [
+        (
+            dict(temperature=0),
+            'temperature must be a finite number > 0, got 0',
+        ),
+        (dict(temperature='4'), "temperature .* got '4'"),
+        (
+            dict(loss_weight=-1),
+            'loss_weight must be a finite number >= 0, got -1',
+        ),
+    ],
+)
 def test_errors(change, message):
     with pytest.raises(ValueError, match=message):
         KDLoss(**change)

@@ -1,4 +1,5 @@
 """The ranking loss around the op."""
+
 import pytest
 import torch
 
@@ -16,7 +17,8 @@ def test_is_minus_tau_of_standardised_logits(logits):
     terms = KendallLoss(loss_weight=0.7, steepness=2.0, form=3)(*logits)
     assert list(terms) == ['loss_kendall']
     tau = kendall_tau(
-        standardize(logits[0]), standardize(logits[1]), steepness=2.0, form=3)
+        standardize(logits[0]), standardize(logits[1]), steepness=2.0, form=3
+    )
     torch.testing.assert_close(terms['loss_kendall'], -0.7 * tau.mean())
 
 
@@ -29,7 +31,8 @@ def test_scale_of_either_side_does_not_matter(logits):
     loss = KendallLoss()(*logits)['loss_kendall']
     scaled = KendallLoss()(5 * logits[0] + 3, 0.1 * logits[1] - 2)
     torch.testing.assert_close(
-        scaled['loss_kendall'], loss, rtol=1e-5, atol=1e-7)
+        scaled['loss_kendall'], loss, rtol=1e-5, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize('order', ['top', 'min'])
@@ -40,9 +43,11 @@ def test_teacher_chooses_the_ranked_share(logits, order):
     chosen = teacher.argsort(-1, descending=order == 'top')[:, :3]
     tau = kendall_tau(
         standardize(student).gather(-1, chosen),
-        standardize(teacher).gather(-1, chosen))
+        standardize(teacher).gather(-1, chosen),
+    )
     torch.testing.assert_close(
-        loss(student, teacher)['loss_kendall'], -tau.mean())
+        loss(student, teacher)['loss_kendall'], -tau.mean()
+    )
 
 
 def test_share_keeps_at_least_one_pair(logits):
@@ -69,15 +74,24 @@ def test_descent_reaches_the_teachers_order(logits):
     assert order.double().mean() > 0.9
 
 
-@pytest.mark.parametrize('change,message', [
-    (dict(loss_weight=-0.1), 'loss_weight must be .* >= 0, got -0.1'),
-    (dict(steepness=0), 'steepness must be .* > 0, got 0'),
-    (dict(form=0), 'form must be one of .* got 0'),
-    (dict(eps=0.0), 'eps must be .* > 0, got 0.0'),
-    (dict(channel_share=0), 'channel_share must be .* > 0, got 0'),
-    (dict(channel_share=1.5), r'channel_share must be in \(0, 1\], got 1.5'),
-    (dict(channel_order='max'), "channel_order must be one of .* got 'max'"),
-])
+@pytest.mark.parametrize(
+    'change,message',
+    [
+        (dict(loss_weight=-0.1), 'loss_weight must be .* >= 0, got -0.1'),
+        (dict(steepness=0), 'steepness must be .* > 0, got 0'),
+        (dict(form=0), 'form must be one of .* got 0'),
+        (dict(eps=0.0), 'eps must be .* > 0, got 0.0'),
+        (dict(channel_share=0), 'channel_share must be .* > 0, got 0'),
+        (
+            dict(channel_share=1.5),
+            r'channel_share must be in \(0, 1\], got 1.5',
+        ),
+        (
+            dict(channel_order='max'),
+            "channel_order must be one of .* got 'max'",
+        ),
+    ],
+)
 def test_errors(change, message):
     with pytest.raises(ValueError, match=message):
         KendallLoss(**change)

@@ -1,4 +1,5 @@
 """The combination, its configs and MMRazor's way of calling."""
+
 import pytest
 import torch
 from torch import nn
@@ -15,8 +16,8 @@ def logits():
 
 def test_is_the_weighted_sum_of_its_parts(logits):
     terms = RankKDLoss(
-        temperature=2.0, kd_weight=0.5, rank_weight=0.25, steepness=3.0)(
-            *logits)
+        temperature=2.0, kd_weight=0.5, rank_weight=0.25, steepness=3.0
+    )(*logits)
     assert list(terms) == ['loss_kd', 'loss_rank']
     kd = KDLoss(temperature=2.0)(*logits)['loss_kd']
     rank = KendallLoss(steepness=3.0)(*logits)['loss_kendall']
@@ -31,15 +32,19 @@ def test_published_defaults():
     assert loss.rank.form == 1 and loss.rank.normalize
 
 
-@pytest.mark.parametrize('kd', [
-    dict(type='KDLoss', temperature=3.0),
-    dict(type='mmrkkd.KDLoss', temperature=3.0),
-    KDLoss(temperature=3.0),
-])
+@pytest.mark.parametrize(
+    'kd',
+    [
+        dict(type='KDLoss', temperature=3.0),
+        dict(type='mmrkkd.KDLoss', temperature=3.0),
+        KDLoss(temperature=3.0),
+    ],
+)
 def test_any_logit_loss_can_be_enhanced(logits, kd):
     terms = RankKDLoss(kd=kd, kd_weight=1.0)(*logits)
-    torch.testing.assert_close(terms['loss_kd'],
-                               KDLoss(temperature=3.0)(*logits)['loss_kd'])
+    torch.testing.assert_close(
+        terms['loss_kd'], KDLoss(temperature=3.0)(*logits)['loss_kd']
+    )
 
 
 def test_works_in_a_plain_training_loop():

@@ -1,4 +1,5 @@
 """The teacher must see what its own preprocessor would have made."""
+
 import copy
 
 import pytest
@@ -11,12 +12,14 @@ IMAGENET = dict(
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     bgr_to_rgb=True,
-    pad_size_divisor=32)
+    pad_size_divisor=32,
+)
 CAFFE = dict(
     mean=[103.530, 116.280, 123.675],
     std=[1.0, 1.0, 1.0],
     bgr_to_rgb=False,
-    pad_size_divisor=32)
+    pad_size_divisor=32,
+)
 RAW = dict(pad_size_divisor=32)
 
 
@@ -30,24 +33,28 @@ def both(student, teacher, batch):
     return bridge, data['inputs'], converted, expected
 
 
-@pytest.mark.parametrize('teacher', [
-    CAFFE,
-    RAW,
-    dict(CAFFE, bgr_to_rgb=True),
-    dict(IMAGENET, bgr_to_rgb=False),
-    dict(IMAGENET, std=[1.0, 2.0, 3.0]),
-    dict(CAFFE, pad_value=7),
-    dict(CAFFE, pad_size_divisor=1),
-    dict(CAFFE, pad_size_divisor=64),
-    dict(IMAGENET, pad_size_divisor=48),
-])
+@pytest.mark.parametrize(
+    'teacher',
+    [
+        CAFFE,
+        RAW,
+        dict(CAFFE, bgr_to_rgb=True),
+        dict(IMAGENET, bgr_to_rgb=False),
+        dict(IMAGENET, std=[1.0, 2.0, 3.0]),
+        dict(CAFFE, pad_value=7),
+        dict(CAFFE, pad_size_divisor=1),
+        dict(CAFFE, pad_size_divisor=64),
+        dict(IMAGENET, pad_size_divisor=48),
+    ],
+)
 @pytest.mark.parametrize('student', [IMAGENET, CAFFE, RAW])
 def test_equals_the_teachers_own_preprocessor(student, teacher, batch):
     _, _, converted, expected = both(student, teacher, batch)
     assert converted.shape == expected.shape
     # Values up to 255 go through three roundings of float32.
     torch.testing.assert_close(
-        converted, expected, rtol=0, atol=4 * 255 * 2**-23)
+        converted, expected, rtol=0, atol=4 * 255 * 2**-23
+    )
 
 
 def test_padding_is_exact(batch):
@@ -75,7 +82,8 @@ def test_student_input_is_not_changed(batch):
     data = student(batch(), True)
     before = copy.deepcopy(data['inputs'])
     PreprocessBridge(student, DetDataPreprocessor(**CAFFE))(
-        data['inputs'], data['data_samples'])
+        data['inputs'], data['data_samples']
+    )
     assert torch.equal(data['inputs'], before)
 
 

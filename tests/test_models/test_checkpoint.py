@@ -1,4 +1,5 @@
 """Checkpoints are verified, and never run."""
+
 import collections
 import hashlib
 import os
@@ -9,8 +10,11 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
 from mmrkkd.models import checkpoint
-from mmrkkd.models.checkpoint import (checkpoint_classes, fetch_checkpoint,
-                                      read_checkpoint)
+from mmrkkd.models.checkpoint import (
+    checkpoint_classes,
+    fetch_checkpoint,
+    read_checkpoint,
+)
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ class Marker:
         self.path = path
 
     def __reduce__(self):
-        return os.mkdir, (str(self.path), )
+        return os.mkdir, (str(self.path),)
 
 
 def test_reads_what_mmengine_writes(tmp_path):
@@ -38,34 +42,40 @@ def test_reads_what_mmengine_writes(tmp_path):
     torch.save(
         dict(
             state_dict={'module.a': torch.ones(2)},
-            meta=dict(seed=np.int64(3), dataset_meta=dict(classes=['x',
-                                                                   'y'])),
+            meta=dict(seed=np.int64(3), dataset_meta=dict(classes=['x', 'y'])),
             message_hub=hub.state_dict(),
             param_schedulers=[dict(milestones=collections.Counter([1, 2]))],
-            numpy=np.arange(3.0)), path)
+            numpy=np.arange(3.0),
+        ),
+        path,
+    )
     content = read_checkpoint(path)
     assert list(content['state_dict']) == ['a']
     assert content['meta']['seed'] == 3
     assert checkpoint_classes(content) == ('x', 'y')
 
 
-@pytest.mark.parametrize('content', [
-    dict(a=torch.ones(2)),
-    dict(model=dict(a=torch.ones(2))),
-    dict(state_dict=collections.OrderedDict(a=torch.ones(2))),
-])
+@pytest.mark.parametrize(
+    'content',
+    [
+        dict(a=torch.ones(2)),
+        dict(model=dict(a=torch.ones(2))),
+        dict(state_dict=collections.OrderedDict(a=torch.ones(2))),
+    ],
+)
 def test_known_layouts(tmp_path, content):
     torch.save(content, tmp_path / 'x.pth')
     assert read_checkpoint(tmp_path / 'x.pth')['state_dict']['a'].sum() == 2
 
 
 def test_old_class_names():
-    assert checkpoint_classes(dict(meta=dict(CLASSES=['x']))) == ('x', )
+    assert checkpoint_classes(dict(meta=dict(CLASSES=['x']))) == ('x',)
     assert checkpoint_classes(dict(meta={})) is None
 
 
-@pytest.mark.parametrize('content', [[1, 2], {}, dict(state_dict={}),
-                                     dict(epoch=3)])
+@pytest.mark.parametrize(
+    'content', [[1, 2], {}, dict(state_dict={}), dict(epoch=3)]
+)
 def test_no_weights(tmp_path, content):
     torch.save(content, tmp_path / 'x.pth')
     with pytest.raises(ValueError, match='x.pth (has no weights|holds a)'):
@@ -75,10 +85,10 @@ def test_no_weights(tmp_path, content):
 def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
     marker = tmp_path / 'was_run'
     path = tmp_path / 'evil.pth'
-    torch.save(
-        dict(state_dict=dict(a=torch.ones(1)), x=Marker(marker)), path)
+    torch.save(dict(state_dict=dict(a=torch.ones(1)), x=Marker(marker)), path)
     with pytest.raises(
-            ValueError, match=r'more than weights \(GLOBAL posix.mkdir\)'):
+        ValueError, match=r'more than weights \(GLOBAL posix.mkdir\)'
+    ):
         read_checkpoint(path)
     assert not marker.exists()
     read_checkpoint(path, trust=True)
@@ -88,7 +98,6 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
 def test_attributes_of_allowed_types_are_out_of_reach(tmp_path):
 
     class Reach:
-
         def __reduce__(self):
             return getattr, (HistoryBuffer, '__init__')
 
@@ -137,7 +146,8 @@ def test_only_https(url):
 
 
 def test_download_is_cached_and_checked_by_its_published_name(
-        tmp_path, monkeypatch, weights_file):
+    tmp_path, monkeypatch, weights_file
+):
     digest = hashlib.sha256(weights_file.read_bytes()).hexdigest()
     calls = []
 
@@ -165,7 +175,8 @@ def test_failed_download_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))
     monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
     with pytest.raises(
-            FileNotFoundError, match='no route to host; fetch it by other'):
+        FileNotFoundError, match='no route to host; fetch it by other'
+    ):
         fetch_checkpoint('https://x.org/a.pth')
 
 

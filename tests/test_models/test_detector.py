@@ -1,4 +1,5 @@
 """KDDetector: to everybody but itself it is the student."""
+
 import copy
 
 import pytest
@@ -19,14 +20,16 @@ def make(base='faster-rcnn', teacher_base=None, losses=RKKD, **changes):
     teacher = dict(
         config=detector_config(teacher_base or base),
         allow_random_weights=True,
-        classes=CLASSES)
+        classes=CLASSES,
+    )
     teacher.update(changes.pop('teacher', {}))
     torch.manual_seed(0)
     return KDDetector(
         student=detector_config(base),
         teacher=teacher,
         losses=losses,
-        **dict(dict(class_names=CLASSES), **changes))
+        **dict(dict(class_names=CLASSES), **changes),
+    )
 
 
 def losses_of(model, batch):
@@ -43,8 +46,14 @@ def test_terms_of_a_step(base, batch):
     terms = losses_of(model, batch)
     prefixes = ['s0.', 's1.', 's2.'] if base == 'cascade-rcnn' else ['']
     for prefix in prefixes:
-        for name in ('loss_kd', 'loss_rank', 'loss_cls', 'kd/tau',
-                     'kd/top1_agreement', 'kd/kl'):
+        for name in (
+            'loss_kd',
+            'loss_rank',
+            'loss_cls',
+            'kd/tau',
+            'kd/top1_agreement',
+            'kd/kl',
+        ):
             assert terms[prefix + name].isfinite().all(), prefix + name
     total, _ = model.parse_losses(terms)
     total.backward()
@@ -57,9 +66,11 @@ def test_distillation_terms_follow_from_the_logits(batch):
     model = make()
     seen = {}
     model.student.roi_head.bbox_head.loss_cls.register_forward_pre_hook(
-        lambda module, args: seen.update(student=args[0]))
+        lambda module, args: seen.update(student=args[0])
+    )
     model.teacher.model.roi_head.bbox_head.register_forward_hook(
-        lambda module, args, output: seen.update(teacher=output[0]))
+        lambda module, args, output: seen.update(teacher=output[0])
+    )
     terms = losses_of(model, batch)
     expected = model.distiller[0](seen['student'], seen['teacher'])
     torch.testing.assert_close(terms['loss_kd'], expected['loss_kd'])
@@ -81,17 +92,21 @@ def test_task_weight(batch):
     halved = losses_of(make(task_weight=0.5), batch)
     assert set(halved) == set(plain)
     for name, value in plain.items():
-        scale = 0.5 if 'loss' in name and name not in (
-            'loss_kd', 'loss_rank') else 1.0
-        for a, b in zip(*(v if isinstance(v, list) else [v]
-                          for v in (value, halved[name]))):
+        scale = (
+            0.5
+            if 'loss' in name and name not in ('loss_kd', 'loss_rank')
+            else 1.0
+        )
+        for a, b in zip(
+            *(v if isinstance(v, list) else [v] for v in (value, halved[name]))
+        ):
             torch.testing.assert_close(b, scale * a)
 
 
 def test_several_losses(batch):
     model = make(
-        losses=[dict(type='KDLoss', temperature=1.0),
-                dict(type='KendallLoss')])
+        losses=[dict(type='KDLoss', temperature=1.0), dict(type='KendallLoss')]
+    )
     terms = losses_of(model, batch)
     assert {'loss_kd', 'loss_kendall'} <= set(terms)
 
@@ -120,8 +135,8 @@ def test_teacher_of_permuted_classes(batch):
 
 def test_teacher_that_shares_some_classes(batch):
     model = make(
-        classes='shared',
-        teacher=dict(classes=('fish', 'bird', 'cat')))
+        classes='shared', teacher=dict(classes=('fish', 'bird', 'cat'))
+    )
     terms = losses_of(model, batch)
     assert terms['loss_kd'].isfinite()
     assert terms['loss_rank'].isfinite()
@@ -129,13 +144,14 @@ def test_teacher_that_shares_some_classes(batch):
 
 def test_caffe_teacher_gets_its_own_input(batch):
     preprocessor = dict(
-        mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0],
-        bgr_to_rgb=False)
+        mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0], bgr_to_rgb=False
+    )
     caffe = detector_config(data_preprocessor=preprocessor)
     model = make(teacher=dict(config=caffe))
     seen = []
     model.teacher.model.backbone.register_forward_pre_hook(
-        lambda module, args: seen.append(args[0]))
+        lambda module, args: seen.append(args[0])
+    )
     losses_of(model, batch)
     expected = model.teacher.model.data_preprocessor(batch(), True)['inputs']
     torch.testing.assert_close(seen[0], expected, rtol=0, atol=2e-4)
@@ -175,8 +191,9 @@ def test_wrong_weights_are_still_reported():
     state = MODELS.build(detector_config()).state_dict()
     del state['neck.lateral_convs.0.conv.weight']
     state['unknown'] = torch.ones(1)
-    with pytest.raises(RuntimeError, match='(?s)lateral_convs.*unknown|'
-                       'unknown.*lateral_convs'):
+    with pytest.raises(
+        RuntimeError, match='(?s)lateral_convs.*unknown|unknown.*lateral_convs'
+    ):
         make().load_state_dict(state, strict=True)
 
 
@@ -188,10 +205,10 @@ def test_teacher_is_in_nothing():
     assert not teacher & {id(p) for p in model.parameters()}
     assert model.teacher.model not in list(model.modules())
     wrapper = build_optim_wrapper(
-        model, dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1)))
+        model, dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+    )
     assert not teacher & {
-        id(p)
-        for group in wrapper.param_groups for p in group['params']
+        id(p) for group in wrapper.param_groups for p in group['params']
     }
 
 
@@ -205,8 +222,7 @@ def test_teacher_stays_frozen_and_in_eval_mode(batch):
     model.parse_losses(losses_of(model, batch))[0].backward()
     optimizer.step()
     after = model.teacher.model.state_dict()
-    assert all(torch.equal(value, after[key])
-               for key, value in before.items())
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
     assert all(p.grad is None for p in model.teacher.model.parameters())
 
 
@@ -226,7 +242,8 @@ def test_ema_copy_shares_the_teacher(batch):
     state = ema.state_dict()
     plain = MODELS.build(detector_config()).state_dict()
     assert {key.removeprefix('module.') for key in state} - {'steps'} == set(
-        plain)
+        plain
+    )
     ema.load_state_dict(state, strict=True)
     ema.update_parameters(model)
     assert losses_of(ema.module, batch)['loss_kd'].isfinite()
@@ -251,7 +268,9 @@ def test_same_seed_same_student_as_without_distillation():
     torch.manual_seed(3)
     model = KDDetector(
         detector_config(),
-        dict(config=detector_config(), allow_random_weights=True), RKKD)
+        dict(config=detector_config(), allow_random_weights=True),
+        RKKD,
+    )
     model.init_weights()
     for key, value in plain.state_dict().items():
         assert torch.equal(value, model.state_dict()[key]), key
@@ -262,15 +281,21 @@ def test_init_weights_leaves_the_teacher_alone():
     before = copy.deepcopy(model.teacher.model.state_dict())
     model.init_weights()
     after = model.teacher.model.state_dict()
-    assert all(torch.equal(value, after[key])
-               for key, value in before.items())
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
 def test_settings_name_what_matters():
     text = make(rois='foreground', task_weight=0.5).settings()
-    for part in ('FasterRCNN, random weights', 'same input', '4 channels',
-                 'foreground', 'task_weight: 0.5', 'temperature=1',
-                 'steepness=1', 'form=1'):
+    for part in (
+        'FasterRCNN, random weights',
+        'same input',
+        '4 channels',
+        'foreground',
+        'task_weight: 0.5',
+        'temperature=1',
+        'steepness=1',
+        'form=1',
+    ):
         assert part in text, part
 
 
@@ -285,12 +310,19 @@ def test_class_lists_must_match():
         make(teacher=dict(config=bigger, classes=None), class_names=None)
 
 
-@pytest.mark.parametrize('changes,error,message', [
-    (dict(task_weight=-1), ValueError, 'task_weight must be .* >= 0, got -1'),
-    (dict(classes='some'), ValueError, "classes must be one of .* 'some'"),
-    (dict(rois='none'), ValueError, "rois must be one of .* got 'none'"),
-    (dict(losses=dict(type='NoLoss')), KeyError, 'NoLoss is not in'),
-])
+@pytest.mark.parametrize(
+    'changes,error,message',
+    [
+        (
+            dict(task_weight=-1),
+            ValueError,
+            'task_weight must be .* >= 0, got -1',
+        ),
+        (dict(classes='some'), ValueError, "classes must be one of .* 'some'"),
+        (dict(rois='none'), ValueError, "rois must be one of .* got 'none'"),
+        (dict(losses=dict(type='NoLoss')), KeyError, 'NoLoss is not in'),
+    ],
+)
 def test_errors(changes, error, message):
     with pytest.raises(error, match=message):
         make(**changes)

@@ -1,4 +1,5 @@
 """A teacher loads completely, or the run stops and says why."""
+
 import copy
 import random
 
@@ -27,8 +28,10 @@ def checkpoint(tmp_path, config):
     torch.save(
         dict(
             state_dict=model.state_dict(),
-            meta=dict(dataset_meta=dict(classes=('cat', 'dog', 'bird')))),
-        path)
+            meta=dict(dataset_meta=dict(classes=('cat', 'dog', 'bird'))),
+        ),
+        path,
+    )
     return path
 
 
@@ -99,7 +102,8 @@ def test_random_state_is_left_alone(config):
 
 def test_no_checkpoint_stops(config):
     with pytest.raises(
-            ValueError, match='(?s)checkpoint is missing.*allow_random_weig'):
+        ValueError, match='(?s)checkpoint is missing.*allow_random_weig'
+    ):
         build_teacher(config)
 
 
@@ -116,16 +120,17 @@ def test_all_that_does_not_fit_is_listed(config, checkpoint):
         build_teacher(config, checkpoint)
     message = str(error.value)
     assert 'Missing keys (2):\n  backbone.conv1.weight\n  rpn_head' in message
-    assert ('fc_cls.bias: the model has (4,), the checkpoint (81,)'
-            in message)
+    assert 'fc_cls.bias: the model has (4,), the checkpoint (81,)' in message
     assert 'does not have (1):\n  extra.weight' in message
 
 
-def test_extra_keys_alone_are_named_in_the_log(config, checkpoint,
-                                               monkeypatch):
+def test_extra_keys_alone_are_named_in_the_log(
+    config, checkpoint, monkeypatch
+):
     messages = []
-    monkeypatch.setattr(teacher_module, 'print_log',
-                        lambda text, **_: messages.append(text))
+    monkeypatch.setattr(
+        teacher_module, 'print_log', lambda text, **_: messages.append(text)
+    )
     change(checkpoint, lambda weights: weights.update(extra=torch.ones(1)))
     build_teacher(config, checkpoint)
     assert 'not used (1):\n  extra' in ''.join(messages)

@@ -1,4 +1,5 @@
 """What is logged about agreement."""
+
 import torch
 from scipy.stats import kendalltau
 
@@ -13,7 +14,8 @@ def test_values():
         for s, t in zip(student, teacher)
     ]
     torch.testing.assert_close(
-        values['kd/tau'].item(), sum(taus) / 40, rtol=1e-5, atol=1e-7)
+        values['kd/tau'].item(), sum(taus) / 40, rtol=1e-5, atol=1e-7
+    )
     same = (student.argmax(-1) == teacher.argmax(-1)).float().mean()
     torch.testing.assert_close(values['kd/top1_agreement'], same)
     p, q = teacher.softmax(-1), student.softmax(-1)
@@ -22,8 +24,10 @@ def test_values():
 
 
 def test_no_key_is_optimised():
-    assert all('loss' not in key
-               for key in agreement(torch.randn(2, 3), torch.randn(2, 3)))
+    assert all(
+        'loss' not in key
+        for key in agreement(torch.randn(2, 3), torch.randn(2, 3))
+    )
 
 
 def test_no_rows_give_0():

@@ -1,4 +1,5 @@
 """Matched logits: the same boxes, one student forward."""
+
 import pytest
 import torch
 from conftest import detector_config
@@ -20,8 +21,11 @@ def read(reader, student, teacher, batch):
     data = student.data_preprocessor(batch(), True)
     with reader.tap(student) as taps:
         losses = student(**data, mode='loss')
-    return losses, taps, reader.read(taps, student, teacher.eval(),
-                                     data['inputs'])
+    return (
+        losses,
+        taps,
+        reader.read(taps, student, teacher.eval(), data['inputs']),
+    )
 
 
 @pytest.mark.parametrize('base', DETECTORS)
@@ -45,9 +49,11 @@ def test_tapped_logits_are_those_of_the_loss(base, batch):
     losses, _, pairs = read(TwoStageReader(), student, student, batch)
     for pair in pairs:
         cross_entropy = torch.nn.functional.cross_entropy(
-            pair.student_logits, pair.labels)
+            pair.student_logits, pair.labels
+        )
         torch.testing.assert_close(
-            pair.scale * cross_entropy, losses[pair.prefix + 'loss_cls'])
+            pair.scale * cross_entropy, losses[pair.prefix + 'loss_cls']
+        )
         assert pair.student_logits.requires_grad
 
 
@@ -57,7 +63,8 @@ def test_a_model_agrees_with_itself(base, batch):
     _, _, pairs = read(TwoStageReader(), model, model, batch)
     for pair in pairs:
         torch.testing.assert_close(
-            pair.student_logits.detach(), pair.teacher_logits)
+            pair.student_logits.detach(), pair.teacher_logits
+        )
         assert not pair.teacher_logits.requires_grad
 
 
@@ -77,16 +84,17 @@ def test_one_stage_teacher_serves_a_cascade(batch):
     features = teacher.extract_feat(inputs)
     torch.testing.assert_close(
         pairs[2].teacher_logits,
-        box_logits(teacher, 0, features, taps[2].scored_rois))
+        box_logits(teacher, 0, features, taps[2].scored_rois),
+    )
 
 
 def test_student_runs_once(batch):
     student, teacher = make(), make()
     runs = []
     student.roi_head.bbox_head.register_forward_hook(
-        lambda *_: runs.append('head'))
-    student.backbone.register_forward_hook(
-        lambda *_: runs.append('backbone'))
+        lambda *_: runs.append('head')
+    )
+    student.backbone.register_forward_hook(lambda *_: runs.append('backbone'))
     read(TwoStageReader(), student, teacher, batch)
     assert sorted(runs) == ['backbone', 'head']
 
@@ -102,8 +110,7 @@ def test_no_hook_stays_behind(batch):
 
 def test_foreground_weights(batch):
     student = make()
-    _, _, (pair, ) = read(
-        TwoStageReader('foreground'), student, student, batch)
+    _, _, (pair,) = read(TwoStageReader('foreground'), student, student, batch)
     foreground = pair.labels < 3
     assert foreground.any() and not foreground.all()
     assert torch.equal(pair.weight, foreground.float())
@@ -111,11 +118,11 @@ def test_foreground_weights(batch):
 
 def test_confidence_weights(batch):
     student = make()
-    _, _, (pair, ) = read(
-        TwoStageReader('confidence'), student, student, batch)
+    _, _, (pair,) = read(TwoStageReader('confidence'), student, student, batch)
     probabilities = pair.teacher_logits.softmax(-1)
-    torch.testing.assert_close(pair.weight,
-                               probabilities[:, :3].max(-1).values)
+    torch.testing.assert_close(
+        pair.weight, probabilities[:, :3].max(-1).values
+    )
 
 
 def test_no_box_gives_an_empty_pair():
@@ -123,9 +130,9 @@ def test_no_box_gives_an_empty_pair():
     with reader.tap(student) as taps:
         pass
     inputs = torch.zeros(1, 3, 64, 64)
-    (pair, ) = reader.read(taps, student, student.eval(), inputs)
+    (pair,) = reader.read(taps, student, student.eval(), inputs)
     assert pair.student_logits.shape == pair.teacher_logits.shape == (0, 4)
-    assert pair.labels.shape == (0, )
+    assert pair.labels.shape == (0,)
 
 
 def test_errors():
@@ -133,11 +140,15 @@ def test_errors():
     one_stage = MODELS.build(
         Config.fromstring(
             "_base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'\n"
-            'model = dict(backbone=dict(init_cfg=None))', '.py').model)
+            'model = dict(backbone=dict(init_cfg=None))',
+            '.py',
+        ).model
+    )
     with pytest.raises(TypeError, match='teacher RetinaNet has no roi_head'):
         reader.check(make(), one_stage)
-    sigmoid = make(roi_head=dict(bbox_head=dict(
-        loss_cls=dict(use_sigmoid=True))))
+    sigmoid = make(
+        roi_head=dict(bbox_head=dict(loss_cls=dict(use_sigmoid=True)))
+    )
     with pytest.raises(TypeError, match='student.* CrossEntropyLoss, which'):
         reader.check(sigmoid, make())
     with pytest.raises(ValueError, match='has 1 RoI stages, the teacher 3'):

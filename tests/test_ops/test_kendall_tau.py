@@ -1,4 +1,5 @@
 """The eager op against arithmetic, a double loop, SciPy and calculus."""
+
 import math
 
 import pytest
@@ -58,10 +59,12 @@ def test_three_classes_by_hand():
     # Pairs (0,1), (0,2), (1,2); ds = 1, 3, 2; dt = -1, 1, 2; k = 1.
     student = torch.tensor([3.0, 2.0, 0.0], dtype=torch.float64)
     teacher = torch.tensor([1.0, 2.0, 0.0], dtype=torch.float64)
-    expected = (math.tanh(1) * math.tanh(-1) + math.tanh(3) * math.tanh(1) +
-                math.tanh(2) * math.tanh(2)) / 3
-    torch.testing.assert_close(
-        kendall_tau(student, teacher).item(), expected)
+    expected = (
+        math.tanh(1) * math.tanh(-1)
+        + math.tanh(3) * math.tanh(1)
+        + math.tanh(2) * math.tanh(2)
+    ) / 3
+    torch.testing.assert_close(kendall_tau(student, teacher).item(), expected)
 
 
 def test_reversed_teacher_gives_minus_one():
@@ -113,18 +116,20 @@ def test_mask_equals_slicing(form):
     tau = kendall_tau(student, teacher, form=form, class_mask=mask)
     for row, indices in enumerate(chosen):
         expected = kendall_tau(
-            student[row, indices], teacher[row, indices], form=form)
+            student[row, indices], teacher[row, indices], form=form
+        )
         torch.testing.assert_close(tau[row], expected)
 
 
 def test_masked_row_ignores_what_it_hides():
-    student = torch.tensor([[1.0, 2.0, math.inf, math.nan]],
-                           requires_grad=True)
+    student = torch.tensor(
+        [[1.0, 2.0, math.inf, math.nan]], requires_grad=True
+    )
     teacher = torch.tensor([[1.0, 2.0, math.nan, -math.inf]])
     mask = torch.tensor([[True, True, False, False]])
     tau = kendall_tau(student, teacher, class_mask=mask)
     tau.sum().backward()
-    torch.testing.assert_close(tau.item(), math.tanh(1)**2)
+    torch.testing.assert_close(tau.item(), math.tanh(1) ** 2)
     assert student.grad.isfinite().all()
     assert (student.grad[0, 2:] == 0).all()
 
@@ -157,12 +162,14 @@ def test_properties(form, seed):
     torch.testing.assert_close(reversed_, -tau)
 
 
-@pytest.mark.parametrize('form,scales', [(1, (3, 3)), (2, (3, 1)),
-                                         (3, (3, 1))])
+@pytest.mark.parametrize(
+    'form,scales', [(1, (3, 3)), (2, (3, 1)), (3, (3, 1))]
+)
 def test_scale_of_logits_is_steepness(form, scales):
     student, teacher = randn(5, 11), randn(5, 11, seed=1)
     scaled = kendall_tau(
-        scales[0] * student, scales[1] * teacher, steepness=1, form=form)
+        scales[0] * student, scales[1] * teacher, steepness=1, form=form
+    )
     steep = kendall_tau(student, teacher, steepness=3, form=form)
     torch.testing.assert_close(scaled, steep)
 
@@ -173,7 +180,8 @@ def test_leading_dimensions():
     assert tau.shape == (2, 3)
     torch.testing.assert_close(
         tau.flatten(),
-        kendall_tau(student.flatten(0, 1), teacher.flatten(0, 1)))
+        kendall_tau(student.flatten(0, 1), teacher.flatten(0, 1)),
+    )
     assert kendall_tau(student[0, 0], teacher[0, 0]).shape == ()
     assert kendall_tau(student[:, :0], teacher[:, :0]).shape == (2, 0)
 
@@ -185,16 +193,22 @@ def test_leading_dimensions():
 def test_gradcheck(form):
     student = randn(3, 6).requires_grad_()
     teacher = randn(3, 6, seed=1)
-    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2,
-                         [False] * 3 + [True] * 3])
+    mask = torch.tensor(
+        [[True] * 6, [True] * 4 + [False] * 2, [False] * 3 + [True] * 3]
+    )
 
     def tau(values):
         return kendall_tau(
-            values, teacher, steepness=1.7, form=form, class_mask=mask,
-            impl='eager')
+            values,
+            teacher,
+            steepness=1.7,
+            form=form,
+            class_mask=mask,
+            impl='eager',
+        )
 
-    assert gradcheck(tau, (student, ))
-    assert gradgradcheck(tau, (student, ))
+    assert gradcheck(tau, (student,))
+    assert gradgradcheck(tau, (student,))
 
 
 def test_gradient_is_that_of_eq_8_not_the_printed_half():
@@ -205,9 +219,12 @@ def test_gradient_is_that_of_eq_8_not_the_printed_half():
     (-kendall_tau(student, teacher, steepness=k)).backward()
     s, t = student.detach().tolist(), teacher.tolist()
     for i in range(classes):
-        total = sum((1 - math.tanh(k * (s[i] - s[j]))**2) *
-                    math.tanh(k * (t[i] - t[j]))
-                    for j in range(classes) if j != i)
+        total = sum(
+            (1 - math.tanh(k * (s[i] - s[j])) ** 2)
+            * math.tanh(k * (t[i] - t[j]))
+            for j in range(classes)
+            if j != i
+        )
         expected = -2 * k / (classes * (classes - 1)) * total
         torch.testing.assert_close(student.grad[i].item(), expected)
 
@@ -218,7 +235,8 @@ def test_gradient_rows_sum_to_zero(form):
     kendall_tau(student, randn(4, 9, seed=1), form=form).sum().backward()
     assert student.grad.abs().max() > 1e-3
     torch.testing.assert_close(
-        student.grad.sum(-1), torch.zeros(4).double(), atol=1e-15, rtol=0)
+        student.grad.sum(-1), torch.zeros(4).double(), atol=1e-15, rtol=0
+    )
 
 
 def test_teacher_gets_no_gradient():
@@ -237,8 +255,9 @@ def test_half_inputs_are_computed_in_float32(dtype):
     student, teacher = randn(4, 50).to(dtype), randn(4, 50, seed=1).to(dtype)
     tau = kendall_tau(student, teacher)
     assert tau.dtype == torch.float32
-    torch.testing.assert_close(tau,
-                               kendall_tau(student.float(), teacher.float()))
+    torch.testing.assert_close(
+        tau, kendall_tau(student.float(), teacher.float())
+    )
 
 
 def test_autocast_changes_nothing():
@@ -289,33 +308,67 @@ def test_nan_row_stays_alone():
 # -- errors ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize('change,error,message', [
-    (dict(student_logits=torch.ones(2, 3, dtype=torch.long)), TypeError,
-     'student_logits must be a floating point tensor, got torch.int64'),
-    (dict(teacher_logits=[1.0, 2.0]), TypeError,
-     'teacher_logits must be a floating point tensor, got list'),
-    (dict(teacher_logits=torch.ones(2, 4)), ValueError,
-     r'must have the same shape, got \(2, 3\) and \(2, 4\)'),
-    (dict(student_logits=torch.ones(2, 1), teacher_logits=torch.ones(2, 1)),
-     ValueError, r'at least 2 classes .* got shape \(2, 1\)'),
-    (dict(student_logits=torch.tensor(1.), teacher_logits=torch.tensor(1.)),
-     ValueError, 'at least 2 classes'),
-    (dict(steepness=0), ValueError,
-     'steepness must be a finite number > 0, got 0'),
-    (dict(steepness=-1.0), ValueError, 'steepness .* got -1.0'),
-    (dict(steepness=math.nan), ValueError, 'steepness .* got nan'),
-    (dict(steepness='1'), ValueError, "steepness .* got '1'"),
-    (dict(form=4), ValueError, r'form must be one of \(1, 2, 3\), got 4'),
-    (dict(form=True), ValueError, 'form must be one of .* got True'),
-    (dict(impl='magic'), ValueError, "impl must be one of .* got 'magic'"),
-    (dict(class_mask=torch.ones(3)), TypeError,
-     'class_mask must be a bool tensor, got torch.float32'),
-    (dict(class_mask=torch.ones(4, dtype=torch.bool)), ValueError,
-     r'class_mask must broadcast to .* \(2, 3\), got \(4,\)'),
-])
+@pytest.mark.parametrize(
+    'change,error,message',
+    [
+        (
+            dict(student_logits=torch.ones(2, 3, dtype=torch.long)),
+            TypeError,
+            'student_logits must be a floating point tensor, got torch.int64',
+        ),
+        (
+            dict(teacher_logits=[1.0, 2.0]),
+            TypeError,
+            'teacher_logits must be a floating point tensor, got list',
+        ),
+        (
+            dict(teacher_logits=torch.ones(2, 4)),
+            ValueError,
+            r'must have the same shape, got \(2, 3\) and \(2, 4\)',
+        ),
+        (
+            dict(
+                student_logits=torch.ones(2, 1),
+                teacher_logits=torch.ones(2, 1),
+            ),
+            ValueError,
+            r'at least 2 classes .* got shape \(2, 1\)',
+        ),
+        (
+            dict(
+                student_logits=torch.tensor(1.0),
+                teacher_logits=torch.tensor(1.0),
+            ),
+            ValueError,
+            'at least 2 classes',
+        ),
+        (
+            dict(steepness=0),
+            ValueError,
+            'steepness must be a finite number > 0, got 0',
+        ),
+        (dict(steepness=-1.0), ValueError, 'steepness .* got -1.0'),
+        (dict(steepness=math.nan), ValueError, 'steepness .* got nan'),
+        (dict(steepness='1'), ValueError, "steepness .* got '1'"),
+        (dict(form=4), ValueError, r'form must be one of \(1, 2, 3\), got 4'),
+        (dict(form=True), ValueError, 'form must be one of .* got True'),
+        (dict(impl='magic'), ValueError, "impl must be one of .* got 'magic'"),
+        (
+            dict(class_mask=torch.ones(3)),
+            TypeError,
+            'class_mask must be a bool tensor, got torch.float32',
+        ),
+        (
+            dict(class_mask=torch.ones(4, dtype=torch.bool)),
+            ValueError,
+            r'class_mask must broadcast to .* \(2, 3\), got \(4,\)',
+        ),
+    ],
+)
 def test_errors(change, error, message):
     arguments = dict(
-        student_logits=torch.ones(2, 3), teacher_logits=torch.ones(2, 3))
+        student_logits=torch.ones(2, 3), teacher_logits=torch.ones(2, 3)
+    )
     with pytest.raises(error, match=message):
         kendall_tau(**{**arguments, **change})
 

@@ -1,12 +1,12 @@
 """Exact telemetry against SciPy and by hand."""
+
 import math
 
 import pytest
 import torch
 from scipy.stats import kendalltau
 
-from mmrkkd.ops import exact_kendall_tau, top1_agreement
-from mmrkkd.ops import rank_correlation
+from mmrkkd.ops import exact_kendall_tau, rank_correlation, top1_agreement
 
 
 @pytest.mark.parametrize('ties', [False, True])
@@ -16,16 +16,21 @@ def test_tau_b_equals_scipy(ties):
     teacher = torch.randn(20, 15, generator=generator)
     if ties:
         student, teacher = student.round(), teacher.round()
-    expected = torch.tensor([
-        kendalltau(s.numpy(), t.numpy()).statistic
-        for s, t in zip(student, teacher)
-    ]).float()
+    expected = torch.tensor(
+        [
+            kendalltau(s.numpy(), t.numpy()).statistic
+            for s, t in zip(student, teacher)
+        ]
+    ).float()
     torch.testing.assert_close(exact_kendall_tau(student, teacher), expected)
 
 
 def test_tau_a_counts_tied_pairs():
     # 2 concordant pairs, 1 tied, of 3; tau-b divides by sqrt(3 * 2).
-    student, teacher = torch.tensor([1., 2., 3.]), torch.tensor([1., 1., 2.])
+    student, teacher = (
+        torch.tensor([1.0, 2.0, 3.0]),
+        torch.tensor([1.0, 1.0, 2.0]),
+    )
     tau_a = exact_kendall_tau(student, teacher, 'a')
     tau_b = exact_kendall_tau(student, teacher, 'b')
     torch.testing.assert_close(tau_a.item(), 2 / 3)
@@ -45,12 +50,12 @@ def test_constant_row_has_no_tau_b():
 
 
 def test_no_rows():
-    assert exact_kendall_tau(torch.ones(0, 4), torch.ones(0, 4)).shape == (0, )
+    assert exact_kendall_tau(torch.ones(0, 4), torch.ones(0, 4)).shape == (0,)
 
 
 def test_top1():
-    student = torch.tensor([[1., 2., 3.], [3., 2., 1.]])
-    teacher = torch.tensor([[0., 0., 1.], [0., 1., 0.]])
+    student = torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
+    teacher = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
     assert top1_agreement(student, teacher).tolist() == [1.0, 0.0]
 
 

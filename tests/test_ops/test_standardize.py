@@ -1,4 +1,5 @@
 """Per-sample standardisation."""
+
 import pytest
 import torch
 from torch.autograd import gradcheck
@@ -28,14 +29,15 @@ def test_gradient_flows_through_mean_and_deviation():
     z_hat = standardize(logits, eps=1e-300)
     z_hat.backward(upstream)
     z_hat = z_hat.detach()
-    expected = (upstream - upstream.mean() - z_hat *
-                (upstream @ z_hat) / 5) / logits.detach().std()
+    expected = (
+        upstream - upstream.mean() - z_hat * (upstream @ z_hat) / 5
+    ) / logits.detach().std()
     torch.testing.assert_close(logits.grad, expected)
 
 
 def test_gradcheck():
     logits = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
-    assert gradcheck(standardize, (logits, ))
+    assert gradcheck(standardize, (logits,))
 
 
 @pytest.mark.parametrize('value', [0.0, 0.1, -1e4, 1e30])
@@ -59,7 +61,8 @@ def test_row_that_differs_by_rounding_only_is_constant():
 def test_small_differences_still_count():
     result = standardize(torch.tensor([[1e-3, 2e-3, 3e-3]]))
     torch.testing.assert_close(
-        result, torch.tensor([[-1.0, 0.0, 1.0]]), atol=2e-4, rtol=0)
+        result, torch.tensor([[-1.0, 0.0, 1.0]]), atol=2e-4, rtol=0
+    )
 
 
 def test_nan_row_stays_alone():

@@ -4,6 +4,7 @@ Both score the ground-truth boxes of the test set; the result is Kendall's
 tau-b between their class rankings, how often they agree on the first class,
 and the KL divergence.
 """
+
 import argparse
 import json
 
@@ -22,7 +23,7 @@ def main() -> None:
     parser.add_argument('checkpoint', help="the student's checkpoint")
     args = parser.parse_args()
     config = read_config(args)
-    check_data(config, ('test_dataloader', ))
+    check_data(config, ('test_dataloader',))
     init_default_scope(config.get('default_scope', 'mmdet'))
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     model = MODELS.build(config.model).to(device)

@@ -8,5 +8,7 @@ student_backbone = dict(
     norm_cfg=dict(type='BN', requires_grad=False),
     norm_eval=True,
     init_cfg=dict(
-        type='Pretrained', checkpoint='open-mmlab://mmdet/mobilenet_v2'))
+        type='Pretrained', checkpoint='open-mmlab://mmdet/mobilenet_v2'
+    ),
+)
 student_channels = [24, 32, 96, 320]

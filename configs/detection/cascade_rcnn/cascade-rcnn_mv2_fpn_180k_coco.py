@@ -8,4 +8,5 @@ _base_ = [
 ]
 model = dict(
     backbone=dict(_delete_=True, **_base_.student_backbone),
-    neck=dict(in_channels=_base_.student_channels))
+    neck=dict(in_channels=_base_.student_channels),
+)

@@ -11,9 +11,12 @@ model = dict(
         checkpoint='https://download.openmmlab.com/mmdetection/v2.0/'
         'cascade_rcnn/cascade_rcnn_r50_fpn_20e_coco/'
         'cascade_rcnn_r50_fpn_20e_coco_bbox_mAP-0.41_20200504_175131-e9872a90'
-        '.pth'),
+        '.pth',
+    ),
     losses=dict(
         type='mmrkkd.RankKDLoss',
         temperature=1.0,
         kd_weight=1.0,
-        rank_weight=1.0))
+        rank_weight=1.0,
+    ),
+)

@@ -3,5 +3,6 @@ _base_ = 'rkkd_faster-rcnn_r50-mv2_fpn_180k_coco.py'
 
 model = dict(
     losses=dict(
-        _delete_=True, type='mmrkkd.KDLoss', temperature=1.0,
-        loss_weight=1.0))
+        _delete_=True, type='mmrkkd.KDLoss', temperature=1.0, loss_weight=1.0
+    )
+)

@@ -8,4 +8,6 @@ model = dict(
         checkpoint='https://download.openmmlab.com/mmdetection/v2.0/'
         'faster_rcnn/faster_rcnn_r50_caffe_fpn_mstrain_3x_coco/'
         'faster_rcnn_r50_caffe_fpn_mstrain_3x_coco_20210526_095054-1f77628b'
-        '.pth'))
+        '.pth',
+    )
+)

@@ -12,12 +12,15 @@ model = dict(
         config='mmdet::faster_rcnn/faster-rcnn_r50_fpn_ms-3x_coco.py',
         checkpoint='https://download.openmmlab.com/mmdetection/v2.0/'
         'faster_rcnn/faster_rcnn_r50_fpn_mstrain_3x_coco/'
-        'faster_rcnn_r50_fpn_mstrain_3x_coco_20210524_110822-e10bd31c.pth'),
+        'faster_rcnn_r50_fpn_mstrain_3x_coco_20210524_110822-e10bd31c.pth',
+    ),
     losses=dict(
         type='mmrkkd.RankKDLoss',
         temperature=1.0,
         kd_weight=1.0,
         rank_weight=1.0,
         steepness=1.0,
-        form=1),
-    task_weight=1.0)
+        form=1,
+    ),
+    task_weight=1.0,
+)

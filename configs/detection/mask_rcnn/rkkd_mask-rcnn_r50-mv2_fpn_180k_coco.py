@@ -11,9 +11,12 @@ model = dict(
         checkpoint='https://download.openmmlab.com/mmdetection/v2.0/'
         'mask_rcnn/mask_rcnn_r50_fpn_mstrain-poly_3x_coco/'
         'mask_rcnn_r50_fpn_mstrain-poly_3x_coco_20210524_201154-21b550bb'
-        '.pth'),
+        '.pth',
+    ),
     losses=dict(
         type='mmrkkd.RankKDLoss',
         temperature=1.0,
         kd_weight=1.0,
-        rank_weight=1.0))
+        rank_weight=1.0,
+    ),
+)

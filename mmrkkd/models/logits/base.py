@@ -1,4 +1,5 @@
 """What a reader of logits gives, whatever the kind of head."""
+
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -16,6 +17,7 @@ class LogitPair:
         prefix: Put before the log keys of its terms, e.g. 's0.'.
         scale: Multiplies its loss terms.
     """
+
     student_logits: Tensor
     teacher_logits: Tensor
     labels: Tensor

@@ -1,4 +1,5 @@
 """Matched logits of two-stage detectors: the same boxes for both."""
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,8 +27,7 @@ class StageTap:
         """Hook before the RoI extractor: forward(features, rois)."""
         self.rois = kwargs['rois'] if 'rois' in kwargs else args[1]
 
-    def see_scores(self, module: nn.Module, args: tuple,
-                   kwargs: dict) -> None:
+    def see_scores(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """Hook before the classification loss: forward(scores, labels)."""
         # Some heads run the extractor more than once in a step; the boxes
         # that belong to the scores are those of the last run before them.
@@ -37,7 +37,8 @@ class StageTap:
             raise RuntimeError(
                 f'the RoI head scored {len(self.scores)} boxes but extracted '
                 f'{len(self.scored_rois)}: it is not a standard RoI head, '
-                'and its logits cannot be matched with the teacher\'s')
+                "and its logits cannot be matched with the teacher's"
+            )
 
     def close(self, device: torch.device) -> None:
         """Fills in an empty stage: no box was sampled, no loss computed."""
@@ -87,20 +88,24 @@ class TwoStageReader:
                 raise TypeError(
                     f'the {owner} {type(model).__name__} has no roi_head: '
                     'KDDetector distils two-stage detectors (Faster, Mask, '
-                    'Cascade R-CNN and relatives)')
+                    'Cascade R-CNN and relatives)'
+                )
             for _, head in _stages(model):
                 if head.loss_cls.use_sigmoid or getattr(
-                        head.loss_cls, 'custom_cls_channels', False):
+                    head.loss_cls, 'custom_cls_channels', False
+                ):
                     raise TypeError(
-                        f'the {owner}\'s box head classifies with '
+                        f"the {owner}'s box head classifies with "
                         f'{type(head.loss_cls).__name__}, which is no '
                         'softmax over the classes and background; set '
-                        'use_sigmoid=False')
+                        'use_sigmoid=False'
+                    )
         stages = len(_stages(student)), len(_stages(teacher))
         if stages[1] not in (1, stages[0]):
             raise ValueError(
                 f'the student has {stages[0]} RoI stages, the teacher '
-                f'{stages[1]}; it must have as many, or one')
+                f'{stages[1]}; it must have as many, or one'
+            )
 
     def channels(self, model: nn.Module) -> int:
         """Number of logits of a model, background included."""
@@ -115,10 +120,14 @@ class TwoStageReader:
         for tap, (extractor, head) in zip(taps, stages):
             handles.append(
                 extractor.register_forward_pre_hook(
-                    tap.see_rois, with_kwargs=True))
+                    tap.see_rois, with_kwargs=True
+                )
+            )
             handles.append(
                 head.loss_cls.register_forward_pre_hook(
-                    tap.see_scores, with_kwargs=True))
+                    tap.see_scores, with_kwargs=True
+                )
+            )
         try:
             yield taps
         finally:
@@ -126,8 +135,13 @@ class TwoStageReader:
                 handle.remove()
 
     @torch.no_grad()
-    def read(self, taps: list[StageTap], student: nn.Module,
-             teacher: nn.Module, teacher_inputs: Tensor) -> list[LogitPair]:
+    def read(
+        self,
+        taps: list[StageTap],
+        student: nn.Module,
+        teacher: nn.Module,
+        teacher_inputs: Tensor,
+    ) -> list[LogitPair]:
         """Scores the tapped boxes with the teacher.
 
         Args:
@@ -153,11 +167,14 @@ class TwoStageReader:
                     tap.labels,
                     self._weight(tap.labels, logits, tap.channels - 1),
                     prefix=f's{stage}.' if len(taps) > 1 else '',
-                    scale=float(weights[stage])))
+                    scale=float(weights[stage]),
+                )
+            )
         return pairs
 
-    def _weight(self, labels: Tensor, teacher_logits: Tensor,
-                background: int) -> Tensor | None:
+    def _weight(
+        self, labels: Tensor, teacher_logits: Tensor, background: int
+    ) -> Tensor | None:
         if self.rois == 'all':
             return None
         if self.rois == 'foreground':
@@ -165,8 +182,9 @@ class TwoStageReader:
         return teacher_logits.float().softmax(-1)[:, :-1].amax(-1)
 
 
-def box_logits(model: nn.Module, stage: int, features: tuple[Tensor, ...],
-               rois: Tensor) -> Tensor:
+def box_logits(
+    model: nn.Module, stage: int, features: tuple[Tensor, ...], rois: Tensor
+) -> Tensor:
     """The classification logits that a detector gives to boxes.
 
     Args:
