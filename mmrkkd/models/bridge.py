@@ -95,7 +95,7 @@ class PreprocessBridge:
         padded = images.new_full(
             (*images.shape[:2], height, width), self.pad_value
         )
-        for image, target, (h, w) in zip(images, padded, shapes):
+        for image, target, (h, w) in zip(images, padded, shapes, strict=True):
             target[:, :h, :w] = image[:, :h, :w]
         return padded
 

@@ -45,7 +45,9 @@ def exact_kendall_tau(
     rows = max(1, PAIRS_AT_ONCE // (classes * classes))
     taus = [
         _tau_of_rows(student, teacher, variant)
-        for student, teacher in zip(students.split(rows), teachers.split(rows))
+        for student, teacher in zip(
+            students.split(rows), teachers.split(rows), strict=True
+        )
     ]
     if not taus:
         return student_logits.new_zeros(student_logits.shape[:-1]).float()

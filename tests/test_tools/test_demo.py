@@ -1,4 +1,5 @@
 """The demo's report, pictures, progress and memory of finished stages."""
+
 import io
 import json
 import sys
@@ -8,8 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmrkkd.visualization import (Curve, Detections, draw_curves,
-                                  draw_detections, judge, read_scalars)
+from mmrkkd.visualization import (
+    Curve,
+    Detections,
+    draw_curves,
+    draw_detections,
+    judge,
+    read_scalars,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = str(ROOT / 'tools')
@@ -23,23 +30,38 @@ sys.path.remove(TOOLS)
 
 ROWS = [
     dict(title='Teacher', ap=0.412, ap50=0.7, seconds=100.4),
-    dict(title='Student', ap=0.3, ap50=0.5, tau=0.25, top1_agreement=0.5,
-         seconds=50),
+    dict(
+        title='Student',
+        ap=0.3,
+        ap50=0.5,
+        tau=0.25,
+        top1_agreement=0.5,
+        seconds=50,
+    ),
 ]
 STAGE = stages.Stage('student', 'Student', 'faster-rcnn_mv2_demo.py', 1)
 
 
 def facts(**changes):
     return dict(
-        dict(seed=0, quick=False, recipe=dict(val=24), seconds=1.0,
-             commands=['python tools/train.py x.py'], shortcomings=[],
-             surroundings=report.surroundings(ROOT)), **changes)
+        dict(
+            seed=0,
+            quick=False,
+            recipe=dict(val=24),
+            seconds=1.0,
+            commands=['python tools/train.py x.py'],
+            shortcomings=[],
+            surroundings=report.surroundings(ROOT),
+        ),
+        **changes,
+    )
 
 
 def test_table_gives_percent_and_dashes():
     lines = report.table(ROWS).splitlines()
-    cells = [[cell.strip() for cell in line.split('|')[1:-1]]
-             for line in lines]
+    cells = [
+        [cell.strip() for cell in line.split('|')[1:-1]] for line in lines
+    ]
     assert cells[2] == ['Teacher', '41.2', '70.0', '-', '-', '100']
     assert cells[3] == ['Student', '30.0', '50.0', '0.250', '0.500', '50']
     assert len({len(line) for line in lines}) == 1
@@ -75,16 +97,18 @@ def test_fingerprint_follows_content():
     key = stages.fingerprint(STAGE, options, dict(data=1))
     assert key == stages.fingerprint(STAGE, dict(options), dict(data=1))
     assert key != stages.fingerprint(STAGE, options, dict(data=2))
-    assert key != stages.fingerprint(STAGE, {'train_cfg.max_iters': 7},
-                                     dict(data=1))
+    assert key != stages.fingerprint(
+        STAGE, {'train_cfg.max_iters': 7}, dict(data=1)
+    )
 
 
 def test_stage_is_finished_only_with_key_and_checkpoint(tmp_path):
     checkpoint = tmp_path / 'a.pth'
     stages.write_record(tmp_path, dict(fingerprint='k'))
     assert not stages.finished(tmp_path, 'k')
-    stages.write_record(tmp_path, dict(fingerprint='k', seconds=1,
-                                       checkpoint=str(checkpoint)))
+    stages.write_record(
+        tmp_path, dict(fingerprint='k', seconds=1, checkpoint=str(checkpoint))
+    )
     assert not stages.finished(tmp_path, 'k')
     checkpoint.touch()
     assert stages.finished(tmp_path, 'k')
@@ -105,11 +129,16 @@ def test_failing_command_ends_with_its_log(tmp_path):
 
 
 def test_training_lines_become_progress(tmp_path):
-    line = ('Iter(train) [ 30/300]  lr: 1.0e-03  grad_norm: 4.5  '
-            'loss: 1.8911  loss_cls: 0.9446  kd/tau: 0.2500')
+    line = (
+        'Iter(train) [ 30/300]  lr: 1.0e-03  grad_norm: 4.5  '
+        'loss: 1.8911  loss_cls: 0.9446  kd/tau: 0.2500'
+    )
     seen = []
-    stages.run_logged([sys.executable, '-c', f'print({line!r})'],
-                      tmp_path / 'log', lambda *state: seen.append(state))
+    stages.run_logged(
+        [sys.executable, '-c', f'print({line!r})'],
+        tmp_path / 'log',
+        lambda *state: seen.append(state),
+    )
     assert seen == [(0.1, 'loss 1.891 kd/tau 0.250')]
 
 
@@ -128,8 +157,10 @@ def test_progress_without_a_terminal_prints_lines():
 
 def test_scalars_are_read_up_to_a_cut_line(tmp_path):
     path = tmp_path / 'scalars.json'
-    path.write_text('{"loss": 2.0, "step": 10}\n{"loss": 1.5, "step": 20}\n'
-                    '{"coco/bbox_mAP": 0.3, "step": 20}\n{"loss": 1.')
+    path.write_text(
+        '{"loss": 2.0, "step": 10}\n{"loss": 1.5, "step": 20}\n'
+        '{"coco/bbox_mAP": 0.3, "step": 20}\n{"loss": 1.'
+    )
     series = read_scalars(path)
     assert series['loss'] == [(10, 2.0), (20, 1.5)]
     assert series['coco/bbox_mAP'] == [(20, 0.3)]
@@ -137,35 +168,55 @@ def test_scalars_are_read_up_to_a_cut_line(tmp_path):
 
 def test_curves_picture_is_written(tmp_path):
     steps = [(10, 1.0), (20, 0.5)]
-    draw_curves(tmp_path / 'c.png',
-                dict(a=dict(loss=steps), b={'loss': steps, 'kd/tau': steps}),
-                [Curve('Loss', ('loss', )), Curve('Tau', ('kd/tau', )),
-                 Curve('Nobody has it', ('x', 'y'))])
+    draw_curves(
+        tmp_path / 'c.png',
+        dict(a=dict(loss=steps), b={'loss': steps, 'kd/tau': steps}),
+        [
+            Curve('Loss', ('loss',)),
+            Curve('Tau', ('kd/tau',)),
+            Curve('Nobody has it', ('x', 'y')),
+        ],
+    )
     with Image.open(tmp_path / 'c.png') as image:
         assert image.width > 800 and len(image.convert('L').getcolors()) > 10
 
 
 def boxes(*rows, scores=None):
     table = np.array(rows, float).reshape(-1, 5)
-    return Detections(table[:, :4], table[:, 4].astype(int),
-                      None if scores is None else np.array(scores))
+    return Detections(
+        table[:, :4],
+        table[:, 4].astype(int),
+        None if scores is None else np.array(scores),
+    )
 
 
 def test_judgement_tells_class_place_and_repetition():
     truth = boxes([0, 0, 10, 10, 1], [20, 20, 30, 30, 2])
-    found = boxes([0, 0, 10, 10, 1], [0, 0, 10, 10, 1], [20, 20, 30, 30, 0],
-                  [50, 50, 60, 60, 1], scores=[.9, .8, .7, .6])
-    assert judge(found, truth) == ['correct', 'no_object', 'wrong_class',
-                                   'no_object']
+    found = boxes(
+        [0, 0, 10, 10, 1],
+        [0, 0, 10, 10, 1],
+        [20, 20, 30, 30, 0],
+        [50, 50, 60, 60, 1],
+        scores=[0.9, 0.8, 0.7, 0.6],
+    )
+    assert judge(found, truth) == [
+        'correct',
+        'no_object',
+        'wrong_class',
+        'no_object',
+    ]
 
 
 def test_detections_picture_is_written(tmp_path):
     image = np.full((64, 64, 3), 128, np.uint8)
     truth = boxes([5, 5, 30, 30, 0])
-    found = boxes([5, 5, 30, 30, 0], [40, 40, 60, 60, 1], scores=[.9, .1])
-    draw_detections(tmp_path / 'd.png', [image, image], [truth, truth],
-                    dict(teacher=[found, found], student=[boxes(scores=[]),
-                                                          found]),
-                    ['red plain disc', 'blue striped cross'])
+    found = boxes([5, 5, 30, 30, 0], [40, 40, 60, 60, 1], scores=[0.9, 0.1])
+    draw_detections(
+        tmp_path / 'd.png',
+        [image, image],
+        [truth, truth],
+        dict(teacher=[found, found], student=[boxes(scores=[]), found]),
+        ['red plain disc', 'blue striped cross'],
+    )
     with Image.open(tmp_path / 'd.png') as picture:
         assert picture.width > picture.height

@@ -117,7 +117,7 @@ class TwoStageReader:
         stages = _stages(student)
         taps = [StageTap(self.channels(student)) for _ in stages]
         handles = []
-        for tap, (extractor, head) in zip(taps, stages):
+        for tap, (extractor, head) in zip(taps, stages, strict=True):
             handles.append(
                 extractor.register_forward_pre_hook(
                     tap.see_rois, with_kwargs=True
@@ -208,5 +208,5 @@ def _stages(model: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
     """The (RoI extractor, box head) of each stage."""
     head = model.roi_head
     if isinstance(head.bbox_head, nn.ModuleList):
-        return list(zip(head.bbox_roi_extractor, head.bbox_head))
+        return list(zip(head.bbox_roi_extractor, head.bbox_head, strict=True))
     return [(head.bbox_roi_extractor, head.bbox_head)]
