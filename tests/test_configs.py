@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 
 import pytest
+import yaml
 from mmdet.registry import DATASETS, MODELS, TRANSFORMS
 from mmengine.config import Config
 
@@ -84,3 +85,17 @@ def test_student_of_the_main_config():
         if '.bn' in name
     ]
     assert norms and not any(parameter.requires_grad for parameter in norms)
+
+
+def test_model_index_lists_every_coco_config():
+    root = ROOT.parent
+    index = yaml.safe_load((root / 'model-index.yml').read_text())
+    listed = {
+        model['Config']
+        for metafile in index['Import']
+        for model in yaml.safe_load((root / metafile).read_text())['Models']
+    }
+    there = {
+        f'configs/{name}' for name in CONFIGS if name.startswith('detection')
+    }
+    assert listed == there
