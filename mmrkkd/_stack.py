@@ -61,8 +61,12 @@ class Problem:
     command: str
 
 
-class StackError(ImportError):
-    """The packages mmrkkd builds on are missing, broken or mixed."""
+class StackError(RuntimeError):
+    """The packages mmrkkd builds on are missing, broken or mixed.
+
+    No ImportError: MMEngine swallows those when it meets a scope such as
+    ``mmrkkd.`` in a config, and says that the type is not registered.
+    """
 
 
 def check_stack() -> None:

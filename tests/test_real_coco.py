@@ -82,7 +82,9 @@ def test_main_config_trains_resumes_and_scores_as_a_plain_student(tmp_path):
         'teacher',
         '--cfg-options',
         *options(
-            '', 'train_dataloader.dataset.dataset.pipeline.2.scale=[(160,160)]'
+            '',
+            'train_dataloader.dataset.dataset.pipeline.2.scale='
+            '[(160,160),(160,160)]',
         ),
         'model.backbone.init_cfg=None',
         'train_dataloader.dataset.times=1',

@@ -36,6 +36,27 @@ def test_scope_resolves_without_any_import():
     assert result.stdout.split()[-1] == 'RankKDLoss'
 
 
+def test_a_broken_stack_is_told_through_a_config_too():
+    """MMEngine hides an ImportError behind 'is not in the registry'."""
+    code = (
+        'import importlib.util as util\n'
+        'from mmengine.registry import MODELS\n'
+        'find = util.find_spec\n'
+        "hidden = lambda name, *a: name != 'mmcv' and find(name, *a) or None\n"
+        'util.find_spec = hidden\n'
+        "MODELS.build(dict(type='mmrkkd.KDLoss'))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', code],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert 'StackError: mmrkkd cannot work in ' in result.stderr
+    assert '1. mmcv: ' in result.stderr
+
+
 def test_a_name_that_is_taken_is_not_overwritten():
     root = Registry('root', scope='root')
     root.register_module(name='Taken', module=int)

@@ -400,7 +400,7 @@ def test_import_of_mmrkkd_gives_the_message(site):
 sys.path.append({str(ROOT)!r})
 try:
     import mmrkkd
-except ImportError as error:
+except RuntimeError as error:
     print(type(error).__name__, error)
 """
     done = site.run(code)
