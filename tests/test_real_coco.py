@@ -45,6 +45,8 @@ def options(model, train_pipeline):
         'train_dataloader.batch_size=2',
         'val_dataloader.dataset.pipeline.1.scale=(160,160)',
         'test_dataloader.dataset.pipeline.1.scale=(160,160)',
+        'val_dataloader.dataset.indices=10',
+        'test_dataloader.dataset.indices=10',
         f'model.{prefix}train_cfg.rcnn.sampler.num=64',
         f'model.{prefix}test_cfg.rpn.max_per_img=50',
         # Scores of a few steps are low; keep every box.

@@ -1,0 +1,255 @@
+"""Detections of several models beside the ground truth, as one picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+# Colours that the common colour blindnesses keep apart (Okabe and Ito), and
+# a line style each, so that no information is in the colour alone.
+STYLES = dict(
+    truth=dict(edgecolor='#ffffff', linestyle='-'),
+    correct=dict(edgecolor='#56b4e9', linestyle='-'),
+    wrong_class=dict(edgecolor='#f0e442', linestyle='--'),
+    no_object=dict(edgecolor='#ff8c5a', linestyle=':'),
+)
+MEANINGS = dict(
+    truth='ground truth',
+    correct='right class, IoU at least 0.5',
+    wrong_class='wrong class, IoU at least 0.5',
+    no_object='no object there, or found already',
+)
+
+CELL_INCHES = 2.9
+LABEL_POINTS = 7.5
+
+
+@dataclass
+class Detections:
+    """What one model, or the ground truth, says about one image.
+
+    Args:
+        boxes: (N, 4), left, top, right, bottom in pixels of the image.
+        labels: (N, ), class indices.
+        scores: (N, ) in [0, 1], or None for the ground truth.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray | None = None
+
+    def above(self, threshold: float) -> 'Detections':
+        """Those with a higher score, the best first."""
+        order = np.argsort(-self.scores, kind='stable')
+        order = order[self.scores[order] > threshold]
+        return Detections(
+            self.boxes[order], self.labels[order], self.scores[order]
+        )
+
+
+def judge(found: Detections, truth: Detections, iou: float = 0.5) -> list[str]:
+    """Says of each detection whether it is right.
+
+    Each detection takes the free ground-truth box that it overlaps most,
+    those with high scores first, as COCO's evaluation does; but over all
+    classes, to tell a wrong class from a wrong place.
+
+    Args:
+        found: Detections, the best first.
+        truth: The ground truth.
+        iou: Intersection over union from which a box is met.
+            Defaults to 0.5.
+
+    Returns:
+        For each detection 'correct', 'wrong_class' or 'no_object'.
+    """
+    verdicts, free = [], list(range(len(truth.boxes)))
+    for box, label in zip(found.boxes, found.labels, strict=True):
+        overlaps = [_iou(box, truth.boxes[index]) for index in free]
+        if not overlaps or max(overlaps) < iou:
+            verdicts.append('no_object')
+            continue
+        # Two ground-truth boxes may be met: the one of the right class wins.
+        met = [
+            index
+            for index, value in zip(free, overlaps, strict=True)
+            if value >= iou
+        ]
+        same = [index for index in met if truth.labels[index] == label]
+        taken = same[0] if same else free[int(np.argmax(overlaps))]
+        free.remove(taken)
+        verdicts.append('correct' if same else 'wrong_class')
+    return verdicts
+
+
+def draw_detections(
+    path: str | Path,
+    images: Sequence[np.ndarray],
+    truths: Sequence[Detections],
+    columns: dict[str, Sequence[Detections]],
+    classes: Sequence[str],
+    threshold: float = 0.3,
+) -> None:
+    """Draws images as rows, the ground truth and each model as columns.
+
+    Args:
+        path: PNG file to write.
+        images: N images, uint8 (H, W, 3), RGB.
+        truths: The ground truth of each image.
+        columns: Title to the detections of each image.
+        classes: Class names.
+        threshold: Lower scores are not drawn. Defaults to 0.3.
+    """
+    rows, width = len(images), len(columns) + 1
+    height = rows * (CELL_INCHES + 0.08) + 1.16
+    figure = Figure((width * (CELL_INCHES + 0.08), height), dpi=110)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, width, squeeze=False)
+    for row, (image, truth) in enumerate(zip(images, truths, strict=True)):
+        cells = [truth, *(found[row] for found in columns.values())]
+        for axis, cell in zip(axes[row], cells, strict=True):
+            axis.imshow(image, interpolation='nearest')
+            axis.set_axis_off()
+            _draw_boxes(axis, image.shape, cell, truth, classes, threshold)
+    for axis, title in zip(axes[0], ['Ground truth', *columns], strict=True):
+        axis.set_title(title, fontsize=13, pad=7)
+    _draw_legend(figure, threshold)
+    figure.subplots_adjust(
+        left=0.005,
+        right=0.995,
+        top=1 - 0.38 / height,
+        bottom=0.78 / height,
+        wspace=0.02,
+        hspace=0.02,
+    )
+    figure.savefig(path)
+
+
+def _draw_legend(figure, threshold):
+    handles = [
+        Rectangle(
+            (0, 0),
+            1,
+            1,
+            fill=False,
+            linewidth=2,
+            label=MEANINGS[name],
+            **style,
+        )
+        for name, style in STYLES.items()
+    ]
+    # Dark like the pictures: the ground truth's frame is white.
+    figure.legend(
+        handles=handles,
+        loc='lower center',
+        ncols=4,
+        fontsize=12,
+        facecolor='#404040',
+        edgecolor='none',
+        framealpha=1,
+        labelcolor='white',
+        handlelength=2.6,
+        handleheight=1.4,
+        borderpad=0.6,
+        title=f'Detections with a score above {threshold:g}',
+    ).get_title().set(color='white', fontsize=12)
+
+
+def _draw_boxes(axis, shape, cell, truth, classes, threshold):
+    if cell.scores is None:
+        verdicts, scores = (
+            ['truth'] * len(cell.boxes),
+            [None] * len(cell.boxes),
+        )
+    else:
+        cell = cell.above(threshold)
+        verdicts, scores = judge(cell, truth), cell.scores
+    labels = []
+    for box, label, score, verdict in zip(
+        cell.boxes, cell.labels, scores, verdicts, strict=True
+    ):
+        left, top, right, bottom = box
+        axis.add_patch(
+            Rectangle(
+                (left - 0.5, top - 0.5),
+                right - left,
+                bottom - top,
+                fill=False,
+                linewidth=1.8,
+                **STYLES[verdict],
+            )
+        )
+        text = classes[label].replace(' ', '\n', 1)
+        if score is not None:
+            text += f' {score:.2f}'
+        labels.append((box, text, STYLES[verdict]['edgecolor']))
+    _draw_labels(axis, shape, labels)
+
+
+def _draw_labels(axis, shape, labels):
+    """Writes each label beside its box, inside the picture, none on another.
+
+    The boxes of text are measured in points: a monospaced character has 0.6
+    of the font's size, a line 1.4.
+    """
+    height, width = shape[:2]
+    pixel = width / (CELL_INCHES * 72)
+    taken = []
+    for (left, top, right, bottom), text, colour in labels:
+        lines = text.split('\n')
+        wide = (0.62 * LABEL_POINTS * max(map(len, lines)) + 3) * pixel
+        tall = (1.4 * LABEL_POINTS * len(lines) + 3) * pixel
+        places = [
+            (left, top - tall),
+            (left, bottom),
+            (right - wide, bottom),
+            (right, top),
+            (left - wide, top),
+            (right, bottom - tall),
+            (left - wide, bottom - tall),
+            (left, top),
+        ]
+        places = [
+            (min(max(x, 0), width - wide), min(max(y, 0), height - tall))
+            for x, y in places
+        ]
+        spots = [(x, y, x + wide, y + tall) for x, y in places]
+        spot = min(spots, key=lambda s: sum(_shared(s, t) for t in taken))
+        taken.append(spot)
+        axis.add_patch(
+            Rectangle(
+                (spot[0] - 0.5, spot[1] - 0.5),
+                wide,
+                tall,
+                facecolor='#000000',
+                alpha=0.72,
+                linewidth=0,
+            )
+        )
+        axis.text(
+            spot[0] - 0.5 + wide / 2,
+            spot[1] - 0.5 + tall / 2,
+            text,
+            color=colour,
+            fontsize=LABEL_POINTS,
+            family='monospace',
+            ha='center',
+            va='center',
+            linespacing=1.05,
+        )
+
+
+def _shared(box, other):
+    wide = min(box[2], other[2]) - max(box[0], other[0])
+    tall = min(box[3], other[3]) - max(box[1], other[1])
+    return max(wide, 0) * max(tall, 0)
+
+
+def _iou(box, other):
+    shared = _shared(box, other)
+    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (box, other)]
+    return shared / max(sum(areas) - shared, 1e-9)
