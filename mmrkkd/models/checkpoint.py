@@ -1,9 +1,10 @@
 """Reading a checkpoint: from a path or a URL, verified, without running it.
 
 A checkpoint is a pickle, and a pickle can run code when it is read. The
-reader here allows tensors, plain containers, numbers, NumPy arrays and the
-log history that MMEngine stores beside the weights; anything else is refused
-unless the caller says that the file is trusted.
+reader here allows tensors, plain containers, numbers and NumPy arrays. The
+log histories and schedulers that MMEngine stores beside the weights are read
+as empty objects; anything else is refused unless the caller says that the
+file is trusted.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import hashlib
 import os
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -132,7 +134,7 @@ def read_checkpoint(path: str | os.PathLike, trust: bool = False) -> dict:
             damaged, or has no weights in it.
     """
     try:
-        with contextlib.nullcontext() if trust else _allowed_types():
+        with contextlib.nullcontext() if trust else _allowed_types(path):
             content = torch.load(
                 path, map_location='cpu', weights_only=not trust
             )
@@ -191,37 +193,36 @@ def checkpoint_classes(checkpoint: dict) -> tuple[str, ...] | None:
     return None if classes is None else tuple(classes)
 
 
-class _LogHistory:
-    """Stands in for MMEngine's HistoryBuffer, whose content nobody needs.
+class _Inert:
+    """Stands in for a class of MMEngine's, and does nothing.
 
-    The original writes what it is given into a dict shared by its class.
+    Beside the weights a checkpoint holds log histories and schedulers that
+    nobody needs here. The classes of the file are never touched: one of
+    them writes what it is given into a dict that all its instances share.
     """
 
-    def __setstate__(self, state: dict) -> None:
-        self.length = len(state)
+    def __new__(cls, *args: object) -> '_Inert':
+        return super().__new__(cls)
 
-    # The pickled buffer refers to these four methods.
-    min = max = current = mean = None
+    def __setstate__(self, state: object) -> None:
+        pass
 
 
-def _log_history_method(owner: object, name: str) -> None:
-    """All that a checkpoint may ask of getattr().
+def _inert_getattr(owner: object, name: str) -> None:
+    """All that a checkpoint may ask of getattr(): methods of the above.
 
     With the real one a pickle reaches ``__globals__`` and from there any
     function of the process.
     """
-    if owner is not _LogHistory or name not in (
-        'min',
-        'max',
-        'current',
-        'mean',
-    ):
+    if owner is not _Inert and not isinstance(owner, _Inert):
         raise pickle.UnpicklingError(
             f'Unsupported global: GLOBAL builtins.getattr ({name!r})'
         )
 
 
-def _allowed_types() -> contextlib.AbstractContextManager:
+def _allowed_types(
+    path: str | os.PathLike,
+) -> contextlib.AbstractContextManager:
     """Allows, while reading, what MMEngine writes beside the weights."""
     if digit_version(torch.__version__) < digit_version('2.6'):
         # It can allow nothing more than tensors and containers.
@@ -235,8 +236,7 @@ def _allowed_types() -> contextlib.AbstractContextManager:
         np.ndarray,
         np.dtype,
         slice,
-        (_LogHistory, 'mmengine.logging.history_buffer.HistoryBuffer'),
-        (_log_history_method, 'builtins.getattr'),
+        (_inert_getattr, 'builtins.getattr'),
     ]
     # NumPy 2 moved the module; a file names it as its writer did.
     for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
@@ -246,4 +246,16 @@ def _allowed_types() -> contextlib.AbstractContextManager:
         allowed.append((core.multiarray.scalar, f'{module}.scalar'))
     codes = '?bBhHiIlLqQefd'
     allowed += list({type(np.dtype(code)) for code in codes})
+    if zipfile.is_zipfile(path):
+        allowed += [
+            (_Inert, name)
+            for name in torch.serialization.get_unsafe_globals_in_checkpoint(
+                path
+            )
+            if name.startswith('mmengine.')
+        ]
+    else:
+        # The format before torch 1.6 cannot be looked into beforehand.
+        name = 'mmengine.logging.history_buffer.HistoryBuffer'
+        allowed.append((_Inert, name))
     return torch.serialization.safe_globals(allowed)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.optim import OneCycleLR
 
 from mmrkkd.models import checkpoint
 from mmrkkd.models.checkpoint import (
@@ -99,12 +100,37 @@ def test_attributes_of_allowed_types_are_out_of_reach(tmp_path):
 
     class Reach:
         def __reduce__(self):
-            return getattr, (HistoryBuffer, '__init__')
+            return getattr, (np.ndarray, '__init__')
 
     path = tmp_path / 'evil.pth'
     torch.save(dict(state_dict=dict(a=torch.ones(1)), x=Reach()), path)
     with pytest.raises(ValueError, match='GLOBAL builtins.getattr'):
         read_checkpoint(path)
+
+
+def test_reads_beside_stateful_schedulers(tmp_path):
+    parameter = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    scheduler = OneCycleLR(optimizer, eta_max=0.1, total_steps=9)
+    path = tmp_path / 'x.pth'
+    torch.save(
+        dict(
+            state_dict=dict(a=torch.ones(1)),
+            param_schedulers=[scheduler.state_dict()],
+        ),
+        path,
+    )
+    assert read_checkpoint(path)['state_dict']['a'].sum() == 1
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_both_file_formats_of_torch(tmp_path, zipped):
+    content = dict(
+        state_dict=dict(a=torch.ones(1)), x=HistoryBuffer([1.0], [1])
+    )
+    path = tmp_path / 'x.pth'
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    assert read_checkpoint(path)['state_dict']['a'].sum() == 1
 
 
 def test_log_history_of_a_file_does_not_change_the_class(tmp_path):
