@@ -42,12 +42,26 @@ class Detections:
     labels: np.ndarray
     scores: np.ndarray | None = None
 
-    def above(self, threshold: float) -> 'Detections':
-        """Those with a higher score, the best first."""
-        order = np.argsort(-self.scores, kind='stable')
-        order = order[self.scores[order] > threshold]
+    def strongest(self, threshold: float, iou: float = 0.5) -> 'Detections':
+        """The best at each place, the best first.
+
+        A detector suppresses repetitions within a class only: where it
+        wavers between classes it reports them all, one upon the other.
+
+        Args:
+            threshold: Lower scores are left out.
+            iou: A detection that overlaps a better one by more is left out,
+                whatever its class. Defaults to 0.5.
+        """
+        kept = []
+        for index in np.argsort(-self.scores, kind='stable'):
+            box = self.boxes[index]
+            if self.scores[index] > threshold and all(
+                _iou(box, self.boxes[other]) <= iou for other in kept
+            ):
+                kept.append(index)
         return Detections(
-            self.boxes[order], self.labels[order], self.scores[order]
+            self.boxes[kept], self.labels[kept], self.scores[kept]
         )
 
 
@@ -155,7 +169,8 @@ def _draw_legend(figure, threshold):
         handlelength=2.6,
         handleheight=1.4,
         borderpad=0.6,
-        title=f'Detections with a score above {threshold:g}',
+        title='The strongest detection at each place, score above '
+        f'{threshold:g}',
     ).get_title().set(color='white', fontsize=12)
 
 
@@ -166,7 +181,7 @@ def _draw_boxes(axis, shape, cell, truth, classes, threshold):
             [None] * len(cell.boxes),
         )
     else:
-        cell = cell.above(threshold)
+        cell = cell.strongest(threshold)
         verdicts, scores = judge(cell, truth), cell.scores
     labels = []
     for box, label, score, verdict in zip(
@@ -226,7 +241,7 @@ def _draw_labels(axis, shape, labels):
                 wide,
                 tall,
                 facecolor='#000000',
-                alpha=0.72,
+                alpha=0.85,
                 linewidth=0,
             )
         )

@@ -207,6 +207,20 @@ def test_judgement_tells_class_place_and_repetition():
     ]
 
 
+def test_only_the_strongest_at_a_place_is_shown():
+    found = boxes(
+        [0, 0, 10, 10, 1],
+        [0, 0, 10, 9, 2],
+        [20, 20, 30, 30, 1],
+        [40, 40, 50, 50, 0],
+        scores=[0.5, 0.8, 0.2, 0.4],
+    )
+    shown = found.strongest(0.3)
+    assert shown.labels.tolist() == [2, 0]
+    assert shown.scores.tolist() == [0.8, 0.4]
+    assert len(boxes(scores=[]).strongest(0.3).boxes) == 0
+
+
 def test_detections_picture_is_written(tmp_path):
     image = np.full((64, 64, 3), 128, np.uint8)
     truth = boxes([5, 5, 30, 30, 0])

@@ -18,8 +18,14 @@ from mmengine.config import Config
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = 'stage.json'
 PATH_OPTIONS = ('data_root', 'model.teacher.checkpoint')
-# Runs without a teacher use nothing else of the package.
+# What of the package can change the result of a training.
 PLAIN_SOURCES = ('mmrkkd/datasets',)
+DISTILLING_SOURCES = (
+    'mmrkkd/datasets',
+    'mmrkkd/losses',
+    'mmrkkd/models',
+    'mmrkkd/ops',
+)
 LOG_LINES_SHOWN = 25
 TRAIN_LINE = re.compile(r'Iter\(train\) *\[ *(\d+)/(\d+)\]')
 VALUES = re.compile(r'\b(loss|loss_rank|kd/tau): (-?[\d.]+)')
@@ -81,7 +87,7 @@ def fingerprint(stage, options, inputs):
     options = {k: v for k, v in options.items() if k not in PATH_OPTIONS}
     digest = hashlib.sha256(text.encode())
     digest.update(json.dumps([options, inputs], sort_keys=True).encode())
-    for folder in ('mmrkkd',) if stage.distils else PLAIN_SOURCES:
+    for folder in DISTILLING_SOURCES if stage.distils else PLAIN_SOURCES:
         for path in sorted((ROOT / folder).rglob('*.py')):
             digest.update(path.read_bytes())
     return digest.hexdigest()
