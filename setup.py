@@ -60,8 +60,8 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['mmrkkd', 'mmrkkd.*']),
-    # Sources that are compiled on the machine they run on.
-    package_data={'mmrkkd': ['**/*.c', '**/*.h', '**/*.cpp', '**/*.cu']},
+    # The C code is built on the machine that runs it.
+    package_data={'mmrkkd.ops': ['native/*.[ch]']},
     install_requires=read_requirements('runtime'),
     # torch and the two families are extras on purpose: see runtime.txt.
     extras_require={

@@ -2,12 +2,18 @@
 
 Imports torch and nothing of mmrkkd.
 """
+
 from .divergence import kl_divergence
 from .kendall_tau import kendall_tau
 from .rank_correlation import exact_kendall_tau, top1_agreement
+from .soft_rank import soft_rank
 from .standardize import standardize
 
 __all__ = [
-    'exact_kendall_tau', 'kendall_tau', 'kl_divergence', 'standardize',
-    'top1_agreement'
+    'exact_kendall_tau',
+    'kendall_tau',
+    'kl_divergence',
+    'soft_rank',
+    'standardize',
+    'top1_agreement',
 ]

@@ -1,4 +1,5 @@
 """Checks of what a caller passes, each fact and each message once."""
+
 import math
 
 from torch import Tensor
@@ -12,26 +13,32 @@ def check_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
         ValueError: shapes or devices differ, or there are fewer than 2
             classes in the last dimension.
     """
-    for name, value in (('student_logits', student_logits),
-                        ('teacher_logits', teacher_logits)):
+    for name, value in (
+        ('student_logits', student_logits),
+        ('teacher_logits', teacher_logits),
+    ):
         if not isinstance(value, Tensor) or not value.is_floating_point():
             kind = getattr(value, 'dtype', type(value).__name__)
             raise TypeError(
-                f'{name} must be a floating point tensor, got {kind}')
+                f'{name} must be a floating point tensor, got {kind}'
+            )
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(
             'student_logits and teacher_logits must have the same shape, got '
             f'{tuple(student_logits.shape)} and '
             f'{tuple(teacher_logits.shape)}; if the models know different '
-            'classes, select the shared ones first')
+            'classes, select the shared ones first'
+        )
     if student_logits.device != teacher_logits.device:
         raise ValueError(
             'student_logits and teacher_logits must be on the same device, '
-            f'got {student_logits.device} and {teacher_logits.device}')
+            f'got {student_logits.device} and {teacher_logits.device}'
+        )
     if student_logits.dim() == 0 or student_logits.shape[-1] < 2:
         raise ValueError(
             'logits need at least 2 classes in the last dimension, got shape '
-            f'{tuple(student_logits.shape)}')
+            f'{tuple(student_logits.shape)}'
+        )
 
 
 def check_positive(name: str, value: float) -> float:
@@ -44,13 +51,19 @@ def check_non_negative(name: str, value: float) -> float:
     return _checked_number(name, value, '>= 0', allow_zero=True)
 
 
-def _checked_number(name: str, value: float, rule: str,
-                    allow_zero: bool) -> float:
+def _checked_number(
+    name: str, value: float, rule: str, allow_zero: bool
+) -> float:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < 0 or (
-            value == 0 and not allow_zero):
+    # math.isfinite would break the graph of torch.compile.
+    if (
+        not is_number
+        or not 0 <= value < math.inf
+        or (value == 0 and not allow_zero)
+    ):
         raise ValueError(
-            f'{name} must be a finite number {rule}, got {value!r}')
+            f'{name} must be a finite number {rule}, got {value!r}'
+        )
     return float(value)
 
 

@@ -3,6 +3,7 @@
 This file is the oracle for every faster path: it favours being evidently
 right. It keeps a few tensors of size (rows, C, C) at a time.
 """
+
 import torch
 from torch import Tensor
 
@@ -25,8 +26,9 @@ def pairwise_differences(values: Tensor) -> Tensor:
     return differences.clamp(-largest, largest)
 
 
-def concordance(student_logits: Tensor, teacher_logits: Tensor,
-                steepness: float, form: int) -> Tensor:
+def concordance(
+    student_logits: Tensor, teacher_logits: Tensor, steepness: float, form: int
+) -> Tensor:
     """How much each ordered pair (i, j) agrees, in [-1, 1].
 
     With ``ds = s_i - s_j`` and ``dt = t_i - t_j``::
@@ -50,7 +52,8 @@ def concordance(student_logits: Tensor, teacher_logits: Tensor,
     teacher = pairwise_differences(teacher_logits)
     if form == 1:
         return torch.tanh(steepness * student) * torch.tanh(
-            steepness * teacher)
+            steepness * teacher
+        )
     if form == 2:
         # The differences first: their product may reach infinity, where
         # tanh is 1, but a zero difference makes it 0 for every steepness.
@@ -58,9 +61,13 @@ def concordance(student_logits: Tensor, teacher_logits: Tensor,
     return torch.tanh(steepness * student) * torch.sign(teacher)
 
 
-def kendall_tau_eager(student_logits: Tensor, teacher_logits: Tensor,
-                      steepness: float, form: int,
-                      class_mask: Tensor | None) -> Tensor:
+def kendall_tau_eager(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    steepness: float,
+    form: int,
+    class_mask: Tensor | None,
+) -> Tensor:
     """Soft Kendall's tau by autograd; see :func:`mmrkkd.ops.kendall_tau`.
 
     The two triangles of the pair matrix are equal, so the mean over
@@ -81,8 +88,9 @@ def kendall_tau_eager(student_logits: Tensor, teacher_logits: Tensor,
     if class_mask is None:
         classes = student_logits.shape[-1]
         pairs = classes * (classes - 1)
-        agreement = concordance(student_logits, teacher_logits, steepness,
-                                form)
+        agreement = concordance(
+            student_logits, teacher_logits, steepness, form
+        )
         return agreement.sum((-2, -1)) / pairs
     # A class that does not count may hold anything, infinity included. Cut
     # it out before the arithmetic: 0 * NaN in the backward pass is NaN.

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 
 from .checks import check_choice, check_logits
+from .kendall_tau_native import pair_counts_native
+from .native_library import native_library
 
 # Pair signs held at a time: 2**22 int8 values a side are 4 MiB.
 PAIRS_AT_ONCE = 2**22
@@ -40,33 +42,79 @@ def exact_kendall_tau(
     check_choice('variant', variant, ('a', 'b'))
     check_logits(student_logits, teacher_logits)
     classes = student_logits.shape[-1]
-    students = student_logits.reshape(-1, classes)
-    teachers = teacher_logits.reshape(-1, classes)
+    agreement, student_untied, teacher_untied = (
+        torch.ops.mmrkkd.pair_counts(
+            student_logits.reshape(-1, classes),
+            teacher_logits.reshape(-1, classes),
+        )
+        .float()
+        .unbind(-1)
+    )
+    if variant == 'a':
+        taus = agreement / (classes * (classes - 1) / 2)
+    else:
+        taus = agreement / (student_untied.sqrt() * teacher_untied.sqrt())
+    return taus.reshape(student_logits.shape[:-1])
+
+
+def pair_counts_torch(student: Tensor, teacher: Tensor) -> Tensor:
+    """Counts of pairs i < j of each row, by blocks of rows.
+
+    Args:
+        student: (N, C).
+        teacher: (N, C).
+
+    Returns:
+        (N, 3), int64: concordant minus discordant pairs, pairs untied in
+        the student, pairs untied in the teacher.
+    """
+    classes = student.shape[-1]
     rows = max(1, PAIRS_AT_ONCE // (classes * classes))
-    taus = [
-        _tau_of_rows(student, teacher, variant)
-        for student, teacher in zip(
-            students.split(rows), teachers.split(rows), strict=True
+    counts = [
+        _counts_of_rows(some, others)
+        for some, others in zip(
+            student.split(rows), teacher.split(rows), strict=True
         )
     ]
-    if not taus:
-        return student_logits.new_zeros(student_logits.shape[:-1]).float()
-    return torch.cat(taus).reshape(student_logits.shape[:-1])
+    return torch.cat(counts)
 
 
-def _tau_of_rows(student: Tensor, teacher: Tensor, variant: str) -> Tensor:
+def _counts_of_rows(student: Tensor, teacher: Tensor) -> Tensor:
     # Comparisons, not differences: two close numbers may differ by less
     # than the smallest float, and huge ones by more than the largest.
     student_signs = _pair_signs(student)
     teacher_signs = _pair_signs(teacher)
-    # Both triangles are counted, so every sum is twice its definition.
-    agreement = (student_signs * teacher_signs).sum((-2, -1)).float()
-    classes = student.shape[-1]
-    if variant == 'a':
-        return agreement / (classes * (classes - 1))
-    student_untied = student_signs.abs().sum((-2, -1)).float()
-    teacher_untied = teacher_signs.abs().sum((-2, -1)).float()
-    return agreement / (student_untied.sqrt() * teacher_untied.sqrt())
+    # Both triangles are counted.
+    return torch.stack(
+        [
+            signs.sum((-2, -1)) // 2
+            for signs in (
+                student_signs * teacher_signs,
+                student_signs.abs(),
+                teacher_signs.abs(),
+            )
+        ],
+        dim=-1,
+    )
+
+
+def _pair_counts_cpu(student: Tensor, teacher: Tensor) -> Tensor:
+    # The C code compares float32, which holds both 16-bit types exactly.
+    doubles = torch.float64 in (student.dtype, teacher.dtype)
+    if doubles or native_library() is None:
+        return pair_counts_torch(student, teacher)
+    return pair_counts_native(student.float(), teacher.float())
+
+
+def _pair_counts_meta(student: Tensor, teacher: Tensor) -> Tensor:
+    return student.new_empty((len(student), 3), dtype=torch.int64)
+
+
+_LIBRARY = torch.library.Library('mmrkkd', 'FRAGMENT')
+_LIBRARY.define('pair_counts(Tensor student, Tensor teacher) -> Tensor')
+_LIBRARY.impl('pair_counts', pair_counts_torch, 'CompositeExplicitAutograd')
+_LIBRARY.impl('pair_counts', _pair_counts_cpu, 'CPU')
+_LIBRARY.impl('pair_counts', _pair_counts_meta, 'Meta')
 
 
 def _pair_signs(values: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ path may be further from it than the plain equation in the same type by no
 more than BUDGET units of rounding of the largest possible value (tau: 1; a
 gradient: 2 k / C times the largest slope of a pair).
 """
+
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from mmrkkd.ops import kendall_tau
 from mmrkkd.ops import kendall_tau_fused as fused_module
 from mmrkkd.ops.kendall_tau_chunked import kendall_tau_chunked
 from mmrkkd.ops.kendall_tau_native import kendall_tau_native
-from mmrkkd.ops.native_library import native_library
+from mmrkkd.ops.native_library import native_library, use_openmp
 
 BUDGET = 4
 FORMS = (1, 2, 3)
@@ -37,16 +38,22 @@ def backend(request, monkeypatch):
 def tau_and_gradient(student: Tensor, teacher: Tensor, **settings):
     student = student.detach().clone().requires_grad_()
     tau = kendall_tau(student, teacher, **settings)
-    gradient, = torch.autograd.grad(tau.sum(), student)
+    (gradient,) = torch.autograd.grad(tau.sum(), student)
     return tau.detach(), gradient
 
 
-def check_budget(student: Tensor, teacher: Tensor, steepness: float = 1.0,
-                 form: int = 1, class_mask: Tensor | None = None) -> None:
+def check_budget(
+    student: Tensor,
+    teacher: Tensor,
+    steepness: float = 1.0,
+    form: int = 1,
+    class_mask: Tensor | None = None,
+) -> None:
     """Asserts the error budget of this module's docstring."""
     settings = dict(steepness=steepness, form=form, class_mask=class_mask)
     truth = tau_and_gradient(
-        student.double(), teacher.double(), impl='eager', **settings)
+        student.double(), teacher.double(), impl='eager', **settings
+    )
     eager = tau_and_gradient(student, teacher, impl='eager', **settings)
     fused = tau_and_gradient(student, teacher, impl='fused', **settings)
     classes = student.shape[-1]
@@ -58,9 +65,9 @@ def check_budget(student: Tensor, teacher: Tensor, steepness: float = 1.0,
         slope = slope * (teacher.amax(-1) - teacher.amin(-1)).unsqueeze(-1)
     limits = torch.finfo(fused[0].dtype)
     for name, unit, exact, plain, fast in (
-            ('tau', torch.ones(()), truth[0], eager[0], fused[0]),
-            ('gradient', torch.as_tensor(slope), truth[1], eager[1],
-             fused[1])):
+        ('tau', torch.ones(()), truth[0], eager[0], fused[0]),
+        ('gradient', torch.as_tensor(slope), truth[1], eager[1], fused[1]),
+    ):
         assert torch.isfinite(fast).all(), name
         allowed = (plain - exact).abs() + BUDGET * limits.eps * unit
         allowed = allowed + limits.tiny
@@ -68,21 +75,29 @@ def check_budget(student: Tensor, teacher: Tensor, steepness: float = 1.0,
         worst = (error / allowed).max() if error.numel() else torch.zeros(())
         assert worst <= 1, (
             f'{name}: {worst:.2f} of the budget; worst error {error.max():.3g}'
-            f', of the plain form {(plain - exact).abs().max():.3g}')
+            f', of the plain form {(plain - exact).abs().max():.3g}'
+        )
 
 
-def logits(rows: int, classes: int, scale: float = 1.0,
-           dtype: torch.dtype = torch.float32, seed: int = 0):
+def logits(
+    rows: int,
+    classes: int,
+    scale: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+):
     generator = torch.Generator().manual_seed(seed)
     return tuple(
         (scale * torch.randn(rows, classes, generator=generator)).to(dtype)
-        for _ in range(2))
+        for _ in range(2)
+    )
 
 
 @pytest.mark.parametrize('form', FORMS)
 @pytest.mark.parametrize('rows', [1, 5])
 @pytest.mark.parametrize(
-    'classes', [2, 3, 7, 15, 16, 17, 31, 33, 80, 81, 100, 129, 1000, 1203])
+    'classes', [2, 3, 7, 15, 16, 17, 31, 33, 80, 81, 100, 129, 1000, 1203]
+)
 def test_agrees_with_eager_for_odd_sizes(backend, classes, rows, form):
     if classes > 500:
         rows = min(rows, 2)
@@ -90,10 +105,21 @@ def test_agrees_with_eager_for_odd_sizes(backend, classes, rows, form):
 
 
 @pytest.mark.parametrize('form', FORMS)
-@pytest.mark.parametrize('scale, steepness', [
-    (1e4, 1.0), (1.0, 100.0), (1e4, 100.0), (1e-6, 1.0), (1e-6, 1e6),
-    (12.0, 1.0), (30.0, 1.0), (1e-42, 1.0), (1e30, 1.0), (3e38, 1e-38)
-])
+@pytest.mark.parametrize(
+    'scale, steepness',
+    [
+        (1e4, 1.0),
+        (1.0, 100.0),
+        (1e4, 100.0),
+        (1e-6, 1.0),
+        (1e-6, 1e6),
+        (12.0, 1.0),
+        (30.0, 1.0),
+        (1e-42, 1.0),
+        (1e30, 1.0),
+        (3e38, 1e-38),
+    ],
+)
 def test_agrees_with_eager_at_extreme_scales(backend, scale, steepness, form):
     student, teacher = logits(4, 65, seed=1)
     if scale > 1e38:
@@ -115,8 +141,9 @@ def test_one_hot_teacher_of_1000_classes(backend, steepness, form):
 def test_constant_row_has_tau_0_and_no_gradient(backend, form):
     student, _ = logits(2, 37)
     student = student.requires_grad_()
-    tau = kendall_tau(student, torch.full((2, 37), 3.0), form=form,
-                      impl='fused')
+    tau = kendall_tau(
+        student, torch.full((2, 37), 3.0), form=form, impl='fused'
+    )
     tau.sum().backward()
     assert torch.equal(tau, torch.zeros(2))
     assert torch.equal(student.grad, torch.zeros(2, 37))
@@ -160,8 +187,9 @@ def test_masked_classes_do_not_count(backend, classes, form):
     spoiled = student.masked_fill(~mask, torch.nan)
     settings = dict(form=form, class_mask=mask, impl='fused')
     for fast, plain in zip(
-            tau_and_gradient(spoiled, teacher, **settings),
-            tau_and_gradient(student, teacher, **settings)):
+        tau_and_gradient(spoiled, teacher, **settings),
+        tau_and_gradient(student, teacher, **settings),
+    ):
         assert torch.equal(fast, plain)
 
 
@@ -171,11 +199,13 @@ def test_one_mask_serves_all_rows(backend):
     kept = [c for c in range(10) if c != 3]
     torch.testing.assert_close(
         kendall_tau(student, teacher, class_mask=mask, impl='fused'),
-        kendall_tau(student[:, kept], teacher[:, kept], impl='fused'))
+        kendall_tau(student[:, kept], teacher[:, kept], impl='fused'),
+    )
 
 
-@pytest.mark.parametrize('dtype', [
-    torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    'dtype', [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+)
 @pytest.mark.parametrize('form', FORMS)
 def test_every_dtype(backend, dtype, form):
     check_budget(*logits(3, 100, dtype=dtype), steepness=2.0, form=form)
@@ -196,9 +226,11 @@ def test_gradcheck(backend, form):
     student, teacher = logits(3, 9, dtype=torch.float64)
     mask = torch.rand(3, 9) < 0.8
     assert torch.autograd.gradcheck(
-        lambda s: kendall_tau(s, teacher, steepness=1.5, form=form,
-                              class_mask=mask, impl='fused'),
-        student.requires_grad_())
+        lambda s: kendall_tau(
+            s, teacher, steepness=1.5, form=form, class_mask=mask, impl='fused'
+        ),
+        student.requires_grad_(),
+    )
 
 
 def test_leading_dimensions_and_strides(backend):
@@ -212,7 +244,7 @@ def test_leading_dimensions_and_strides(backend):
 def test_no_rows_give_no_values_and_a_gradient(backend):
     student = torch.zeros(0, 5, requires_grad=True)
     tau = kendall_tau(student, torch.zeros(0, 5), impl='fused')
-    assert tau.shape == (0, )
+    assert tau.shape == (0,)
     tau.sum().backward()
     assert student.grad.shape == (0, 5)
 
@@ -229,7 +261,7 @@ def test_every_row_has_its_own_weight_in_the_gradient():
 def test_second_derivative_is_refused():
     student = torch.randn(2, 5, requires_grad=True)
     tau = kendall_tau(student, torch.randn(2, 5), impl='fused')
-    gradient, = torch.autograd.grad(tau.sum(), student, create_graph=True)
+    (gradient,) = torch.autograd.grad(tau.sum(), student, create_graph=True)
     with pytest.raises(RuntimeError, match="use impl='eager'"):
         (tau.sum() + gradient.square().sum()).backward()
 
@@ -251,14 +283,14 @@ def test_the_teacher_gets_no_gradient():
 def test_vmap_is_the_batched_call():
     student, teacher = torch.randn(4, 3, 8), torch.randn(4, 3, 8)
     mask = torch.rand(4, 3, 8) < 0.7
-    by_vmap = torch.func.vmap(
-        lambda s, t, m: kendall_tau(s, t, class_mask=m))(student, teacher,
-                                                         mask)
-    assert torch.equal(by_vmap, kendall_tau(student, teacher,
-                                            class_mask=mask))
+    by_vmap = torch.func.vmap(lambda s, t, m: kendall_tau(s, t, class_mask=m))(
+        student, teacher, mask
+    )
+    assert torch.equal(by_vmap, kendall_tau(student, teacher, class_mask=mask))
     per_sample = torch.func.vmap(
         torch.func.grad(lambda s, t: kendall_tau(s, t).sum()),
-        in_dims=(0, None))(student, teacher[0])
+        in_dims=(0, None),
+    )(student, teacher[0])
     _, gradient = tau_and_gradient(student, teacher[:1].expand(4, 3, 8))
     torch.testing.assert_close(per_sample, gradient)
 
@@ -266,8 +298,11 @@ def test_vmap_is_the_batched_call():
 def test_a_compiled_caller_keeps_it_whole_and_does_not_recompile():
     torch._dynamo.reset()
     compiled = torch.compile(
-        lambda s, t: -2 * kendall_tau(s, t).mean(), fullgraph=True,
-        backend='aot_eager', dynamic=True)
+        lambda s, t: -2 * kendall_tau(s, t).mean(),
+        fullgraph=True,
+        backend='aot_eager',
+        dynamic=True,
+    )
     for rows in (4, 7, 9):
         student, teacher = logits(rows, 12)
         student.requires_grad_()
@@ -280,31 +315,35 @@ def test_a_compiled_caller_keeps_it_whole_and_does_not_recompile():
     torch._dynamo.config.error_on_recompile = False
 
 
-def test_rows_may_run_on_any_number_of_threads():
-    if native_library() is None:
+@pytest.mark.parametrize('openmp', [True, False])
+def test_rows_may_run_on_any_number_of_threads(openmp):
+    library = native_library()
+    if library is None:
         pytest.skip('needs a C compiler')
     student, teacher = logits(33, 300)
     usual = kendall_tau(student, teacher)
     threads = torch.get_num_threads()
     try:
+        if not openmp:
+            library.mmrkkd_use_openmp(None)
         for count in (1, 3, 8):
             torch.set_num_threads(count)
             assert torch.equal(kendall_tau(student, teacher), usual)
     finally:
         torch.set_num_threads(threads)
+        use_openmp(library)
 
 
 def test_it_works_in_forked_data_loader_workers():
     expected = kendall_tau(*logits(64, 300))
     loader = torch.utils.data.DataLoader(
-        _Taus(), batch_size=None, num_workers=2,
-        multiprocessing_context='fork')
+        _Taus(), batch_size=None, num_workers=2, multiprocessing_context='fork'
+    )
     for tau in loader:
         assert torch.equal(tau, expected)
 
 
 class _Taus(torch.utils.data.Dataset):
-
     def __len__(self):
         return 4
 
@@ -324,10 +363,15 @@ def test_memory_stays_linear_in_the_classes():
         'peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n'
         'before = peak()\n'
         'kendall_tau(s, t).sum().backward()\n'
-        'print((peak() - before) / 1024)\n')
+        'print((peak() - before) / 1024)\n'
+    )
     # The chunked fallback works through its rows a few at a time.
     for switch, rows in (('0', 32), ('1', 512)):
         done = subprocess.run(
-            [sys.executable, '-c', script, str(rows)], capture_output=True, text=True,
-            check=True, env={**os.environ, 'MMRKKD_NATIVE': switch})
+            [sys.executable, '-c', script, str(rows)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, 'MMRKKD_NATIVE': switch},
+        )
         assert float(done.stdout) < 32, f'MMRKKD_NATIVE={switch}'

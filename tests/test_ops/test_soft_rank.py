@@ -1,4 +1,5 @@
 """Soft ranks: golden values, an independent oracle, properties, errors."""
+
 import sys
 
 import pytest
@@ -20,8 +21,9 @@ def backend(request, monkeypatch):
     return request.param
 
 
-def ranks_of_a_row(values: list[float], regularization: float,
-                   descending: bool) -> Tensor:
+def ranks_of_a_row(
+    values: list[float], regularization: float, descending: bool
+) -> Tensor:
     """The min-max formula of isotonic regression, by loops over indices.
 
     For y_1 ... y_n the nearest non-increasing sequence is
@@ -35,30 +37,34 @@ def ranks_of_a_row(values: list[float], regularization: float,
     ranks = [0.0] * n
     for p in range(n):
         pooled = min(
-            max(sum(y[a:b + 1]) / (b + 1 - a) for b in range(p, n))
-            for a in range(p + 1))
+            max(sum(y[a : b + 1]) / (b + 1 - a) for b in range(p, n))
+            for a in range(p + 1)
+        )
         ranks[order[p]] = z[order[p]] - pooled
     return torch.tensor(ranks, dtype=torch.float64)
 
 
-@pytest.mark.parametrize('values, expected', [
-    # y = (3 - 2, 0 - 1) does not increase: hard ranks.
-    ([0.0, 3.0], [1.0, 2.0]),
-    # y = (.5 - 2, 0 - 1) increases, mean -1.25: (0, .5) + 1.25.
-    ([0.0, 0.5], [1.25, 1.75]),
-    # Ties share the mean of their ranks.
-    ([5.0, 5.0, 0.0], [2.5, 2.5, 1.0]),
-    ([4.0], [1.0]),
-    # y = (9 - 3, .5 - 2, 0 - 1): the last two are pooled, mean -1.25.
-    ([0.5, 9.0, 0.0], [1.75, 3.0, 1.25]),
-])
+@pytest.mark.parametrize(
+    'values, expected',
+    [
+        # y = (3 - 2, 0 - 1) does not increase: hard ranks.
+        ([0.0, 3.0], [1.0, 2.0]),
+        # y = (.5 - 2, 0 - 1) increases, mean -1.25: (0, .5) + 1.25.
+        ([0.0, 0.5], [1.25, 1.75]),
+        # Ties share the mean of their ranks.
+        ([5.0, 5.0, 0.0], [2.5, 2.5, 1.0]),
+        ([4.0], [1.0]),
+        # y = (9 - 3, .5 - 2, 0 - 1): the last two are pooled, mean -1.25.
+        ([0.5, 9.0, 0.0], [1.75, 3.0, 1.25]),
+    ],
+)
 def test_values_worked_out_by_hand(backend, values, expected):
     values, expected = torch.tensor([values]), torch.tensor([expected])
-    torch.testing.assert_close(
-        soft_rank(values, descending=False), expected)
+    torch.testing.assert_close(soft_rank(values, descending=False), expected)
     # The two directions add up to n + 1.
     torch.testing.assert_close(
-        soft_rank(values), values.shape[-1] + 1 - expected)
+        soft_rank(values), values.shape[-1] + 1 - expected
+    )
 
 
 @pytest.mark.parametrize('descending', [True, False])
@@ -70,12 +76,15 @@ def test_agrees_with_the_min_max_formula(backend, regularization, descending):
     values[1] = 0.7
     values[2] = torch.arange(12)
     values[3] = -torch.arange(12) * 0.3
-    expected = torch.stack([
-        ranks_of_a_row(row.tolist(), regularization, descending)
-        for row in values
-    ])
+    expected = torch.stack(
+        [
+            ranks_of_a_row(row.tolist(), regularization, descending)
+            for row in values
+        ]
+    )
     ranks = soft_rank(
-        values, regularization=regularization, descending=descending)
+        values, regularization=regularization, descending=descending
+    )
     torch.testing.assert_close(ranks, expected, rtol=0, atol=1e-9)
 
 
@@ -89,15 +98,14 @@ def test_small_regularization_gives_the_ranks(backend):
 def test_large_regularization_only_centres(backend):
     values = torch.randn(5, 100)
     expected = 50.5 - (values - values.mean(-1, keepdim=True)) / 2
-    torch.testing.assert_close(soft_rank(values, regularization=2.0),
-                               expected)
+    torch.testing.assert_close(soft_rank(values, regularization=2.0), expected)
 
 
 @pytest.mark.parametrize('regularization', [1.0, 0.1, 0.01])
 def test_properties(backend, regularization):
     values = torch.randn(4, 50, dtype=torch.float64)
     ranks = soft_rank(values, regularization=regularization)
-    sums = torch.full((4, ), 50 * 51 / 2, dtype=torch.float64)
+    sums = torch.full((4,), 50 * 51 / 2, dtype=torch.float64)
     torch.testing.assert_close(ranks.sum(-1), sums)
     assert ranks.min() >= 1 - 1e-9 and ranks.max() <= 50 + 1e-9
     shifted = soft_rank(values + 7, regularization=regularization)
@@ -107,26 +115,30 @@ def test_properties(backend, regularization):
     permutation = torch.randperm(50)
     torch.testing.assert_close(
         soft_rank(values[:, permutation], regularization=regularization),
-        ranks[:, permutation])
+        ranks[:, permutation],
+    )
     by_value = values.argsort(descending=True)
     assert (ranks.gather(-1, by_value).diff(dim=-1) >= -1e-9).all()
 
 
 @pytest.mark.parametrize('descending', [True, False])
 @pytest.mark.parametrize('regularization', [1.0, 0.2, 0.05])
-def test_gradcheck_with_one_and_with_many_blocks(backend, regularization,
-                                                 descending):
+def test_gradcheck_with_one_and_with_many_blocks(
+    backend, regularization, descending
+):
     generator = torch.Generator().manual_seed(5)
     values = torch.randn(3, 14, generator=generator, dtype=torch.float64)
     values.requires_grad_()
-    _, _, block = torch.ops.mmrkkd.soft_rank(values.detach(),
-                                             1 / regularization)
+    _, _, block = torch.ops.mmrkkd.soft_rank(
+        values.detach(), 1 / regularization
+    )
     blocks = len(block[0].unique())
     assert blocks == 1 if regularization == 1 else 1 < blocks < 14
 
     def ranks(x):
         return soft_rank(
-            x, regularization=regularization, descending=descending)
+            x, regularization=regularization, descending=descending
+        )
 
     # Half the smallest gap between scores or blocks is far above eps.
     assert torch.autograd.gradcheck(ranks, values, eps=1e-7, atol=1e-5)
@@ -140,8 +152,9 @@ def test_a_class_alone_in_its_block_gets_no_gradient(backend):
     torch.testing.assert_close(values.grad, torch.tensor([[0.0, 1.5, -1.5]]))
 
 
-@pytest.mark.parametrize('dtype', [
-    torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    'dtype', [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+)
 def test_every_dtype_strides_and_leading_dimensions(backend, dtype):
     values = torch.randn(6, 3, 2, 5).to(dtype).permute(3, 2, 0, 1)[::2]
     ranks = soft_rank(values, regularization=0.1)
@@ -149,7 +162,8 @@ def test_every_dtype_strides_and_leading_dimensions(backend, dtype):
     assert ranks.dtype == torch.promote_types(dtype, torch.float32)
     expected = ranks_of_a_row(values[1, 0, 2].tolist(), 0.1, True)
     torch.testing.assert_close(
-        ranks[1, 0, 2], expected.to(ranks.dtype), rtol=1e-5, atol=1e-5)
+        ranks[1, 0, 2], expected.to(ranks.dtype), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize('bad', [torch.nan, torch.inf, -torch.inf])
@@ -169,7 +183,8 @@ def test_extreme_scores_stay_ranks(backend, scale):
         ranks = soft_rank(values, regularization=regularization)
         assert torch.isfinite(ranks).all()
         torch.testing.assert_close(
-            ranks.sum(-1), torch.full((4, ), 33 * 34 / 2.))
+            ranks.sum(-1), torch.full((4,), 33 * 34 / 2.0)
+        )
 
 
 def test_no_rows(backend):
@@ -183,7 +198,8 @@ def test_vmap_is_the_batched_call(backend):
     ranks = torch.func.vmap(lambda v: soft_rank(v, regularization=0.1))(values)
     assert torch.equal(ranks, soft_rank(values, regularization=0.1))
     gradient = torch.func.vmap(
-        torch.func.grad(lambda v: soft_rank(v).square().sum()))(values)
+        torch.func.grad(lambda v: soft_rank(v).square().sum())
+    )(values)
     assert gradient.shape == values.shape
 
 
@@ -191,11 +207,14 @@ def test_a_compiled_caller_keeps_it_whole():
     torch._dynamo.reset()
     compiled = torch.compile(
         lambda v: soft_rank(v, regularization=0.1).square().mean(),
-        fullgraph=True, backend='aot_eager')
+        fullgraph=True,
+        backend='aot_eager',
+    )
     values = torch.randn(4, 9, requires_grad=True)
     compiled(values).backward()
-    expected, = torch.autograd.grad(
-        soft_rank(values, regularization=0.1).square().mean(), values)
+    (expected,) = torch.autograd.grad(
+        soft_rank(values, regularization=0.1).square().mean(), values
+    )
     torch.testing.assert_close(values.grad, expected)
 
 

@@ -1,0 +1,4 @@
+/* All of mmrkkd's C code, as one unit to compile. */
+#include "kendall_tau.c"
+#include "pair_counts.c"
+#include "soft_rank.c"

@@ -1,0 +1,141 @@
+/* One row's soft ranks for one floating point type, REAL, whose bits fit
+ * KEY. docs/en/algebra.md has the mathematics; in short, with z = s v / eps
+ * sorted from the largest to the smallest and w_p = n - p, p = 0 ... n - 1:
+ *
+ *   rank_p = (z_p - mean of z over p's block) + mean of w over p's block,
+ *
+ * the blocks being those of the non-increasing sequence nearest to z - w. The
+ * derivative subtracts the mean over the block and multiplies by s / eps.
+ * z and w are kept apart because z may be so large that z - w is z.
+ */
+
+typedef struct {
+  KEY key;
+  uint32_t index;
+} NAMED(item);
+
+typedef struct {
+  const REAL *input;  /* rows x classes: values, or the gradient of ranks */
+  REAL *output;       /* rows x classes: ranks, or the gradient of values */
+  int32_t *order;     /* rows x classes: class at each place of the sort */
+  int32_t *block;     /* rows x classes: first place of each place's block */
+  int64_t classes;
+  double scale;       /* s / eps */
+} NAMED(ranking);
+
+/* Sorts by key, least significant byte first; equal keys keep their order.
+ * Returns whichever of the two arrays holds the result. */
+static NAMED(item) *NAMED(radix_sort)(NAMED(item) *items, NAMED(item) *spare,
+                                      int64_t count) {
+  uint32_t counts[sizeof(KEY)][256];
+  memset(counts, 0, sizeof counts);
+  for (int64_t i = 0; i < count; ++i)
+    for (unsigned byte = 0; byte < sizeof(KEY); ++byte)
+      ++counts[byte][items[i].key >> (8 * byte) & 255];
+  for (unsigned byte = 0; byte < sizeof(KEY); ++byte) {
+    uint32_t *places = counts[byte];
+    /* Nothing to do where all keys share this byte. */
+    if (places[items[0].key >> (8 * byte) & 255] == (uint32_t)count) continue;
+    uint32_t sum = 0;
+    for (int digit = 0; digit < 256; ++digit) {
+      uint32_t these = places[digit];
+      places[digit] = sum;
+      sum += these;
+    }
+    for (int64_t i = 0; i < count; ++i)
+      spare[places[items[i].key >> (8 * byte) & 255]++] = items[i];
+    NAMED(item) *swap = items;
+    items = spare;
+    spare = swap;
+  }
+  return items;
+}
+
+/* An unsigned number that grows as `descending * value` falls. */
+static inline KEY NAMED(sort_key)(REAL value, int descending) {
+  KEY bits, sign = (KEY)1 << (8 * sizeof(KEY) - 1);
+  value += 0; /* -0 and 0 are equal */
+  memcpy(&bits, &value, sizeof bits);
+  KEY ascending = bits & sign ? ~bits : bits | sign;
+  return descending ? ~ascending : ascending;
+}
+
+static void NAMED(rank_row)(const void *argument, int64_t index,
+                            char *scratch) {
+  const NAMED(ranking) *job = argument;
+  int64_t n = job->classes;
+  const REAL *values = job->input + index * n;
+  REAL *ranks = job->output + index * n;
+  int32_t *order = job->order + index * n, *block = job->block + index * n;
+  double *mean = (double *)scratch, *z = mean + n;
+  NAMED(item) *items = (NAMED(item) *)(z + n);
+  int32_t *start = (int32_t *)(items + 2 * n);
+  REAL poison = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    poison += values[i] - values[i];
+    items[i].key = NAMED(sort_key)(values[i], job->scale > 0);
+    items[i].index = i;
+  }
+  NAMED(item) *sorted = NAMED(radix_sort)(items, items + n, n);
+  int64_t top = -1;
+  for (int64_t p = 0; p < n; ++p) {
+    order[p] = sorted[p].index;
+    z[p] = (double)values[order[p]] * job->scale;
+    double pooled = z[p];
+    int64_t first = p;
+    /* The mean of w falls by half the places of the two blocks. */
+    while (top >= 0 &&
+           mean[top] - pooled <= 0.5 * (double)(p + 1 - start[top])) {
+      double share = (double)(first - start[top]) / (p + 1 - start[top]);
+      pooled += (mean[top] - pooled) * share;
+      first = start[top--];
+    }
+    mean[++top] = pooled;
+    start[top] = first;
+  }
+  for (int64_t b = 0; b <= top; ++b) {
+    int64_t end = b < top ? start[b + 1] : n;
+    double weight = n - 0.5 * (double)(start[b] + end - 1);
+    for (int64_t p = start[b]; p < end; ++p) {
+      block[p] = start[b];
+      ranks[order[p]] = poison == 0 ? (z[p] - mean[b]) + weight : NAN;
+    }
+  }
+}
+
+static void NAMED(rank_vjp_row)(const void *argument, int64_t index,
+                                char *scratch) {
+  const NAMED(ranking) *job = argument;
+  int64_t n = job->classes;
+  const REAL *gradient = job->input + index * n;
+  REAL *output = job->output + index * n;
+  const int32_t *order = job->order + index * n;
+  const int32_t *block = job->block + index * n;
+  (void)scratch;
+  for (int64_t first = 0, end; first < n; first = end) {
+    double sum = 0;
+    for (end = first; end < n && block[end] == first; ++end)
+      sum += gradient[order[end]];
+    double mean = sum / (end - first);
+    for (int64_t p = first; p < end; ++p)
+      output[order[p]] = (gradient[order[p]] - mean) * job->scale;
+  }
+}
+
+int NAMED(mmrkkd_soft_rank)(const REAL *values, REAL *ranks, int32_t *order,
+                            int32_t *block, int64_t rows, int64_t classes,
+                            double scale, int64_t threads) {
+  NAMED(ranking) job = {values, ranks, order, block, classes, scale};
+  size_t bytes = 2 * sizeof(double) + 2 * sizeof(NAMED(item)) +
+                 sizeof(int32_t);
+  return for_each_row(NAMED(rank_row), &job, rows, classes * bytes, threads);
+}
+
+int NAMED(mmrkkd_soft_rank_vjp)(const REAL *gradient, REAL *output,
+                                const int32_t *order, const int32_t *block,
+                                int64_t rows, int64_t classes, double scale,
+                                int64_t threads) {
+  NAMED(ranking) job = {gradient, output, (int32_t *)order, (int32_t *)block,
+                        classes, scale};
+  return for_each_row(NAMED(rank_vjp_row), &job, rows, 64, threads);
+}

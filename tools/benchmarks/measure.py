@@ -1,0 +1,170 @@
+"""Time, memory and the machine: the measuring, not what is measured."""
+
+import gc
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+MB = 2**20
+
+
+def interleaved(
+    functions: dict[str, Callable[[], object]],
+    seconds: float,
+    rounds: tuple[int, int],
+) -> dict[str, list[float]]:
+    """Times of each function, one call of each in turn, in seconds.
+
+    Turns spread whatever else the machine does over all of them, so that
+    ratios hold where the times themselves do not. A round ends the series
+    once ``seconds`` are used up.
+
+    Args:
+        functions: Name to what is timed. Each is called once before.
+        seconds: Time to spend, beyond the fewest rounds.
+        rounds: Fewest and most calls of each.
+
+    Returns:
+        Name to the times of its calls.
+    """
+    for function in functions.values():
+        function()
+    times = {name: [] for name in functions}
+    end = time.perf_counter() + seconds
+    for done in range(rounds[1]):
+        if done >= rounds[0] and time.perf_counter() > end:
+            break
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def spread(times: list[float]) -> dict[str, float]:
+    """Median and quartiles, in milliseconds."""
+    low, middle, high = (
+        statistics.quantiles(times, n=4, method='inclusive')
+        if len(times) > 1
+        else times * 3
+    )
+    return dict(
+        median_ms=1e3 * middle,
+        low_ms=1e3 * low,
+        high_ms=1e3 * high,
+        calls=len(times),
+    )
+
+
+def peak_megabytes(function: Callable[[], object]) -> float | None:
+    """Peak resident memory beyond that at the start, or None if unknown.
+
+    The kernel's own high-water mark (Linux), reset before the call. Run the
+    process with :func:`memory_environment`, or freed blocks that the
+    allocator keeps make the next call look smaller than it is.
+    """
+    try:
+        function()
+        gc.collect()
+        Path('/proc/self/clear_refs').write_text('5')
+        before = _resident('VmRSS')
+        function()
+        return (_resident('VmHWM') - before) / 1024
+    except OSError:
+        return None
+
+
+def _resident(field: str) -> int:
+    status = Path('/proc/self/status').read_text()
+    return int(re.search(rf'{field}:\s+(\d+)', status).group(1))
+
+
+def memory_environment() -> dict[str, str]:
+    """Has glibc give every block above 64 kB back as soon as it is freed."""
+    return {
+        **os.environ,
+        'MALLOC_MMAP_THRESHOLD_': '65536',
+        'MALLOC_TRIM_THRESHOLD_': '65536',
+        'MALLOC_TOP_PAD_': '0',
+    }
+
+
+def arithmetic_rate() -> float:
+    """Multiply-adds a second of these cores, in float32.
+
+    Half the FLOP/s of a large matrix product, which keeps every vector unit
+    busy: what the floor of docs/en/algebra.md is counted in. The best of
+    several, as others may be using the machine.
+    """
+    size = 1024
+    left, right = torch.randn(2, size, size)
+    best = float('inf')
+    for _ in range(12):
+        start = time.perf_counter()
+        left @ right
+        best = min(best, time.perf_counter() - start)
+    return size**3 / best
+
+
+def seconds_in_new_process(code: str, **environment: str) -> float:
+    """Runs code in a new Python; it prints the seconds that it measured."""
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout.split()[-1])
+
+
+def environment() -> dict[str, object]:
+    """What the numbers were measured on and with."""
+    root = Path(__file__).resolve().parents[2]
+    cuda = torch.cuda.is_available()
+    return dict(
+        date=time.strftime('%Y-%m-%d'),
+        commit=_output(
+            'git',
+            '-C',
+            str(root),
+            'describe',
+            '--always',
+            '--dirty',
+            '--abbrev=10',
+        ),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        compiler=_output('cc', '--version').split('\n')[0],
+        processor=_processor(),
+        vectors=torch.backends.cpu.get_cpu_capability(),
+        threads=torch.get_num_threads(),
+        gpu=torch.cuda.get_device_name() if cuda else 'none',
+        load_average=round(os.getloadavg()[0], 1),
+    )
+
+
+def _output(*command: str) -> str:
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return 'unknown'
+
+
+def _processor() -> str:
+    try:
+        text = Path('/proc/cpuinfo').read_text()
+        name = re.search(r'model name\s*:\s*(.+)', text).group(1)
+    except (OSError, AttributeError):
+        name = platform.processor() or platform.machine()
+    return f'{name}, {os.cpu_count()} cores'
