@@ -5,6 +5,8 @@ from torch import Tensor, nn
 
 from mmrkkd.ops.checks import check_logits
 
+from .schedule import Progress, Schedule
+
 
 class LogitLoss(nn.Module):
     """Base of the losses between a student's and a teacher's logits.
@@ -18,7 +20,22 @@ class LogitLoss(nn.Module):
     Where nothing is selected (N = 0, or every weight 0) the term is 0 and
     its gradient is 0, so that the terms of all processes of a distributed
     run have the same names whatever their batches hold.
+
+    Methods that compare several augmented views of each image set
+    ``views``: they are called with (V, N, C) logits, and their
+    ``per_sample`` gets (N, V, C). For all others views are more samples.
+
+    Weights may be schedules (:func:`build_schedule`); whoever runs the
+    training keeps :func:`set_progress` informed.
     """
+
+    views = 1
+    needs_labels = False
+    progress = Progress()
+
+    def now(self, schedule: Schedule) -> float:
+        """The value of a schedule at this point of the run."""
+        return schedule(self.progress)
 
     def per_sample(
         self,
@@ -29,13 +46,15 @@ class LogitLoss(nn.Module):
         """The named terms of each sample, already weighted.
 
         Args:
-            student_logits: (N, C), float32 or float64.
-            teacher_logits: (N, C), same dtype, detached.
+            student_logits: (N, C), float32 or float64; (N, V, C) where
+                ``views`` is above 1.
+            teacher_logits: Same shape and dtype, detached.
             labels: (N,), int64, or None.
 
         Returns:
-            Log key to (N,). Keys contain 'loss': MMEngine adds up exactly
-            the entries whose key does.
+            Log key to (N,). Terms whose key contains 'loss' are optimised:
+            MMEngine adds up exactly those. Others are diagnostics. A term
+            that belongs to the whole batch is expanded to (N,).
         """
         raise NotImplementedError(
             f'{type(self).__name__} must implement per_sample()'
@@ -55,11 +74,13 @@ class LogitLoss(nn.Module):
 
         Args:
             student_logits: Scores before softmax, (..., C): leading
-                dimensions are samples. Gets gradient.
+                dimensions are samples. Gets gradient. With ``views`` above
+                1 it is (V, ..., C), the same samples in each view.
             teacher_logits: Same shape and device. Gets no gradient.
-            labels: (...), class indices, for losses that need them.
-            weight: (...), >= 0, the weight of each sample in the mean.
-                Defaults to 1 for every sample.
+            labels: (...), class indices, for losses that need them. Views
+                of a sample have the same label: the first view's is used.
+            weight: (...), >= 0, the weight of each sample in the mean, the
+                same in all views. Defaults to 1 for every sample.
             preds_S: MMRazor's name for ``student_logits``.
             preds_T: MMRazor's name for ``teacher_logits``.
 
@@ -70,8 +91,9 @@ class LogitLoss(nn.Module):
         Raises:
             TypeError: logits are not floating point tensors, or are given
                 under both or neither of their names.
-            ValueError: shapes or devices do not match, C < 2, or a weight
-                is negative or not finite.
+            ValueError: shapes or devices do not match, C < 2, a weight is
+                negative or not finite, labels are needed and missing or out
+                of range, or the number of views is wrong.
         """
         if preds_S is not None or preds_T is not None:
             if student_logits is not None or teacher_logits is not None:
@@ -80,16 +102,22 @@ class LogitLoss(nn.Module):
                     'preds_S and preds_T, not some of both'
                 )
             terms = self.forward(preds_S, preds_T, labels, weight)
-            return sum(terms.values())
+            return sum(
+                value for name, value in terms.items() if 'loss' in name
+            )
         check_logits(student_logits, teacher_logits)
-        classes = student_logits.shape[-1]
         samples = student_logits.shape[:-1]
         labels = _flat('labels', labels, samples)
         weight = _flat('weight', weight, samples)
         if weight is not None:
             _check_weight(weight)
-        student_logits = student_logits.reshape(-1, classes)
-        teacher_logits = teacher_logits.detach().reshape(-1, classes)
+        student_logits = self._rows(student_logits)
+        teacher_logits = self._rows(teacher_logits.detach())
+        # The first view's; for one view all of them.
+        labels = None if labels is None else labels[: len(student_logits)]
+        weight = None if weight is None else weight[: len(student_logits)]
+        if self.needs_labels:
+            _check_labels(type(self).__name__, labels, student_logits)
         if weight is not None:
             # Left out before the arithmetic: it saves the work, and what
             # such a sample holds, NaN included, reaches nothing.
@@ -108,6 +136,33 @@ class LogitLoss(nn.Module):
                 name: weighted_mean(values, weight)
                 for name, values in terms.items()
             }
+
+    def _rows(self, logits: Tensor) -> Tensor:
+        """(..., C) -> (N, C); (V, ..., C) -> (N, V, C) with views."""
+        classes = logits.shape[-1]
+        if self.views == 1:
+            return logits.reshape(-1, classes)
+        if logits.dim() < 3 or len(logits) != self.views:
+            raise ValueError(
+                f'{type(self).__name__} compares {self.views} views of each '
+                f'image, logits ({self.views}, N, C), got '
+                f'{tuple(logits.shape)}; use a data pipeline that makes '
+                f'{self.views} views (see docs/en/classification.md)'
+            )
+        views = logits.flatten(1, -2) if logits.dim() > 3 else logits
+        return views.transpose(0, 1)
+
+
+def set_progress(module: nn.Module, progress: Progress) -> None:
+    """Tells every logit loss inside a module how far the run is.
+
+    Args:
+        module: A loss, or anything that holds losses.
+        progress: The epoch and the iteration in progress.
+    """
+    for part in module.modules():
+        if isinstance(part, LogitLoss):
+            part.progress = progress
 
 
 def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
@@ -133,6 +188,21 @@ def _flat(
             f'{tuple(samples)}, got {tuple(value.shape)}'
         )
     return value.reshape(-1)
+
+
+def _check_labels(owner: str, labels: Tensor | None, logits: Tensor) -> None:
+    if labels is None:
+        raise ValueError(
+            f'{owner} needs labels, got None: it separates the target class '
+            'from the others, so every sample must have one class index '
+            '(mixed labels of Mixup or CutMix are none)'
+        )
+    classes = logits.shape[-1]
+    if labels.numel() and not bool(((labels >= 0) & (labels < classes)).all()):
+        raise ValueError(
+            f'labels must be class indices in [0, {classes - 1}], got values '
+            f'in [{labels.min().item()}, {labels.max().item()}]'
+        )
 
 
 def _check_weight(weight: Tensor) -> None:

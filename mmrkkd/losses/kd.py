@@ -3,10 +3,11 @@
 from torch import Tensor
 
 from mmrkkd.ops import kl_divergence
-from mmrkkd.ops.checks import check_non_negative, check_positive
+from mmrkkd.ops.checks import check_positive
 from mmrkkd.registry import MODELS
 
 from .base import LogitLoss
+from .schedule import build_schedule
 
 
 @MODELS.register_module()
@@ -24,7 +25,8 @@ class KDLoss(LogitLoss):
 
     Args:
         temperature: T > 0. Defaults to 4.0, the value for CIFAR-100.
-        loss_weight: w >= 0. Defaults to 1.0.
+        loss_weight: w >= 0, or a schedule (:func:`build_schedule`).
+            Defaults to 1.0.
 
     Log keys: ``loss_kd``.
 
@@ -32,11 +34,11 @@ class KDLoss(LogitLoss):
     """
 
     def __init__(
-        self, temperature: float = 4.0, loss_weight: float = 1.0
+        self, temperature: float = 4.0, loss_weight: float | dict = 1.0
     ) -> None:
         super().__init__()
         self.temperature = check_positive('temperature', temperature)
-        self.loss_weight = check_non_negative('loss_weight', loss_weight)
+        self.loss_weight = build_schedule('loss_weight', loss_weight)
 
     def per_sample(
         self,
@@ -48,12 +50,11 @@ class KDLoss(LogitLoss):
         divergence = kl_divergence(
             student_logits, teacher_logits, self.temperature
         )
-        scale = self.loss_weight * self.temperature**2
+        scale = self.now(self.loss_weight) * self.temperature**2
         return dict(loss_kd=scale * divergence)
 
     def extra_repr(self) -> str:
         """The settings, for the log."""
         return (
-            f'temperature={self.temperature:g}, '
-            f'loss_weight={self.loss_weight:g}'
+            f'temperature={self.temperature:g}, loss_weight={self.loss_weight}'
         )

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from mmrkkd.ops import kendall_tau, standardize
-from mmrkkd.ops.checks import check_choice, check_non_negative, check_positive
+from mmrkkd.ops.checks import check_choice, check_positive
 from mmrkkd.ops.kendall_tau import FORMS
 from mmrkkd.registry import MODELS
 
 from .base import LogitLoss
+from .schedule import build_schedule
 
 CHANNEL_ORDERS = ('top', 'min')
 
@@ -30,7 +31,8 @@ class KendallLoss(LogitLoss):
     -0.5 w for Gaussian logits. The logged ``kd/tau`` is exact.
 
     Args:
-        loss_weight: w >= 0. Defaults to 1.0.
+        loss_weight: w >= 0, or a schedule (:func:`build_schedule`).
+            Defaults to 1.0.
         steepness: k > 0, see :func:`mmrkkd.ops.kendall_tau`.
             Defaults to 1.0.
         form: 1, 2 or 3, the smooth form of a pair's agreement.
@@ -57,7 +59,7 @@ class KendallLoss(LogitLoss):
 
     def __init__(
         self,
-        loss_weight: float = 1.0,
+        loss_weight: float | dict = 1.0,
         steepness: float = 1.0,
         form: int = 1,
         normalize: bool = True,
@@ -68,7 +70,7 @@ class KendallLoss(LogitLoss):
         impl: str = 'auto',
     ) -> None:
         super().__init__()
-        self.loss_weight = check_non_negative('loss_weight', loss_weight)
+        self.loss_weight = build_schedule('loss_weight', loss_weight)
         self.steepness = check_positive('steepness', steepness)
         check_choice('form', form, FORMS)
         self.form = form
@@ -106,7 +108,7 @@ class KendallLoss(LogitLoss):
             class_mask=self._chosen_channels(teacher_logits),
             impl=self.impl,
         )
-        return dict(loss_kendall=-self.loss_weight * tau)
+        return dict(loss_kendall=-self.now(self.loss_weight) * tau)
 
     def _kept_channels(self, logits: Tensor) -> Tensor:
         classes = logits.shape[-1]
@@ -140,7 +142,7 @@ class KendallLoss(LogitLoss):
     def extra_repr(self) -> str:
         """The settings, for the log."""
         text = (
-            f'loss_weight={self.loss_weight:g}, '
+            f'loss_weight={self.loss_weight}, '
             f'steepness={self.steepness:g}, form={self.form}, '
             f'normalize={self.normalize}'
         )

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from mmrkkd.ops.checks import check_non_negative
 from mmrkkd.registry import MODELS
 
 from .base import LogitLoss
 from .kd import KDLoss
 from .kendall import KendallLoss
+from .schedule import build_schedule
 
 
 @MODELS.register_module()
@@ -28,9 +28,10 @@ class RankKDLoss(LogitLoss):
     Args:
         temperature: T of the KL term; only without ``kd``.
             Defaults to 4.0.
-        kd_weight: alpha >= 0. Defaults to 0.9.
-        rank_weight: gamma >= 0. Defaults to 0.9 (the paper sets
-            gamma = alpha).
+        kd_weight: alpha >= 0, or a schedule (:func:`build_schedule`).
+            Defaults to 0.9.
+        rank_weight: gamma >= 0, or a schedule. Defaults to 0.9 (the paper
+            sets gamma = alpha).
         steepness: k of the ranking term. Defaults to 1.0.
         form: 1, 2 or 3. Defaults to 1.
         normalize: See :class:`KendallLoss`. Defaults to True.
@@ -42,6 +43,9 @@ class RankKDLoss(LogitLoss):
             Defaults to :class:`KDLoss`.
         impl: Backend of the ranking operator. Defaults to 'auto'.
 
+    With a KD loss of several views (MLKD) the ranking term of each view is
+    added once.
+
     Log keys: those of the KD loss (``loss_kd``) and ``loss_rank``.
 
     Source: Guan et al., arXiv:2409.17823, eq. 9.
@@ -50,8 +54,8 @@ class RankKDLoss(LogitLoss):
     def __init__(
         self,
         temperature: float | None = None,
-        kd_weight: float = 0.9,
-        rank_weight: float = 0.9,
+        kd_weight: float | dict = 0.9,
+        rank_weight: float | dict = 0.9,
         steepness: float = 1.0,
         form: int = 1,
         normalize: bool = True,
@@ -62,8 +66,8 @@ class RankKDLoss(LogitLoss):
         impl: str = 'auto',
     ) -> None:
         super().__init__()
-        self.kd_weight = check_non_negative('kd_weight', kd_weight)
-        check_non_negative('rank_weight', rank_weight)
+        self.kd_weight = build_schedule('kd_weight', kd_weight)
+        rank_weight = build_schedule('rank_weight', rank_weight)
         if kd is None:
             kd = KDLoss(
                 temperature=4.0 if temperature is None else temperature
@@ -74,6 +78,8 @@ class RankKDLoss(LogitLoss):
                 f'it there, got temperature={temperature!r}'
             )
         self.kd = build_loss(kd)
+        self.views = self.kd.views
+        self.needs_labels = self.kd.needs_labels
         self.rank = KendallLoss(
             loss_weight=rank_weight,
             steepness=steepness,
@@ -92,19 +98,33 @@ class RankKDLoss(LogitLoss):
         labels: Tensor | None,
     ) -> dict[str, Tensor]:
         """See :meth:`LogitLoss.per_sample`."""
+        weight = self.now(self.kd_weight)
         terms = {
-            name: self.kd_weight * value
+            name: weight * value if 'loss' in name else value
             for name, value in self.kd.per_sample(
                 student_logits, teacher_logits, labels
             ).items()
         }
-        ranking = self.rank.per_sample(student_logits, teacher_logits, labels)
-        terms['loss_rank'] = ranking['loss_kendall']
+        terms['loss_rank'] = self._ranking(student_logits, teacher_logits)
         return terms
+
+    def _ranking(
+        self, student_logits: Tensor, teacher_logits: Tensor
+    ) -> Tensor:
+        """The ranking term (N,): of each view once, added up."""
+        classes = student_logits.shape[-1]
+        terms = self.rank.per_sample(
+            student_logits.reshape(-1, classes),
+            teacher_logits.reshape(-1, classes),
+            None,
+        )
+        # A view count of -1 would be ambiguous for an empty batch.
+        views = terms['loss_kendall'].view(len(student_logits), self.views)
+        return views.sum(1)
 
     def extra_repr(self) -> str:
         """The settings, for the log."""
-        return f'kd_weight={self.kd_weight:g}'
+        return f'kd_weight={self.kd_weight}'
 
 
 def build_loss(loss: dict | nn.Module) -> LogitLoss:

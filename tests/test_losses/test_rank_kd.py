@@ -27,8 +27,8 @@ def test_is_the_weighted_sum_of_its_parts(logits):
 
 def test_published_defaults():
     loss = RankKDLoss()
-    assert loss.kd.temperature == 4 and loss.kd_weight == 0.9
-    assert loss.rank.loss_weight == 0.9 and loss.rank.steepness == 1
+    assert loss.kd.temperature == 4 and loss.now(loss.kd_weight) == 0.9
+    assert loss.now(loss.rank.loss_weight) == 0.9 and loss.rank.steepness == 1
     assert loss.rank.form == 1 and loss.rank.normalize
 
 
@@ -89,4 +89,4 @@ def test_only_logit_losses_are_built():
 
 def test_builds_from_the_registry():
     loss = MODELS.build(dict(type='RankKDLoss', rank_weight=2.0))
-    assert loss.rank.loss_weight == 2.0
+    assert loss.now(loss.rank.loss_weight) == 2.0

@@ -1,0 +1,196 @@
+"""Weights that change while a run goes on."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mmrkkd.ops.checks import check_choice, check_non_negative
+
+UNITS = ('epoch', 'iteration')
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Args:
+        epoch: The epoch in progress, counted from 1. Defaults to 1.
+        iteration: The iteration in progress, counted from 1. Defaults to 1.
+    """
+
+    epoch: int = 1
+    iteration: int = 1
+
+
+class Schedule:
+    """A number >= 0 that may depend on the progress of the run.
+
+    Subclasses implement :meth:`__call__`, and ``__format__`` by way of
+    ``__str__`` for the log.
+    """
+
+    def __call__(self, progress: Progress) -> float:
+        """The value at this point of the run."""
+        raise NotImplementedError
+
+    def __format__(self, spec: str) -> str:
+        return str(self)
+
+
+class Constant(Schedule):
+    """The same number at all times.
+
+    Args:
+        value: >= 0.
+    """
+
+    def __init__(self, value: float) -> None:
+        self.value = check_non_negative('value', value)
+
+    def __call__(self, progress: Progress) -> float:
+        """See :class:`Schedule`."""
+        return self.value
+
+    def __str__(self) -> str:
+        return f'{self.value:g}'
+
+
+class _Timed(Schedule):
+    def __init__(self, by: str) -> None:
+        check_choice('by', by, UNITS)
+        self.by = by
+
+    def now(self, progress: Progress) -> int:
+        return getattr(progress, self.by)
+
+
+class _Ramp(_Timed):
+    """From ``start`` to ``stop`` between the times ``begin`` and ``end``."""
+
+    def __init__(
+        self,
+        end: int,
+        start: float = 0.0,
+        stop: float = 1.0,
+        begin: int = 0,
+        by: str = 'epoch',
+    ) -> None:
+        super().__init__(by)
+        self.start = check_non_negative('start', start)
+        self.stop = check_non_negative('stop', stop)
+        if not 0 <= begin < end:
+            raise ValueError(
+                'a ramp needs 0 <= begin < end, got '
+                f'begin={begin!r}, end={end!r}'
+            )
+        self.begin, self.end = begin, end
+
+    def __call__(self, progress: Progress) -> float:
+        """See :class:`Schedule`."""
+        share = (self.now(progress) - self.begin) / (self.end - self.begin)
+        share = self.curve(min(max(share, 0.0), 1.0))
+        return self.start + (self.stop - self.start) * share
+
+    def curve(self, share: float) -> float:
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return (
+            f'{type(self).__name__.lower()} {self.start:g} to {self.stop:g} '
+            f'from {self.by} {self.begin} to {self.end}'
+        )
+
+
+class Linear(_Ramp):
+    """A straight ramp; DKD's warm-up is ``Linear(end=20)``."""
+
+    def curve(self, share: float) -> float:
+        """Share of the time to share of the way."""
+        return share
+
+
+class Cosine(_Ramp):
+    """Half a cosine wave; CTKD's ramp is ``Cosine(end=10)``."""
+
+    def curve(self, share: float) -> float:
+        """Share of the time to share of the way."""
+        return (1 - math.cos(math.pi * share)) / 2
+
+
+class Step(_Timed):
+    """``start``, multiplied by ``gamma`` after each milestone.
+
+    Args:
+        milestones: Increasing; a milestone m has passed when m epochs (or
+            iterations) are finished.
+        start: Value before the first one. Defaults to 1.0.
+        gamma: >= 0. Defaults to 0.1.
+        by: 'epoch' or 'iteration'. Defaults to 'epoch'.
+    """
+
+    def __init__(
+        self,
+        milestones: Sequence[int],
+        start: float = 1.0,
+        gamma: float = 0.1,
+        by: str = 'epoch',
+    ) -> None:
+        super().__init__(by)
+        self.milestones = tuple(milestones)
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(
+                f'milestones must increase, got {list(milestones)}'
+            )
+        self.start = check_non_negative('start', start)
+        self.gamma = check_non_negative('gamma', gamma)
+
+    def __call__(self, progress: Progress) -> float:
+        """See :class:`Schedule`."""
+        passed = sum(self.now(progress) > time for time in self.milestones)
+        return self.start * self.gamma**passed
+
+    def __str__(self) -> str:
+        return (
+            f'{self.start:g} times {self.gamma:g} after each {self.by} of '
+            f'{list(self.milestones)}'
+        )
+
+
+KINDS = dict(linear=Linear, cosine=Cosine, step=Step)
+
+
+def build_schedule(name: str, value: float | dict | Schedule) -> Schedule:
+    """Builds a weight from what a config states.
+
+    ::
+
+        0.9
+        dict(type='linear', end=20)  # 0 to 1
+        dict(type='cosine', start=0.1, stop=0.9, end=10)
+        dict(type='step', start=0.9, milestones=[150, 180], gamma=0.1)
+        dict(type='linear', end=1000, by='iteration')
+
+    Epochs and iterations are counted from 1: a linear ramp with ``end=20``
+    is at 1/20 during the first epoch and at 1 from the 20th on.
+
+    Args:
+        name: The argument's name, for the messages.
+        value: A number >= 0, a dict with ``type``, or a schedule.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        ValueError: the number, the type or an option is not usable.
+    """
+    if isinstance(value, Schedule):
+        return value
+    if not isinstance(value, dict):
+        return Constant(check_non_negative(name, value))
+    options = dict(value)
+    kind = options.pop('type', None)
+    check_choice(f'{name}.type', kind, tuple(KINDS))
+    try:
+        return KINDS[kind](**options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'{name}={value}: {error}') from error
