@@ -10,6 +10,7 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import Registry
 
 # Distillers, losses and backbones.
@@ -33,6 +34,12 @@ METRICS = Registry(
     parent=MMENGINE_METRICS,
     scope='mmrkkd',
     locations=['mmrkkd.evaluation'],
+)
+OPTIM_WRAPPERS = Registry(
+    'optimizer wrapper',
+    parent=MMENGINE_OPTIM_WRAPPERS,
+    scope='mmrkkd',
+    locations=['mmrkkd.engine'],
 )
 
 

@@ -13,6 +13,7 @@ ALLOWED = {
     'losses': {'ops', 'registry'},
     'models': {'losses', 'ops', 'registry'},
     'datasets': {'registry'},
+    'engine': {'registry'},
     'evaluation': {'models', 'ops', 'registry'},
     'visualization': {'datasets', 'registry'},
     'cli': set(),

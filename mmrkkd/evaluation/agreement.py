@@ -1,7 +1,6 @@
 """How well a student follows its teacher on held-out images."""
 
 import copy
-from collections.abc import Iterable
 
 import torch
 from mmengine.config import Config
@@ -9,67 +8,82 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from mmrkkd.models import KDDetector
+from mmrkkd.models import KDClassifier, KDDetector, LogitDistiller
+from mmrkkd.models.logits.classifier import image_logits
 from mmrkkd.models.logits.two_stage import box_logits
 from mmrkkd.models.telemetry import agreement
 
 
 @torch.no_grad()
 def teacher_agreement(
-    model: KDDetector, dataloader: Iterable, progress: bool = True
+    model: LogitDistiller, dataloader: DataLoader, progress: bool = True
 ) -> dict[str, float]:
-    """Compares student and teacher on the ground-truth boxes of images.
+    """Compares student and teacher on held-out images.
 
-    The boxes are the same for every student, so students of one teacher can
-    be compared; the boxes that a student samples in training are its own. A
-    cascade is compared by its last stage.
+    Classifiers are compared on the images, detectors on their ground-truth
+    boxes: these are the same for every student, so students of one teacher
+    can be compared; the boxes that a student samples in training are its
+    own. A cascade is compared by its last stage.
 
     Args:
         model: A distiller with the student's weights loaded.
-        dataloader: Gives batches with annotations, whose boxes are in the
-            frame of the network's input, as :func:`held_out_loader` makes
-            them.
+        dataloader: Gives batches, for a detector with annotations, whose
+            boxes are in the frame of the network's input, as
+            :func:`held_out_loader` makes them.
         progress: Show a progress bar. Defaults to True.
 
     Returns:
         ``tau`` (mean exact Kendall tau-b, in [-1, 1]), ``top1_agreement``
         (in [0, 1]), ``kl`` (mean KL(teacher || student) at temperature 1,
-        nats), and ``boxes``, their number.
+        nats), and ``boxes`` or ``images``, their number.
 
     Raises:
-        ValueError: there is no box in the data.
+        TypeError: the model is neither distiller.
+        ValueError: there is no box or image in the data.
     """
+    if isinstance(model, KDDetector):
+        unit, matched = 'boxes', _box_pair
+    elif isinstance(model, KDClassifier):
+        unit, matched = 'images', _image_pair
+    else:
+        raise TypeError(
+            'teacher_agreement needs a KDDetector or a KDClassifier, got '
+            f'{type(model).__name__}'
+        )
     was_training = model.training
     model.eval()
-    students, teachers = [], []
+    pairs = []
     for batch in tqdm(dataloader, 'agreement', disable=not progress):
         batch = model.data_preprocessor(batch, False)
-        inputs, samples = batch['inputs'], batch['data_samples']
-        rois = _ground_truth_rois(samples, inputs.device)
-        if not len(rois):
-            continue
-        students.append(_logits(model.student, inputs, rois))
-        teachers.append(
-            _logits(model.teacher.model, model.bridge(inputs, samples), rois)
-        )
+        pair = matched(model, batch['inputs'], batch['data_samples'])
+        if pair is not None:
+            pairs.append(pair)
     model.train(was_training)
-    if not students:
-        raise ValueError('the data have no annotated box to compare on')
+    if not pairs:
+        raise ValueError(f'the data have no {unit} to compare on')
+    students, teachers = map(torch.cat, zip(*pairs, strict=True))
+    class_map = model.class_map
+    if class_map is None:
+        metainfo = getattr(dataloader.dataset, 'metainfo', {})
+        class_map = model.match_student_classes(metainfo.get('classes'))
     values = agreement(
-        torch.cat(students), torch.cat(teachers), every_row=True
+        class_map.select_student(students),
+        class_map.select_teacher(teachers),
+        every_row=True,
     )
     result = {
         name.removeprefix('kd/'): float(value)
         for name, value in values.items()
     }
-    return dict(result, boxes=sum(map(len, students)))
+    return {**result, unit: len(students)}
 
 
 def held_out_loader(config: Config) -> DataLoader:
-    """The test data of a config, with boxes in the frame of the input.
+    """The test data of a config, boxes in the frame of the input.
 
-    A test pipeline resizes the image and leaves the annotations as they
-    are; here they are loaded before it is resized.
+    A detector's test pipeline resizes the image and leaves the annotations
+    as they are; here they are loaded before it is resized. A classifier's
+    data are what they are.
 
     Args:
         config: A config with ``test_dataloader``.
@@ -78,6 +92,8 @@ def held_out_loader(config: Config) -> DataLoader:
     dataset = config.dataset
     while 'dataset' in dataset:
         dataset = dataset.dataset
+    if not dataset.pipeline[-1]['type'].endswith('PackDetInputs'):
+        return Runner.build_dataloader(config)
     loading = dict(type='LoadAnnotations', with_bbox=True)
     image, *others = (
         step
@@ -86,6 +102,33 @@ def held_out_loader(config: Config) -> DataLoader:
     )
     dataset.pipeline = [image, loading, *others]
     return Runner.build_dataloader(config)
+
+
+def _image_pair(
+    model: KDClassifier, inputs: torch.Tensor, samples: list
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, C) of both sides on a batch of images."""
+    return (
+        image_logits(model.student, inputs),
+        image_logits(
+            model.teacher.model, model.teacher_inputs(inputs, samples)
+        ),
+    )
+
+
+def _box_pair(
+    model: KDDetector, inputs: torch.Tensor, samples: list
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """(R, C) of both sides on the boxes of a batch; None without boxes."""
+    rois = _ground_truth_rois(samples, inputs.device)
+    if not len(rois):
+        return None
+    return (
+        _logits(model.student, inputs, rois),
+        _logits(
+            model.teacher.model, model.teacher_inputs(inputs, samples), rois
+        ),
+    )
 
 
 def _logits(

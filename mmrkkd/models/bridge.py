@@ -115,7 +115,11 @@ class PreprocessBridge:
 
 
 def _flips(preprocessor: nn.Module) -> bool:
-    return bool(getattr(preprocessor, '_channel_conversion', False))
+    # MMPretrain's classifiers say to_rgb, the others note any conversion.
+    return bool(
+        getattr(preprocessor, '_channel_conversion', False)
+        or getattr(preprocessor, 'to_rgb', False)
+    )
 
 
 def _normalisation(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:

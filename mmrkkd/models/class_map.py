@@ -23,11 +23,11 @@ class ClassMap:
     teacher: tuple[int, ...] | None = None
 
     def select_student(self, logits: Tensor) -> Tensor:
-        """(N, C_s) -> (N, C), keeping the gradient."""
+        """(..., C_s) -> (..., C), keeping the gradient."""
         return _columns(logits, self.student)
 
     def select_teacher(self, logits: Tensor) -> Tensor:
-        """(N, C_t) -> (N, C)."""
+        """(..., C_t) -> (..., C)."""
         return _columns(logits, self.teacher)
 
     def select_labels(
@@ -36,12 +36,12 @@ class ClassMap:
         """Labels in the compared channels, and which samples have one.
 
         Args:
-            labels: (N,), indices into the student's channels.
+            labels: (...), indices into the student's channels.
             channels: C_s.
 
         Returns:
-            (N,) indices into the compared channels, 0 where there is none,
-            and (N,) bool.
+            (...) indices into the compared channels, 0 where there is none,
+            and (...) bool.
         """
         if self.student is None:
             return labels, torch.ones_like(labels, dtype=torch.bool)
@@ -54,7 +54,7 @@ class ClassMap:
 
 
 def _columns(logits: Tensor, indices: tuple[int, ...] | None) -> Tensor:
-    return logits if indices is None else logits[:, list(indices)]
+    return logits if indices is None else logits[..., list(indices)]
 
 
 def match_classes(

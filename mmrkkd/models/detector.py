@@ -23,13 +23,14 @@ class KDDetector(LogitDistiller):
         teacher: Arguments of :func:`mmrkkd.models.teacher.build_teacher`.
         losses: Config of a logit loss, or a list of them.
         task_weight: beta, the weight of the detector's own losses (RPN,
-            boxes, cross entropy). Defaults to 1.0.
+            boxes, cross entropy), a number or a schedule. Defaults to 1.0.
         rois: 'all', 'foreground' or 'confidence', see
             :class:`TwoStageReader`. Defaults to 'all'.
         classes: 'same' or 'shared', see :class:`LogitDistiller`.
             Defaults to 'same'.
         class_names: The student's classes. Defaults to those of the
             training set.
+        gradient_interval: See :class:`LogitDistiller`. Defaults to 0.
 
     Source: Guan et al., arXiv:2409.17823, section 5 (table 5 does not say
         which logits; these are the choice of Zhao et al., arXiv:2203.08679).
@@ -40,10 +41,11 @@ class KDDetector(LogitDistiller):
         student: dict | nn.Module,
         teacher: dict,
         losses: dict | Sequence[dict],
-        task_weight: float = 1.0,
+        task_weight: float | dict = 1.0,
         rois: str = 'all',
         classes: str = 'same',
         class_names: Sequence[str] | None = None,
+        gradient_interval: int = 0,
     ) -> None:
         super().__init__(
             student=student,
@@ -53,4 +55,5 @@ class KDDetector(LogitDistiller):
             task_weight=task_weight,
             classes=classes,
             class_names=class_names,
+            gradient_interval=gradient_interval,
         )

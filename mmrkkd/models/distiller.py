@@ -1,22 +1,23 @@
 """The whole path of one training step of distillation."""
 
 import copy
-import logging
 from collections.abc import Callable, Sequence
 
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
-from mmengine.visualization import Visualizer
 from torch import Tensor, nn
 
-from mmrkkd.losses import build_loss
-from mmrkkd.ops.checks import check_choice, check_non_negative
+from mmrkkd.losses import build_loss, build_schedule, set_progress
+from mmrkkd.ops.checks import check_choice
 from mmrkkd.registry import MODELS
 
 from .bridge import PreprocessBridge
 from .class_map import CLASS_MODES, ClassMap, match_classes
-from .logits.base import LogitPair
+from .gradient_share import gradient_telemetry
+from .logits.base import LogitPair, stack_views
+from .run_state import training_classes, training_progress
+from .task_losses import total_loss, weighted_sum
 from .teacher import build_teacher
 from .telemetry import agreement
 
@@ -43,15 +44,21 @@ class LogitDistiller(BaseModel):
             trust_checkpoint.
         losses: Config of a logit loss, or a list of them.
         reader: Reads matched logits out of both models.
-        task_weight: beta >= 0. Defaults to 1.0.
+        task_weight: beta >= 0, or a schedule
+            (:func:`mmrkkd.losses.build_schedule`). Defaults to 1.0.
         classes: 'same' wants teacher and student to know the same class
             names, in any order; 'shared' distils on those that both know.
             Defaults to 'same'.
         class_names: The student's classes; by default those of the training
             set, which the runner makes known.
+        gradient_interval: Every how many steps to log how hard each term
+            pulls at the student's logits (``kd/grad_norm_<term>``,
+            ``kd/grad_share_<term>``); the task's terms count as one.
+            Defaults to 0, never.
 
     Raises:
-        ValueError: the models do not fit, see :func:`match_classes`.
+        ValueError: gradient_interval is negative, or the models do not fit,
+            see :func:`match_classes`.
     """
 
     def __init__(
@@ -60,15 +67,22 @@ class LogitDistiller(BaseModel):
         teacher: dict,
         losses: dict | Sequence[dict],
         reader: object,
-        task_weight: float = 1.0,
+        task_weight: float | dict = 1.0,
         classes: str = 'same',
         class_names: Sequence[str] | None = None,
+        gradient_interval: int = 0,
     ) -> None:
         super().__init__()
         # BaseModel registers a preprocessor; ours is the student's.
         del self.data_preprocessor
         check_choice('classes', classes, CLASS_MODES)
-        self.task_weight = check_non_negative('task_weight', task_weight)
+        if not isinstance(gradient_interval, int) or gradient_interval < 0:
+            raise ValueError(
+                'gradient_interval must be a number of steps >= 0, got '
+                f'{gradient_interval!r}'
+            )
+        self.gradient_interval = gradient_interval
+        self.task_weight = build_schedule('task_weight', task_weight)
         if not isinstance(student, nn.Module):
             student = MODELS.build(ConfigDict(copy.deepcopy(student)))
         self.student = student
@@ -85,11 +99,11 @@ class LogitDistiller(BaseModel):
         self.classes, self.class_names = classes, class_names
         self.class_map: ClassMap | None = None
         if class_names is not None:
-            self.class_map = self._match_classes(class_names)
+            self.class_map = self.match_student_classes(class_names)
         elif classes == 'same':
             # The names of the training set are known at the first batch;
             # other numbers of channels are refused now.
-            self._match_classes(None)
+            self.match_student_classes(None)
         self._register_state_dict_hook(_as_plain_student)
         print_log(self.settings(), logger='current')
 
@@ -123,47 +137,60 @@ class LogitDistiller(BaseModel):
             key are added up and optimised.
         """
         if self.class_map is None:
-            self.class_map = self._match_classes(_training_classes())
+            self.class_map = self.match_student_classes(training_classes())
+        self.progress = training_progress()
+        set_progress(self.distiller, self.progress)
+        views = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+        passes = [self._pass(view, data_samples) for view in views]
+        terms = self._task_terms([losses for losses, _ in passes])
+        task_terms = dict(terms)
+        for heads in zip(*(pairs for _, pairs in passes), strict=True):
+            self._add_new(
+                terms,
+                self._distillation_terms(stack_views(heads), task_terms),
+            )
+        return terms
+
+    def _pass(
+        self, inputs: Tensor, data_samples: list
+    ) -> tuple[dict, list[LogitPair]]:
+        """One view through both models: task losses, matched logits."""
         with self.reader.tap(self.student) as taps:
             task_losses = self.student(inputs, data_samples, mode='loss')
         pairs = self.reader.read(
             taps,
             self.student,
             self.teacher.model,
-            self.bridge(inputs, data_samples),
+            self.teacher_inputs(inputs, data_samples),
         )
-        terms = self._task_terms(task_losses)
-        for pair in pairs:
-            self._add_new(terms, self._distillation_terms(pair))
-        return terms
+        return task_losses, pairs
 
-    def _task_terms(self, losses: dict) -> dict:
-        """The student's own losses times beta.
+    def teacher_inputs(self, inputs: Tensor, data_samples: list) -> Tensor:
+        """What the teacher sees of a batch that the student sees."""
+        return self.bridge(inputs, data_samples)
+
+    def _task_terms(self, views: Sequence[dict]) -> dict:
+        """The student's own losses times beta, added up over the views.
 
         MMPretrain's heads call theirs 'loss', the key under which MMEngine
         keeps the total.
         """
+        weight = self.task_weight(self.progress)
         terms = {}
-        for name, value in losses.items():
-            if 'loss' in name and self.task_weight != 1:
-                value = (
-                    [self.task_weight * item for item in value]
-                    if isinstance(value, (list, tuple))
-                    else self.task_weight * value
-                )
+        for name, value in views[0].items():
+            if 'loss' in name:
+                values = [losses[name] for losses in views]
+                value = weighted_sum(values, weight)
             terms['loss_task' if name == 'loss' else name] = value
         return terms
 
-    def _distillation_terms(self, pair: LogitPair) -> dict[str, Tensor]:
+    def _distillation_terms(
+        self, pair: LogitPair, task_terms: dict
+    ) -> dict[str, Tensor]:
         """The losses and telemetry of one head's matched logits."""
-        channels = pair.student_logits.shape[-1]
         student = self.class_map.select_student(pair.student_logits)
         teacher = self.class_map.select_teacher(pair.teacher_logits)
-        labels, known = self.class_map.select_labels(pair.labels, channels)
-        weight = pair.weight
-        if self.class_map.student is not None:
-            # A sample of a class that the teacher never saw is left out.
-            weight = known.float() if weight is None else weight * known
+        labels, weight = self._compared(pair)
         terms = {}
         for loss in self.distiller:
             values = loss(student, teacher, labels, weight)
@@ -171,14 +198,43 @@ class LogitDistiller(BaseModel):
                 terms,
                 {
                     pair.prefix + name: pair.scale * value
+                    if 'loss' in name
+                    else value
                     for name, value in values.items()
                 },
             )
+        self._add_new(terms, self._gradients(pair, task_terms, terms))
         if weight is not None:
             student, teacher = student[weight > 0], teacher[weight > 0]
         for name, value in agreement(student, teacher).items():
             terms[pair.prefix + name] = value
         return terms
+
+    def _compared(self, pair: LogitPair) -> tuple[Tensor | None, ...]:
+        """Labels and weights of a pair in the compared channels."""
+        labels, weight = pair.labels, pair.weight
+        if labels is None or self.class_map.student is None:
+            return labels, weight
+        channels = pair.student_logits.shape[-1]
+        labels, known = self.class_map.select_labels(labels, channels)
+        # A sample of a class that the teacher never saw is left out.
+        return labels, known.float() if weight is None else weight * known
+
+    def _gradients(
+        self, pair: LogitPair, task_terms: dict, terms: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """How hard the terms pull, on the steps that log it."""
+        interval = self.gradient_interval
+        if not interval or (self.progress.iteration - 1) % interval:
+            return {}
+        pulling = {
+            name.removeprefix(pair.prefix): value
+            for name, value in terms.items()
+            if 'loss' in name
+        }
+        pulling['task'] = total_loss(task_terms)
+        shares = gradient_telemetry(pulling, pair.sources)
+        return {pair.prefix + name: value for name, value in shares.items()}
 
     @staticmethod
     def _add_new(terms: dict, new: dict) -> None:
@@ -190,7 +246,12 @@ class LogitDistiller(BaseModel):
             )
         terms.update(new)
 
-    def _match_classes(self, names: Sequence[str] | None) -> ClassMap:
+    def match_student_classes(self, names: Sequence[str] | None) -> ClassMap:
+        """Which of the teacher's channels belongs to which class name.
+
+        Args:
+            names: The student's classes, or None if they are not known.
+        """
         return match_classes(
             names,
             self.teacher.classes,
@@ -210,17 +271,21 @@ class LogitDistiller(BaseModel):
         lines = [
             f'teacher: {type(self.teacher.model).__name__}, '
             f'{self.teacher.source}',
-            f'teacher input: {self.bridge}',
+            f'teacher input: {self.input_settings()}',
             f'classes: {self.classes}, '
             f'{self.reader.channels(self.student)} channels'
             f'{" with background" if self.reader.background else ""}',
             f'matched logits: {self.reader}',
-            f'task_weight: {self.task_weight:g}',
+            f'task_weight: {self.task_weight}',
             *losses.splitlines(),
         ]
         return 'Distillation settings\n' + '\n'.join(
             f'  {line}' for line in lines
         )
+
+    def input_settings(self) -> str:
+        """How the teacher's input is made, for the log."""
+        return str(self.bridge)
 
     def _apply(self, fn: Callable, *args, **kwargs) -> nn.Module:
         self.teacher.apply(fn)
@@ -253,25 +318,3 @@ def _as_plain_student(
         if (key + '.').startswith(inner):
             name = (prefix + (key + '.')[len(inner) :])[:-1]
             metadata[name] = metadata.pop(key)
-
-
-def _training_classes() -> Sequence[str] | None:
-    """The class names of the training set, from the running experiment.
-
-    A training loop hands its data set's metainfo to the visualizer; it is
-    the one place where a model can see it.
-    """
-    try:
-        meta = Visualizer.get_current_instance().dataset_meta
-    except RuntimeError:
-        meta = None
-    classes = (meta or {}).get('classes')
-    if classes is None:
-        print_log(
-            'The class names of the training set are not known: channels of '
-            'teacher and student are matched by position. Give '
-            'class_names=[...] to have them compared.',
-            logger='current',
-            level=logging.WARNING,
-        )
-    return classes

@@ -18,8 +18,8 @@ def agreement(
     """Agreement of two sets of logits, as means over the rows.
 
     Args:
-        student_logits: (N, C).
-        teacher_logits: (N, C).
+        student_logits: (..., C); leading dimensions are rows.
+        teacher_logits: Same shape.
         every_row: Look at every row. By default at most 256 rows, evenly
             spread, so that the cost of a step is bounded.
 
@@ -29,8 +29,8 @@ def agreement(
         whose highest class is the same; ``kd/kl``, KL(teacher || student)
         at temperature 1, in nats. Scalars; 0 where there is no row.
     """
-    student = student_logits.detach().float()
-    teacher = teacher_logits.detach().float()
+    student = student_logits.detach().float().flatten(0, -2)
+    teacher = teacher_logits.detach().float().flatten(0, -2)
     if not every_row:
         rows = PAIRS_PER_STEP // student.shape[-1] ** 2
         rows = min(max(rows, 1), ROWS_PER_STEP)

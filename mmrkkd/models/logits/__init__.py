@@ -1,6 +1,7 @@
 """How to read matched logits out of a pair of models, by kind of head."""
 
-from .base import LogitPair
+from .base import LogitPair, stack_views
+from .classifier import ClassifierReader
 from .two_stage import TwoStageReader
 
-__all__ = ['LogitPair', 'TwoStageReader']
+__all__ = ['ClassifierReader', 'LogitPair', 'TwoStageReader', 'stack_views']

@@ -1,0 +1,69 @@
+"""Batches of several augmented views of each image."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class MultiViewPreprocessor:
+    """Applies a data preprocessor to every view of a batch.
+
+    A pipeline with MMPretrain's ``MultiView`` gives ``inputs`` as a list of
+    V views. Whatever else comes is handed to the preprocessor as it is.
+
+    Args:
+        single: The preprocessor of one view.
+    """
+
+    def __init__(self, single: nn.Module) -> None:
+        self.single = single
+
+    def __call__(self, data: dict, training: bool = False) -> dict:
+        """Preprocesses a batch.
+
+        Args:
+            data: ``inputs``, a list of V views, each (N, 3, H, W) or a list
+                of N images, and ``data_samples``, N of them.
+            training: Whether this is a training step.
+
+        Returns:
+            The same, ``inputs`` a list of V tensors (N, 3, H, W).
+
+        Raises:
+            ValueError: images would be mixed, by another share in each view.
+        """
+        if not is_multi_view(data.get('inputs')):
+            return self.single(data, training)
+        if training and getattr(self.single, 'batch_augments', None):
+            raise ValueError(
+                'data_preprocessor.batch_augments (Mixup, CutMix) would mix '
+                'each view of an image in its own way, but its views share '
+                'one label: remove batch_augments or the MultiView pipeline'
+            )
+        views = [
+            self.single(dict(data, inputs=view), training)
+            for view in data['inputs']
+        ]
+        return dict(
+            inputs=[view['inputs'] for view in views],
+            data_samples=views[0]['data_samples'],
+        )
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.single, name)
+
+
+def is_multi_view(inputs: object) -> bool:
+    """Whether collated inputs are views, not images.
+
+    Views are tensors of four dimensions or lists of images; a list of
+    tensors of three dimensions is one view.
+    """
+    if not isinstance(inputs, Sequence) or not inputs:
+        return False
+    return all(
+        view.dim() == 4
+        if isinstance(view, Tensor)
+        else isinstance(view, Sequence)
+        for view in inputs
+    )
