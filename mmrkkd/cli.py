@@ -1,10 +1,11 @@
 """What the command-line tools share: their options and their config."""
 
 import argparse
+import copy
 import os
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
@@ -133,3 +134,18 @@ def check_data(config: Config, loaders: tuple[str, ...] = LOADERS) -> None:
                 f'config expects its data under data_root={root!r}; give '
                 'the place of yours with --cfg-options data_root=PATH'
             )
+
+
+def model_config(config: Config) -> ConfigDict:
+    """The model of a config, with the preprocessor that stands beside it.
+
+    Args:
+        config: A whole config; not changed.
+
+    Returns:
+        What MMEngine's runner would build.
+    """
+    model = copy.deepcopy(config.model)
+    if config.get('data_preprocessor') is not None:
+        model.setdefault('data_preprocessor', config.data_preprocessor)
+    return model

@@ -1,17 +1,28 @@
 """Logits in, named losses out. Usable in plain PyTorch, without a config."""
 
 from .base import LogitLoss, set_progress
+from .dist import DISTLoss
+from .dkd import DKDLoss
 from .kd import KDLoss
 from .kendall import KendallLoss
+from .lra import LRALoss
+from .nkd import NKDLoss
 from .rank_kd import RankKDLoss, build_loss
 from .schedule import Progress, build_schedule
+from .ttm import TTMLoss, WTTMLoss
 
 __all__ = [
+    'DISTLoss',
+    'DKDLoss',
     'KDLoss',
     'KendallLoss',
+    'LRALoss',
     'LogitLoss',
+    'NKDLoss',
     'Progress',
     'RankKDLoss',
+    'TTMLoss',
+    'WTTMLoss',
     'build_loss',
     'build_schedule',
     'set_progress',

@@ -34,6 +34,7 @@ class KDClassifier(LogitDistiller):
         class_names: The student's classes. Defaults to those of the
             training set.
         gradient_interval: See :class:`LogitDistiller`. Defaults to 0.
+        data_preprocessor: See :class:`LogitDistiller`.
 
     Source: Guan et al., arXiv:2409.17823, section 5.
     """
@@ -48,6 +49,7 @@ class KDClassifier(LogitDistiller):
         classes: str = 'same',
         class_names: Sequence[str] | None = None,
         gradient_interval: int = 0,
+        data_preprocessor: dict | None = None,
     ) -> None:
         if teacher_size is not None and (
             not isinstance(teacher_size, int) or teacher_size < 1
@@ -66,6 +68,7 @@ class KDClassifier(LogitDistiller):
             classes=classes,
             class_names=class_names,
             gradient_interval=gradient_interval,
+            data_preprocessor=data_preprocessor,
         )
 
     @property

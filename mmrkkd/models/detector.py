@@ -31,6 +31,7 @@ class KDDetector(LogitDistiller):
         class_names: The student's classes. Defaults to those of the
             training set.
         gradient_interval: See :class:`LogitDistiller`. Defaults to 0.
+        data_preprocessor: See :class:`LogitDistiller`.
 
     Source: Guan et al., arXiv:2409.17823, section 5 (table 5 does not say
         which logits; these are the choice of Zhao et al., arXiv:2203.08679).
@@ -46,6 +47,7 @@ class KDDetector(LogitDistiller):
         classes: str = 'same',
         class_names: Sequence[str] | None = None,
         gradient_interval: int = 0,
+        data_preprocessor: dict | None = None,
     ) -> None:
         super().__init__(
             student=student,
@@ -56,4 +58,5 @@ class KDDetector(LogitDistiller):
             classes=classes,
             class_names=class_names,
             gradient_interval=gradient_interval,
+            data_preprocessor=data_preprocessor,
         )

@@ -55,6 +55,9 @@ class LogitDistiller(BaseModel):
             pulls at the student's logits (``kd/grad_norm_<term>``,
             ``kd/grad_share_<term>``); the task's terms count as one.
             Defaults to 0, never.
+        data_preprocessor: Config of the student's, where its own config
+            has none: MMEngine's runner hands on the ``data_preprocessor``
+            that stands beside the model in a config.
 
     Raises:
         ValueError: gradient_interval is negative, or the models do not fit,
@@ -71,6 +74,7 @@ class LogitDistiller(BaseModel):
         classes: str = 'same',
         class_names: Sequence[str] | None = None,
         gradient_interval: int = 0,
+        data_preprocessor: dict | None = None,
     ) -> None:
         super().__init__()
         # BaseModel registers a preprocessor; ours is the student's.
@@ -84,7 +88,10 @@ class LogitDistiller(BaseModel):
         self.gradient_interval = gradient_interval
         self.task_weight = build_schedule('task_weight', task_weight)
         if not isinstance(student, nn.Module):
-            student = MODELS.build(ConfigDict(copy.deepcopy(student)))
+            student = ConfigDict(copy.deepcopy(student))
+            if data_preprocessor is not None:
+                student.setdefault('data_preprocessor', data_preprocessor)
+            student = MODELS.build(student)
         self.student = student
         self.teacher = build_teacher(**teacher)
         if isinstance(losses, dict):

@@ -148,6 +148,9 @@ def read_teacher_config(config: str | Path | dict) -> ConfigDict:
         # A teacher that was itself distilled: its checkpoint is its plain
         # student's.
         config.model = config.model.student
+    if config.get('data_preprocessor') is not None:
+        # It may stand beside the model; the runner would hand it on.
+        config.model.setdefault('data_preprocessor', config.data_preprocessor)
     return config
 
 

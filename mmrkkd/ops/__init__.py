@@ -5,6 +5,7 @@ Imports torch and nothing of mmrkkd.
 
 from .divergence import kl_divergence
 from .kendall_tau import kendall_tau
+from .pearson import pearson
 from .rank_correlation import exact_kendall_tau, top1_agreement
 from .soft_rank import soft_rank
 from .standardize import standardize
@@ -13,6 +14,7 @@ __all__ = [
     'exact_kendall_tau',
     'kendall_tau',
     'kl_divergence',
+    'pearson',
     'soft_rank',
     'standardize',
     'top1_agreement',

@@ -6,33 +6,78 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from mmrkkd.losses import LogitLoss
+from mmrkkd.losses import (
+    KendallLoss,
+    LogitLoss,
+    Progress,
+    RankKDLoss,
+    set_progress,
+)
 from mmrkkd.registry import MODELS
 
 N, C = 6, 10
-LOSSES = sorted(
-    name
-    for name, module in MODELS.module_dict.items()
+LOSSES = {
+    name: module
+    for name, module in sorted(MODELS.module_dict.items())
     if inspect.isclass(module) and issubclass(module, LogitLoss)
-)
+}
+WEIGHTS = [
+    (name, argument)
+    for name, module in LOSSES.items()
+    for argument in inspect.signature(module).parameters
+    if argument.endswith('weight')
+]
 
 
 @pytest.fixture(params=LOSSES)
 def loss(request):
-    return MODELS.get(request.param)()
+    return LOSSES[request.param]()
 
 
-def batch(*shape, seed=0, dtype=torch.float64):
+@pytest.fixture(
+    params=[name for name, module in LOSSES.items() if module().views > 1]
+)
+def loss_of_views(request):
+    return LOSSES[request.param]()
+
+
+@pytest.fixture(
+    params=[name for name, module in LOSSES.items() if module().needs_labels]
+)
+def loss_of_labels(request):
+    return LOSSES[request.param]()
+
+
+def batch(loss, *samples, classes=C, seed=0, dtype=torch.float64):
+    """Logits (..., C) and labels (...); (V, ..., C) and (V, ...) of views."""
     generator = torch.Generator().manual_seed(seed)
+    views = samples if loss.views == 1 else (loss.views, *samples)
     student, teacher = 2 * torch.randn(
-        2, *shape, generator=generator, dtype=torch.float64
+        2, *views, classes, generator=generator, dtype=torch.float64
     )
-    labels = torch.randint(shape[-1], shape[:-1], generator=generator)
-    return student.to(dtype).requires_grad_(), teacher.to(dtype), labels
+    labels = torch.randint(classes, samples, generator=generator)
+    return (
+        student.to(dtype).requires_grad_(),
+        teacher.to(dtype),
+        in_views(loss, labels),
+    )
+
+
+def in_views(loss, values):
+    """The same values (...) for each view, (V, ...)."""
+    if loss.views == 1:
+        return values
+    return values.expand(loss.views, *values.shape).clone()
+
+
+def of_samples(loss, index):
+    """The index of samples, in every view."""
+    return index if loss.views == 1 else (slice(None), index)
 
 
 def total(terms):
-    return sum(terms.values())
+    """What is optimised."""
+    return sum(value for name, value in terms.items() if 'loss' in name)
 
 
 def test_losses_are_found():
@@ -40,16 +85,23 @@ def test_losses_are_found():
 
 
 def test_terms_are_named_scalars(loss):
-    terms = loss(*batch(N, C))
+    terms = loss(*batch(loss, N))
     assert terms
     for name, value in terms.items():
-        assert name.startswith('loss_')
         assert value.shape == ()
         assert value.isfinite()
+    assert any(name.startswith('loss_') for name in terms)
+
+
+def test_diagnostics_are_not_optimised(loss):
+    for name, value in loss(*batch(loss, N)).items():
+        assert name.startswith(('loss_', 'kd/'))
+        optimised = 'loss' in name
+        assert name.startswith('loss_') == optimised == value.requires_grad
 
 
 def test_gradient_reaches_the_student_only(loss):
-    student, teacher, labels = batch(N, C)
+    student, teacher, labels = batch(loss, N)
     teacher.requires_grad_()
     total(loss(student, teacher, labels)).backward()
     assert student.grad.abs().sum() > 0
@@ -57,25 +109,25 @@ def test_gradient_reaches_the_student_only(loss):
 
 
 def test_gradcheck(loss):
-    student, teacher, labels = batch(3, 5)
+    student, teacher, labels = batch(loss, 3, classes=5)
     assert gradcheck(
         lambda values: total(loss(values, teacher, labels)), (student,)
     )
 
 
 def test_weights_0_and_1_equal_slicing(loss):
-    student, teacher, labels = batch(N, C)
+    student, teacher, labels = batch(loss, N)
     weight = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0, 1.0])
-    kept = weight > 0
+    kept = of_samples(loss, weight > 0)
     torch.testing.assert_close(
-        total(loss(student, teacher, labels, weight)),
+        total(loss(student, teacher, labels, in_views(loss, weight))),
         total(loss(student[kept], teacher[kept], labels[kept])),
     )
 
 
 def test_scale_of_the_weights_does_not_matter(loss):
-    student, teacher, labels = batch(N, C)
-    weight = torch.rand(N, dtype=torch.float64)
+    student, teacher, labels = batch(loss, N)
+    weight = in_views(loss, torch.rand(N, dtype=torch.float64))
     torch.testing.assert_close(
         total(loss(student, teacher, labels, weight)),
         total(loss(student, teacher, labels, 7 * weight)),
@@ -83,53 +135,62 @@ def test_scale_of_the_weights_does_not_matter(loss):
 
 
 def test_weight_0_hides_even_nan(loss):
-    student, teacher, labels = batch(N, C)
+    student, teacher, labels = batch(loss, N)
+    first = of_samples(loss, 0)
     with torch.no_grad():
-        student[0, 0] = torch.nan
-    weight = torch.ones(N)
-    weight[0] = 0
+        student[first] = torch.nan
+    weight = in_views(loss, torch.ones(N))
+    weight[first] = 0
     value = total(loss(student, teacher, labels, weight))
     value.backward()
     assert value.isfinite()
     assert student.grad.isfinite().all()
-    assert (student.grad[0] == 0).all()
+    assert (student.grad[first] == 0).all()
 
 
 def test_nothing_selected_gives_0_and_no_gradient(loss):
-    student, teacher, labels = batch(N, C)
-    terms = loss(student, teacher, labels, torch.zeros(N))
+    student, teacher, labels = batch(loss, N)
+    terms = loss(student, teacher, labels, in_views(loss, torch.zeros(N)))
     total(terms).backward()
     assert total(terms) == 0
     assert (student.grad == 0).all()
 
 
 def test_no_samples_give_the_same_keys_and_0(loss):
-    student, teacher, labels = batch(0, C)
+    student, teacher, labels = batch(loss, 0)
     terms = loss(student, teacher, labels)
-    assert set(terms) == set(loss(*batch(N, C)))
+    assert set(terms) == set(loss(*batch(loss, N)))
     assert total(terms) == 0
     total(terms).backward()
+    # DistributedDataParallel waits for every parameter's gradient.
+    for parameter in loss.parameters():
+        assert (parameter.grad == 0).all()
+
+
+def test_one_sample_is_enough(loss):
+    student, teacher, labels = batch(loss, 1)
+    value = total(loss(student, teacher, labels))
+    value.backward()
+    assert value.isfinite()
+    assert student.grad.isfinite().all()
 
 
 def test_leading_dimensions_are_samples(loss):
-    student, teacher, labels = batch(2, 3, C)
-    weight = torch.rand(2, 3)
+    student, teacher, labels = batch(loss, 2, 3)
+    weight = in_views(loss, torch.rand(2, 3))
+    first = 0 if loss.views == 1 else 1
+    flat = [
+        values.flatten(first, first + 1)
+        for values in (student, teacher, labels, weight)
+    ]
     torch.testing.assert_close(
-        total(loss(student, teacher, labels, weight)),
-        total(
-            loss(
-                student.flatten(0, 1),
-                teacher.flatten(0, 1),
-                labels.flatten(),
-                weight.flatten(),
-            )
-        ),
+        total(loss(student, teacher, labels, weight)), total(loss(*flat))
     )
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_logits_are_computed_in_float32(loss, dtype):
-    student, teacher, labels = batch(N, C, dtype=dtype)
+    student, teacher, labels = batch(loss, N, dtype=dtype)
     value = total(loss(student, teacher, labels))
     assert value.dtype == torch.float32
     value.backward()
@@ -147,7 +208,7 @@ def test_half_logits_are_computed_in_float32(loss, dtype):
 
 
 def test_autocast_changes_nothing(loss):
-    student, teacher, labels = batch(N, C, dtype=torch.float32)
+    student, teacher, labels = batch(loss, N, dtype=torch.float32)
     outside = total(loss(student, teacher, labels))
     with torch.autocast('cpu', dtype=torch.bfloat16):
         inside = total(loss(student, teacher, labels))
@@ -156,7 +217,7 @@ def test_autocast_changes_nothing(loss):
 
 @pytest.mark.parametrize('magnitude', [1e4, 3e4])
 def test_huge_logits_stay_finite(loss, magnitude):
-    student, teacher, labels = batch(N, C, dtype=torch.float32)
+    student, teacher, labels = batch(loss, N, dtype=torch.float32)
     student = (student.detach() * magnitude).requires_grad_()
     value = total(loss(student, teacher * magnitude, labels))
     value.backward()
@@ -165,8 +226,8 @@ def test_huge_logits_stay_finite(loss, magnitude):
 
 
 def test_constant_student_stays_finite(loss):
-    _, teacher, labels = batch(N, C, dtype=torch.float32)
-    student = torch.full((N, C), 0.1, requires_grad=True)
+    _, teacher, labels = batch(loss, N, dtype=torch.float32)
+    student = torch.full_like(teacher, 0.1).requires_grad_()
     value = total(loss(student, teacher, labels))
     value.backward()
     assert value.isfinite()
@@ -175,21 +236,101 @@ def test_constant_student_stays_finite(loss):
 
 
 def test_errors(loss):
-    student, teacher, labels = batch(N, C)
+    student, teacher, labels = batch(loss, N)
+    ones = in_views(loss, torch.ones(N))
     with pytest.raises(TypeError, match='teacher_logits must be a floating'):
         loss(student, teacher.long(), labels)
     with pytest.raises(TypeError, match='teacher_logits must be .* NoneType'):
         loss(student)
-    with pytest.raises(ValueError, match=r'same shape, got \(6, 10\) and'):
-        loss(student, teacher[:, :-1], labels)
+    with pytest.raises(ValueError, match=r'same shape, got \(.*10\) and'):
+        loss(student, teacher[..., :-1], labels)
     with pytest.raises(ValueError, match='labels must have one value'):
-        loss(student, teacher, labels[:-1])
+        loss(student, teacher, labels[..., :-1])
     with pytest.raises(ValueError, match='weight must have one value'):
-        loss(student, teacher, labels, torch.ones(N, 2))
+        loss(student, teacher, labels, ones[..., None])
     with pytest.raises(ValueError, match='weight must be finite and >= 0'):
-        loss(student, teacher, labels, -torch.ones(N))
+        loss(student, teacher, labels, -ones)
     with pytest.raises(ValueError, match='weight must be finite and >= 0'):
-        loss(student, teacher, labels, torch.full((N,), torch.nan))
+        loss(student, teacher, labels, torch.nan * ones)
+
+
+def test_labels_are_asked_for_where_needed(loss_of_labels):
+    student, teacher, _ = batch(loss_of_labels, N)
+    name = type(loss_of_labels).__name__
+    with pytest.raises(ValueError, match=f'{name} needs labels, got None'):
+        loss_of_labels(student, teacher)
+
+
+@pytest.mark.parametrize('label', [-1, C, 255])
+def test_labels_out_of_range_are_refused(loss_of_labels, label):
+    student, teacher, labels = batch(loss_of_labels, N)
+    labels[of_samples(loss_of_labels, 2)] = label
+    with pytest.raises(
+        ValueError, match=rf'labels must be .* in \[0, 9\], got .*{label}'
+    ):
+        loss_of_labels(student, teacher, labels)
+
+
+def test_number_of_views_is_checked(loss_of_views):
+    student, teacher, _ = batch(loss_of_views, N)
+    for views in (slice(1), 0):
+        with pytest.raises(ValueError, match=r'2 views of each image, logits'):
+            loss_of_views(student[views], teacher[views])
+    three = torch.randn(3, N, C)
+    with pytest.raises(ValueError, match=r'\(2, N, C\), got \(3, 6, 10\)'):
+        loss_of_views(three, three)
+
+
+def test_labels_and_weights_of_later_views_are_not_used(loss_of_views):
+    student, teacher, labels = batch(loss_of_views, N)
+    weight = torch.rand(loss_of_views.views, N)
+    terms = loss_of_views(student, teacher, labels, weight)
+    labels[1:], weight[1:] = -7, 0.25
+    assert terms == loss_of_views(student, teacher, labels, weight)
+
+
+def test_both_views_get_gradient(loss_of_views):
+    student, teacher, labels = batch(loss_of_views, N)
+    total(loss_of_views(student, teacher, labels)).backward()
+    assert (student.grad.abs().sum((1, 2)) > 0).all()
+
+
+@pytest.mark.parametrize('name', sorted(set(LOSSES) - {'RankKDLoss'}))
+def test_ranking_is_added_once_for_each_view(name):
+    kd = LOSSES[name]()
+    student, teacher, labels = batch(kd, N)
+    loss = RankKDLoss(kd=kd, kd_weight=0.5, rank_weight=0.25)
+    terms = loss(student, teacher, labels)
+    for key, value in kd(student, teacher, labels).items():
+        factor = 0.5 if 'loss' in key else 1
+        torch.testing.assert_close(terms.pop(key), factor * value)
+    rank = KendallLoss()
+    if kd.views == 1:
+        student, teacher = student[None], teacher[None]
+    expected = sum(
+        rank(view, target)['loss_kendall']
+        for view, target in zip(student, teacher)
+    )
+    torch.testing.assert_close(terms.pop('loss_rank'), 0.25 * expected)
+    assert not terms
+
+
+@pytest.mark.parametrize('name,argument', WEIGHTS)
+def test_every_weight_may_be_a_schedule(name, argument):
+    scheduled = LOSSES[name](**{argument: dict(type='linear', end=4)})
+    data = batch(scheduled, N)
+    for epoch, weight in [(1, 0.25), (3, 0.75), (9, 1.0)]:
+        set_progress(scheduled, Progress(epoch=epoch))
+        constant = LOSSES[name](**{argument: weight})
+        set_progress(constant, Progress(epoch=epoch))
+        torch.testing.assert_close(scheduled(*data), constant(*data))
+
+
+@pytest.mark.parametrize('name,argument', WEIGHTS)
+@pytest.mark.parametrize('value', [-1, '1', dict(type='linear', end=0)])
+def test_a_wrong_weight_is_named(name, argument, value):
+    with pytest.raises(ValueError, match=f'^{argument}(=| must be)'):
+        LOSSES[name](**{argument: value})
 
 
 def test_settings_are_printable(loss):

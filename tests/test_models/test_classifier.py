@@ -203,6 +203,27 @@ def test_teacher_size_must_be_pixels(size):
         make(teacher_size=size)
 
 
+def test_a_preprocessor_beside_the_model_is_the_students_and_the_teachers():
+    """As MMPretrain's configs have it and MMEngine's runner hands it on."""
+    student = classifier()
+    preprocessing = student.pop('data_preprocessor')
+    model = KDClassifier(
+        student=student,
+        teacher=dict(
+            config=dict(
+                model=copy.deepcopy(student),
+                data_preprocessor=dict(preprocessing, mean=[0.0] * 3),
+            ),
+            allow_random_weights=True,
+        ),
+        losses=KD,
+        data_preprocessor=preprocessing,
+    )
+    assert model.data_preprocessor.mean.flatten().tolist() == MEAN
+    teacher = model.teacher.model.data_preprocessor
+    assert teacher.mean.flatten().tolist() == [0.0] * 3
+
+
 # -- views -----------------------------------------------------------------
 
 

@@ -1,8 +1,8 @@
 """Prints how well a student's checkpoint follows its teacher.
 
-Both score the ground-truth boxes of the test set; the result is Kendall's
-tau-b between their class rankings, how often they agree on the first class,
-and the KL divergence.
+Both score the images of the test set, or a detector's ground-truth boxes;
+the result is Kendall's tau-b between their class rankings, how often they
+agree on the first class, and the KL divergence.
 """
 
 import argparse
@@ -12,7 +12,12 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 
-from mmrkkd.cli import add_config_options, check_data, read_config
+from mmrkkd.cli import (
+    add_config_options,
+    check_data,
+    model_config,
+    read_config,
+)
 from mmrkkd.evaluation import held_out_loader, teacher_agreement
 
 
@@ -26,7 +31,7 @@ def main() -> None:
     check_data(config, ('test_dataloader',))
     init_default_scope(config.get('default_scope', 'mmdet'))
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    model = MODELS.build(config.model).to(device)
+    model = MODELS.build(model_config(config)).to(device)
     load_checkpoint(model, args.checkpoint, map_location='cpu', strict=True)
     print(json.dumps(teacher_agreement(model, held_out_loader(config))))
 

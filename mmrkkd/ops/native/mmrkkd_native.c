@@ -2,3 +2,4 @@
 #include "kendall_tau.c"
 #include "pair_counts.c"
 #include "soft_rank.c"
+#include "standardize.c"
