@@ -1,0 +1,13 @@
+# For 64 x 64 images; 2,497,480 parameters.
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='mmrkkd.TinyImageNetMobileNetV2'),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=200,
+        in_channels=1280,
+        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
+        topk=(1, 5),
+    ),
+)

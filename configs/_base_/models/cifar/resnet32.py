@@ -1,0 +1,4 @@
+# 472,756 parameters.
+_base_ = './resnet20.py'
+
+model = dict(backbone=dict(depth=32))

@@ -1,0 +1,4 @@
+# 861,620 parameters.
+_base_ = './resnet20.py'
+
+model = dict(backbone=dict(depth=56))

@@ -1,0 +1,4 @@
+# 83,892 parameters.
+_base_ = './resnet20.py'
+
+model = dict(backbone=dict(depth=8))

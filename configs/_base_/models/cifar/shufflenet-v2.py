@@ -1,0 +1,13 @@
+# 1,355,528 parameters.
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='mmrkkd.CIFARShuffleNetV2'),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=100,
+        in_channels=1024,
+        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
+        topk=(1, 5),
+    ),
+)

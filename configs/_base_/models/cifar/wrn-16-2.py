@@ -1,0 +1,13 @@
+# 703,284 parameters.
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='mmrkkd.CIFARWideResNet', depth=16, widen_factor=2),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=100,
+        in_channels=128,
+        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
+        topk=(1, 5),
+    ),
+)
