@@ -87,7 +87,7 @@ def test_losses_are_found():
 def test_terms_are_named_scalars(loss):
     terms = loss(*batch(loss, N))
     assert terms
-    for name, value in terms.items():
+    for value in terms.values():
         assert value.shape == ()
         assert value.isfinite()
     assert any(name.startswith('loss_') for name in terms)
@@ -287,6 +287,31 @@ def test_labels_and_weights_of_later_views_are_not_used(loss_of_views):
     terms = loss_of_views(student, teacher, labels, weight)
     labels[1:], weight[1:] = -7, 0.25
     assert terms == loss_of_views(student, teacher, labels, weight)
+
+
+class _ViewsAndLabels(LogitLoss):
+    views = 2
+    needs_labels = True
+
+    def per_sample(self, student_logits, teacher_logits, labels):
+        # Student's logit of the target in view 0 plus 100 times in view 1.
+        picked = student_logits.gather(
+            -1, labels[:, None, None].expand(-1, 2, 1)
+        ).squeeze(-1)
+        return dict(loss_probe=picked[:, 0] + 100 * picked[:, 1])
+
+
+def test_the_first_view_says_label_and_weight_of_a_sample():
+    student = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[5, 6], [7, 8]]])
+    labels = torch.tensor([[0, 1], [99, -1]])
+    weight = torch.tensor([[3.0, 1.0], [0.0, 5.0]])
+    loss = _ViewsAndLabels()
+    terms = loss(student, student, labels, weight)
+    assert terms['loss_probe'] == (3 * (1 + 500) + 1 * (4 + 800)) / 4
+    with pytest.raises(ValueError, match='needs labels, got None'):
+        loss(student, student)
+    with pytest.raises(ValueError, match=r'in \[0, 1\], got values in'):
+        loss(student, student, labels.flip(0))
 
 
 def test_both_views_get_gradient(loss_of_views):

@@ -1,0 +1,84 @@
+"""LSKD: any logit loss on standardised logits."""
+
+from torch import Tensor, nn
+
+from mmrkkd.ops import standardize
+from mmrkkd.ops.checks import check_positive
+from mmrkkd.registry import MODELS
+
+from .base import LogitLoss
+from .kd import KDLoss
+from .rank_kd import build_loss
+
+
+@MODELS.register_module()
+class LSKDLoss(LogitLoss):
+    """A logit loss that sees standardised logits of both models.
+
+    ::
+
+        loss = L(z_hat_s, z_hat_t),
+        z_hat = (z - mean_c z) / (std_c z + eps)
+
+    with the unbiased deviation of each sample over its classes. The
+    gradient flows through the student's mean and deviation. The student
+    learns the shape of the teacher's logits and is free in their shift and
+    scale: ``L(a z_s + b, z_t) = L(z_s, z_t)`` for every a > 0.
+
+    Standardised logits are smaller, so the weight of the wrapped loss is
+    larger than without: with T the paper's base temperature tau, its
+    factor lambda is ``KDLoss(temperature=tau, loss_weight=lambda)``, and
+    both weights of DKD are multiplied by lambda. The task loss keeps the
+    weight 0.1. (tau, lambda) of the published CIFAR-100 pairs::
+
+        ResNet110 -> ResNet20                            4, 12
+        VGG13 -> VGG8, MobileNetV2                       3, 9
+        ResNet32x4 -> WRN-16-2, WRN-40-2                 3, 9
+        WRN-40-2 -> MobileNetV2                          3, 9
+        ResNet50 -> MobileNetV2                          3, 1
+        the others, and ImageNet                         2, 9
+
+    MLKD is enhanced by its own option ``standardize=True``: the authors
+    standardise its instance terms only.
+
+    Args:
+        kd: The loss to wrap, a registered type's config or a module.
+            Defaults to ``KDLoss(temperature=2.0, loss_weight=9.0)``.
+        eps: Added to the standard deviation, in logits. Defaults to 1e-7.
+
+    Log keys: those of the wrapped loss.
+
+    Source: Sun et al., arXiv:2403.01427. The paper's deviation has the
+        divisor C, the released code, and this class, C - 1. The pairs above
+        are those of the released logs. A row without spread gives zeros,
+        see :func:`mmrkkd.ops.standardize`; the released code divides its
+        rounding by eps.
+    """
+
+    def __init__(
+        self, kd: dict | nn.Module | None = None, eps: float = 1e-7
+    ) -> None:
+        super().__init__()
+        if kd is None:
+            kd = KDLoss(temperature=2.0, loss_weight=9.0)
+        self.kd = build_loss(kd)
+        self.eps = check_positive('eps', eps)
+        self.views = self.kd.views
+        self.needs_labels = self.kd.needs_labels
+
+    def per_sample(
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        labels: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """See :meth:`LogitLoss.per_sample`."""
+        return self.kd.per_sample(
+            standardize(student_logits, self.eps),
+            standardize(teacher_logits, self.eps),
+            labels,
+        )
+
+    def extra_repr(self) -> str:
+        """The settings, for the log."""
+        return f'eps={self.eps:g}'

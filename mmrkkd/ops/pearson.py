@@ -1,0 +1,55 @@
+"""Pearson's correlation, defined where nothing varies."""
+
+import torch
+from torch import Tensor
+
+
+def pearson(
+    student: Tensor, teacher: Tensor, dim: int = -1, eps: float = 1e-8
+) -> Tensor:
+    """Pearson's correlation along a dimension.
+
+    With s and t the values minus their mean::
+
+        pearson = s . t / (|s| |t| + eps)
+
+    Where the values of either side differ by rounding only (max - min
+    within four units in the last place of the largest magnitude, as in
+    :func:`standardize`) nothing can be correlated: the result is 0 and its
+    gradient is 0. Dividing by eps would make noise of 1e8.
+
+    Args:
+        student: Any shape with at least 1 entry along ``dim``, float32 or
+            float64. Gets gradient.
+        teacher: Same shape. Gets gradient too.
+        dim: The dimension that is correlated. Defaults to -1.
+        eps: Added to the product of the norms, in the unit of
+            student * teacher. It damps rows of norms near its root.
+            Defaults to 1e-8.
+
+    Returns:
+        The shape without ``dim``, in [-1, 1], dimensionless.
+    """
+    student, student_norm = _centered(student, dim)
+    teacher, teacher_norm = _centered(teacher, dim)
+    return (student * teacher).sum(dim) / (student_norm * teacher_norm + eps)
+
+
+def _centered(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The values minus their mean, and their norm; 0 and 1 where flat."""
+    with torch.no_grad():
+        largest = values.amax(dim, keepdim=True)
+        smallest = values.amin(dim, keepdim=True)
+        rounding = (
+            4
+            * torch.finfo(values.dtype).eps
+            * torch.maximum(largest.abs(), smallest.abs())
+        )
+        flat = largest - smallest <= rounding
+    centered = values - values.mean(dim, keepdim=True)
+    squares = centered.square().sum(dim, keepdim=True)
+    # Squares of tiny numbers may be 0 as well; replaced before the root, so
+    # that its backward pass never divides by 0.
+    flat = flat | (squares == 0)
+    norm = squares.masked_fill(flat, 1.0).sqrt()
+    return centered.masked_fill(flat, 0.0), norm.squeeze(dim)
