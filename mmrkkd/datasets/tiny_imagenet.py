@@ -43,7 +43,7 @@ class TinyImageNet(ImageFolder):
     """
 
     LAYOUT = (
-        'the unpacked tiny-imagenet-200.zip, as Stanford\'s course CS231n '
+        "the unpacked tiny-imagenet-200.zip, as Stanford's course CS231n "
         '("Tiny ImageNet Visual Recognition Challenge") offers it: '
         'wnids.txt, train/<wnid>/images/*.JPEG, val/images/*.JPEG and '
         f'val/{ANNOTATIONS}, or val/<wnid>/*.JPEG'
@@ -79,7 +79,9 @@ class TinyImageNet(ImageFolder):
     def _samples_of(self, names: tuple[str, ...]) -> list[tuple[str, int]]:
         annotations = os.path.join(self.data_root, 'val', ANNOTATIONS)
         images = os.path.join(self.data_root, 'val', 'images')
-        if self.split == 'train' or not os.path.isdir(images):
+        # Sorting scripts may leave an empty folder behind.
+        is_published = os.path.isdir(images) and os.listdir(images)
+        if self.split == 'train' or not is_published:
             return super()._samples_of(names)
         if not os.path.isfile(annotations):
             raise FileNotFoundError(

@@ -1,61 +1,74 @@
 """The strong view of methods that learn from a weak and a strong one."""
 
-import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
+from PIL import Image, ImageEnhance, ImageOps
 
 from ..registry import TRANSFORMS
 
-# Of an image (H, W, 3), uint8, and a magnitude v. What a shift uncovers is
-# black, and nearest pixels are taken: both as in Pillow, the usual home of
-# these operations.
-_SHIFT = dict(interpolation='nearest', border_value=0)
+
+def _affine(*matrix):
+    """Nearest pixels; what lies outside the image is black."""
+    return dict(method=Image.Transform.AFFINE, data=matrix)
 
 
-def _sheared(direction):
-    return lambda img, v: mmcv.imshear(img, v, direction, **_SHIFT)
-
-
-def _translated(direction, axis):
-    def shift(img, v):
-        return mmcv.imtranslate(img, v * img.shape[axis], direction, **_SHIFT)
-
-    return shift
-
-
-# Name, operation, smallest and largest magnitude. 1 would leave brightness,
-# colour, contrast and sharpness as they are.
+# Name, operation on a Pillow image in RGB, smallest and largest magnitude.
+# Brightness, colour, contrast and sharpness would be left alone by 1, and
+# posterizing keeps 4 to 7 bits: the magnitude is cut to an integer.
 OPERATIONS = (
-    ('AutoContrast', lambda img, v: mmcv.auto_contrast(img), 0, 1),
+    ('AutoContrast', lambda img, v: ImageOps.autocontrast(img), 0, 1),
     (
         'Brightness',
-        lambda img, v: mmcv.adjust_brightness(img, v, backend='cv2'),
+        lambda img, v: ImageEnhance.Brightness(img).enhance(v),
         0.05,
         0.95,
     ),
-    (
-        'Color',
-        lambda img, v: mmcv.adjust_color(img, v, backend='cv2'),
-        0.05,
-        0.95,
-    ),
+    ('Color', lambda img, v: ImageEnhance.Color(img).enhance(v), 0.05, 0.95),
     (
         'Contrast',
-        lambda img, v: mmcv.adjust_contrast(img, v, backend='cv2'),
+        lambda img, v: ImageEnhance.Contrast(img).enhance(v),
         0.05,
         0.95,
     ),
-    ('Equalize', lambda img, v: mmcv.imequalize(img), 0, 1),
+    ('Equalize', lambda img, v: ImageOps.equalize(img), 0, 1),
     ('Identity', lambda img, v: img, 0, 1),
-    # Bits, cut to an integer: 4 to 7.
-    ('Posterize', lambda img, v: mmcv.posterize(img, int(v)), 4, 8),
-    ('Rotate', lambda img, v: mmcv.imrotate(img, v, **_SHIFT), -30, 30),
-    ('Sharpness', lambda img, v: mmcv.adjust_sharpness(img, v), 0.05, 0.95),
-    ('ShearX', _sheared('horizontal'), -0.3, 0.3),
-    ('ShearY', _sheared('vertical'), -0.3, 0.3),
-    ('Solarize', lambda img, v: mmcv.solarize(img, v), 0, 256),
-    ('TranslateX', _translated('horizontal', 1), -0.3, 0.3),
-    ('TranslateY', _translated('vertical', 0), -0.3, 0.3),
+    ('Posterize', lambda img, v: ImageOps.posterize(img, int(v)), 4, 8),
+    ('Rotate', lambda img, v: img.rotate(v), -30, 30),
+    (
+        'Sharpness',
+        lambda img, v: ImageEnhance.Sharpness(img).enhance(v),
+        0.05,
+        0.95,
+    ),
+    (
+        'ShearX',
+        lambda img, v: img.transform(img.size, **_affine(1, v, 0, 0, 1, 0)),
+        -0.3,
+        0.3,
+    ),
+    (
+        'ShearY',
+        lambda img, v: img.transform(img.size, **_affine(1, 0, 0, v, 1, 0)),
+        -0.3,
+        0.3,
+    ),
+    ('Solarize', lambda img, v: ImageOps.solarize(img, v), 0, 256),
+    (
+        'TranslateX',
+        lambda img, v: img.transform(
+            img.size, **_affine(1, 0, v * img.width, 0, 1, 0)
+        ),
+        -0.3,
+        0.3,
+    ),
+    (
+        'TranslateY',
+        lambda img, v: img.transform(
+            img.size, **_affine(1, 0, 0, 0, 1, v * img.height)
+        ),
+        -0.3,
+        0.3,
+    ),
 )
 
 
@@ -67,7 +80,8 @@ class StrongAugment(BaseTransform):
     with replacement, each with a magnitude uniform in its range, and a square
     of side U(0, cutout) times the image's shorter side is painted about a
     uniform point. MMPretrain's ``RandAugment`` draws otherwise: each
-    operation may be skipped and has one magnitude of the whole policy.
+    operation may be skipped, and the ranges are others. The operations are
+    Pillow's; what a shift, shear or turn uncovers is black.
 
     Needs and changes ``img``, uint8 (H, W, 3); its size stays.
 
@@ -132,21 +146,26 @@ class StrongAugment(BaseTransform):
                 f'{image.dtype} {image.shape}. Load images in colour and put '
                 'it before any normalization'
             )
-        is_rgb = self.channel_order == 'rgb'
-        if is_rgb:
-            image = np.ascontiguousarray(image[..., ::-1])
+        # One stride turns BGR into RGB and back.
+        order = slice(None, None, -1 if self.channel_order == 'bgr' else 1)
+        picture = Image.fromarray(np.ascontiguousarray(image[..., order]))
         for index in np.random.randint(len(OPERATIONS), size=self.num_ops):
             _, operate, low, high = OPERATIONS[index]
-            image = operate(image, np.random.uniform(low, high))
-        side = np.random.uniform(0, self.cutout) * min(image.shape[:2])
-        # MMCV takes whole pixels only.
-        image = mmcv.cutout(
-            image, round(side), pad_val=self.cutout_colour[::-1]
-        )
-        if is_rgb:
-            image = np.ascontiguousarray(image[..., ::-1])
-        results['img'] = image
+            picture = operate(picture, np.random.uniform(low, high))
+        rgb = np.array(picture)
+        self._paint_square(rgb)
+        results['img'] = np.ascontiguousarray(rgb[..., order])
         return results
+
+    def _paint_square(self, rgb: np.ndarray) -> None:
+        """Paints the square, in place; part of it may lie outside."""
+        height, width = rgb.shape[:2]
+        side = np.random.uniform(0, self.cutout) * min(height, width)
+        # Moved inside at the left and at the top, cut at the other edges.
+        top = int(max(0, np.random.uniform(height) - side / 2))
+        left = int(max(0, np.random.uniform(width) - side / 2))
+        side = round(side)
+        rgb[top : top + side, left : left + side] = self.cutout_colour
 
     def __repr__(self) -> str:
         return (

@@ -202,6 +202,10 @@ def _share(chosen: Tensor) -> Tensor:
 
 def _not_above_median(values: Tensor) -> Tensor:
     """(N,) -> bool, (N,); the median of an even number is the midpoint."""
-    if not values.numel():
+    count = values.numel()
+    if not count:
         return torch.zeros_like(values, dtype=torch.bool)
-    return values <= torch.quantile(values, 0.5)
+    # torch.compile cannot trace torch.quantile.
+    ordered = values.sort().values
+    median = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
+    return values <= median

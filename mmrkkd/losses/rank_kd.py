@@ -78,6 +78,12 @@ class RankKDLoss(LogitLoss):
                 f'it there, got temperature={temperature!r}'
             )
         self.kd = build_loss(kd)
+        if any(isinstance(part, RankKDLoss) for part in self.kd.modules()):
+            raise ValueError(
+                'kd ranks already, and its loss_rank would be overwritten: '
+                'give the loss inside it instead, got '
+                f'kd={type(self.kd).__name__}'
+            )
         self.views = self.kd.views
         self.needs_labels = self.kd.needs_labels
         self.rank = KendallLoss(

@@ -78,9 +78,9 @@ class _Ramp(_Timed):
         super().__init__(by)
         self.start = check_non_negative('start', start)
         self.stop = check_non_negative('stop', stop)
-        if not 0 <= begin < end:
+        if not 0 <= begin < end < math.inf:
             raise ValueError(
-                'a ramp needs 0 <= begin < end, got '
+                'a ramp needs 0 <= begin < end, both finite, got '
                 f'begin={begin!r}, end={end!r}'
             )
         self.begin, self.end = begin, end
@@ -137,6 +137,8 @@ class Step(_Timed):
     ) -> None:
         super().__init__(by)
         self.milestones = tuple(milestones)
+        for milestone in self.milestones:
+            check_non_negative('a milestone', milestone)
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(
                 f'milestones must increase, got {list(milestones)}'

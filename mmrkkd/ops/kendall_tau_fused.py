@@ -20,6 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .autograd import known_signature
 from .kendall_tau_approx import kendall_tau_approx
 from .kendall_tau_chunked import kendall_tau_chunked
 from .kendall_tau_native import kendall_tau_native
@@ -61,6 +62,7 @@ def kendall_tau_fused(
     )[0]
 
 
+@known_signature
 class _FusedTau(torch.autograd.Function):
     """tau, and its gradient as a second, non-differentiable output."""
 

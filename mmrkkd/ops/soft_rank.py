@@ -5,11 +5,12 @@ import ctypes
 import torch
 from torch import Tensor
 
+from .autograd import known_signature
 from .checks import check_positive
 from .native_library import native_library
 
 # Below 200 us of work, at 10 ns a value, one thread does: waking the others
-# takes about 50.
+# takes about 50, and milliseconds where other programs have their cores.
 VALUES_WORTH_THREADS = 20_000
 
 
@@ -68,6 +69,7 @@ def soft_rank(
     return ranks
 
 
+@known_signature
 class _SoftRank(torch.autograd.Function):
     """Ranks, the sorting permutation and each place's block."""
 
@@ -104,11 +106,16 @@ class _SoftRank(torch.autograd.Function):
         return _SoftRank.apply(values.movedim(in_dims[0], 0), scale), (0, 0, 0)
 
 
+@known_signature
 class _SoftRankVJP(torch.autograd.Function):
     """The derivative. It is linear and symmetric, so it is its own VJP."""
 
     @staticmethod
     def forward(gradient: Tensor, order: Tensor, block: Tensor, scale: float):
+        if gradient.dim() == 2:
+            return torch.ops.mmrkkd.soft_rank_vjp(
+                gradient, order, block, scale
+            )
         classes = gradient.shape[-1]
         return torch.ops.mmrkkd.soft_rank_vjp(
             gradient.reshape(-1, classes),

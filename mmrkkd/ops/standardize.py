@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .standardize_eager import standardize_eager
 from .standardize_fused import standardize_fused
 
 FUSED_DTYPES = (torch.float32, torch.float64)

@@ -82,6 +82,11 @@ def test_temperature_beside_kd_is_refused():
         RankKDLoss(temperature=2.0, kd=dict(type='KDLoss'))
 
 
+def test_ranking_twice_is_refused():
+    with pytest.raises(ValueError, match='kd ranks already'):
+        RankKDLoss(kd=dict(type='RankKDLoss'))
+
+
 def test_only_logit_losses_are_built():
     with pytest.raises(TypeError, match='must be a LogitLoss .* got MSELoss'):
         build_loss(nn.MSELoss())

@@ -88,6 +88,42 @@ def test_agrees_with_the_min_max_formula(backend, regularization, descending):
     torch.testing.assert_close(ranks, expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize('classes', [1, 2, 15, 16, 17, 127, 128, 129, 300])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.skipif('native' not in BACKENDS, reason='needs a C compiler')
+def test_both_sorts_are_stable_and_equal_pytorchs(classes, dtype):
+    """Few classes are counted, many go through a radix sort."""
+    values = torch.randint(-9, 9, (6, classes)).to(dtype)
+    values[1] = torch.randn(classes)
+    values[2] = 1e30 * torch.randn(classes)
+    values[3] = torch.arange(classes)
+    values[4] = -0.0
+    values[4, ::2] = 0.0
+    for scale in (0.7, -20.0):
+        ranks, order, block = torch.ops.mmrkkd.soft_rank(values, scale)
+        expected = soft_rank_module.soft_rank_torch(values, scale)
+        assert torch.equal(order, expected[1])
+        assert torch.equal(block, expected[2])
+        torch.testing.assert_close(ranks, expected[0])
+
+
+@pytest.mark.parametrize('regularization', [1.0, 0.1, 0.03, 0.01])
+def test_agrees_with_the_published_package(backend, regularization):
+    torchsort = pytest.importorskip(
+        'torchsort', reason='compared where torchsort is installed'
+    )
+    values, weight = torch.randn(2, 16, 100, dtype=torch.float64)
+    ours, theirs = (v.clone().requires_grad_() for v in (values, values))
+    ranks = soft_rank(ours, regularization=regularization, descending=False)
+    published = torchsort.soft_rank(
+        theirs, regularization_strength=regularization
+    )
+    torch.testing.assert_close(ranks, published, rtol=0, atol=1e-5)
+    (ranks * weight).sum().backward()
+    (published * weight).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-5)
+
+
 def test_small_regularization_gives_the_ranks(backend):
     values = torch.stack([torch.randperm(300) for _ in range(5)]) * 0.01
     ranks = soft_rank(values, regularization=1e-6)

@@ -23,6 +23,8 @@ PACKAGES = (
     'mmcv',
     'onedl-mmdetection',
     'mmdet',
+    'onedl-mmpretrain',
+    'mmpretrain',
     'numpy',
 )
 

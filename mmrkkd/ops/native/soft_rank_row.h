@@ -9,6 +9,9 @@
  * z and w are kept apart because z may be so large that z - w is z.
  */
 
+typedef KEY NAMED(keys) __attribute__((vector_size(VECTOR_BYTES)));
+typedef PLACE NAMED(places) __attribute__((vector_size(VECTOR_BYTES)));
+
 typedef struct {
   KEY key;
   uint32_t index;
@@ -51,6 +54,31 @@ static NAMED(item) *NAMED(radix_sort)(NAMED(item) *items, NAMED(item) *spare,
   return items;
 }
 
+/* The same by counting, for each key, the keys that come before it: n^2
+ * comparisons, a vector of them at a time, are less work than the radix
+ * sort's tables while n is small. `keys` is padded to whole vectors with
+ * keys that come before none. */
+static void NAMED(counting_sort)(const KEY *keys, int64_t count,
+                                 int32_t *order) {
+  const int lanes = VECTOR_BYTES / sizeof(KEY);
+  NAMED(places) lane, places;
+  NAMED(keys) these;
+  for (int l = 0; l < lanes; ++l) lane[l] = l;
+  for (int64_t block = 0; block < count; block += lanes) {
+    int64_t j = 0, end = block + lanes < count ? block + lanes : count;
+    __builtin_memcpy(&these, keys + block, sizeof these);
+    places = (NAMED(places)){0};
+    /* Minus a comparison adds 1 where it holds. Of equal keys the one with
+     * the smaller index comes first. */
+    for (; j < block; ++j) places -= keys[j] <= these;
+    for (; j < end; ++j)
+      places -= (keys[j] < these) |
+                ((keys[j] == these) & (lane > (PLACE)(j - block)));
+    for (; j < count; ++j) places -= keys[j] < these;
+    for (int64_t i = block; i < end; ++i) order[places[i - block]] = i;
+  }
+}
+
 /* An unsigned number that grows as `descending * value` falls. */
 static inline KEY NAMED(sort_key)(REAL value, int descending) {
   KEY bits, sign = (KEY)1 << (8 * sizeof(KEY) - 1);
@@ -58,6 +86,31 @@ static inline KEY NAMED(sort_key)(REAL value, int descending) {
   memcpy(&bits, &value, sizeof bits);
   KEY ascending = bits & sign ? ~bits : bits | sign;
   return descending ? ~ascending : ascending;
+}
+
+/* Writes the class at each place, the smallest value first, or the largest.
+ * Returns whether a value is not finite. */
+static int NAMED(sort)(const REAL *values, int64_t n, int descending,
+                       NAMED(item) *items, int32_t *order) {
+  REAL poison = 0;
+  for (int64_t i = 0; i < n; ++i) poison += values[i] - values[i];
+  if (n <= FEW_CLASSES) {
+    const int lanes = VECTOR_BYTES / sizeof(KEY);
+    int64_t padded = (n + lanes - 1) / lanes * lanes;
+    KEY *keys = (KEY *)items;
+    for (int64_t i = 0; i < n; ++i)
+      keys[i] = NAMED(sort_key)(values[i], descending);
+    for (int64_t i = n; i < padded; ++i) keys[i] = ~(KEY)0;
+    NAMED(counting_sort)(keys, n, order);
+  } else {
+    for (int64_t i = 0; i < n; ++i) {
+      items[i].key = NAMED(sort_key)(values[i], descending);
+      items[i].index = i;
+    }
+    NAMED(item) *sorted = NAMED(radix_sort)(items, items + n, n);
+    for (int64_t p = 0; p < n; ++p) order[p] = sorted[p].index;
+  }
+  return poison != 0;
 }
 
 static void NAMED(rank_row)(const void *argument, int64_t index,
@@ -70,16 +123,9 @@ static void NAMED(rank_row)(const void *argument, int64_t index,
   double *mean = (double *)scratch, *z = mean + n;
   NAMED(item) *items = (NAMED(item) *)(z + n);
   int32_t *start = (int32_t *)(items + 2 * n);
-  REAL poison = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    poison += values[i] - values[i];
-    items[i].key = NAMED(sort_key)(values[i], job->scale > 0);
-    items[i].index = i;
-  }
-  NAMED(item) *sorted = NAMED(radix_sort)(items, items + n, n);
+  int poison = NAMED(sort)(values, n, job->scale > 0, items, order);
   int64_t top = -1;
   for (int64_t p = 0; p < n; ++p) {
-    order[p] = sorted[p].index;
     z[p] = (double)values[order[p]] * job->scale;
     double pooled = z[p];
     int64_t first = p;
@@ -98,7 +144,7 @@ static void NAMED(rank_row)(const void *argument, int64_t index,
     double weight = n - 0.5 * (double)(start[b] + end - 1);
     for (int64_t p = start[b]; p < end; ++p) {
       block[p] = start[b];
-      ranks[order[p]] = poison == 0 ? (z[p] - mean[b]) + weight : NAN;
+      ranks[order[p]] = poison ? NAN : (z[p] - mean[b]) + weight;
     }
   }
 }
@@ -128,7 +174,8 @@ int NAMED(mmrkkd_soft_rank)(const REAL *values, REAL *ranks, int32_t *order,
   NAMED(ranking) job = {values, ranks, order, block, classes, scale};
   size_t bytes = 2 * sizeof(double) + 2 * sizeof(NAMED(item)) +
                  sizeof(int32_t);
-  return for_each_row(NAMED(rank_row), &job, rows, classes * bytes, threads);
+  return for_each_row(NAMED(rank_row), &job, rows,
+                      classes * bytes + VECTOR_BYTES, threads);
 }
 
 int NAMED(mmrkkd_soft_rank_vjp)(const REAL *gradient, REAL *output,

@@ -1,0 +1,5 @@
+# MLKD, ResNet-32x4 -> ShuffleNet.
+_base_ = './cifar100_240e.py'
+
+optim_wrapper = dict(optimizer=dict(lr=0.025))
+train_cfg = dict(max_epochs=960)

@@ -1,0 +1,16 @@
+# LSKD: ResNet-32x4 -> WRN-16-2.
+_base_ = [
+    '../_base_/resnet32x4_wrn16-2.py',
+    '../../../_base_/datasets/cifar100.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/lskd.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(
+    losses=dict(
+        _base_.distillation.losses,
+        kd=dict(type='mmrkkd.KDLoss', temperature=3.0, loss_weight=9.0),
+    ),
+    task_weight=_base_.distillation.task_weight,
+)

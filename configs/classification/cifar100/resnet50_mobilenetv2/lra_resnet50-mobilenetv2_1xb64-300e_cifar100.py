@@ -1,0 +1,11 @@
+# LRA: ResNet-50 -> MobileNetV2. The paper has one learning rate for all
+# students.
+_base_ = [
+    '../_base_/resnet50_mobilenetv2.py',
+    '../../../_base_/datasets/cifar100_two_views.py',
+    '../../../_base_/schedules/cifar100_lra_300e.py',
+    '../../../_base_/methods/lra.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(**_base_.distillation)

@@ -1,0 +1,10 @@
+# MLKD: ResNet-56 -> ResNet-20.
+_base_ = [
+    '../_base_/resnet56_resnet20.py',
+    '../../../_base_/datasets/cifar100_two_views.py',
+    '../../../_base_/schedules/cifar100_mlkd_240e.py',
+    '../../../_base_/methods/mlkd.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(**_base_.distillation)

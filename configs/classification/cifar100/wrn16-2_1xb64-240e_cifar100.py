@@ -1,0 +1,7 @@
+# WRN-16-2 alone.
+_base_ = [
+    '../../_base_/models/cifar/wrn-16-2.py',
+    '../../_base_/datasets/cifar100.py',
+    '../../_base_/schedules/cifar100_240e.py',
+    '../_base_/runtime.py',
+]

@@ -1,0 +1,12 @@
+# MLKD + RK: the ranking term of each view once.
+_base_ = './mlkd_wrn40-2-shufflenetv1_1xb64-480e_cifar100.py'
+
+model = dict(
+    losses=dict(
+        _delete_=True,
+        type='mmrkkd.RankKDLoss',
+        kd=_base_.model.losses,
+        kd_weight=1.0,
+        rank_weight=0.9,
+    )
+)

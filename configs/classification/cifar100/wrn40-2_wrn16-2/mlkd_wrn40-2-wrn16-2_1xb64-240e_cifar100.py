@@ -1,0 +1,10 @@
+# MLKD: WRN-40-2 -> WRN-16-2.
+_base_ = [
+    '../_base_/wrn40-2_wrn16-2.py',
+    '../../../_base_/datasets/cifar100_two_views.py',
+    '../../../_base_/schedules/cifar100_mlkd_240e.py',
+    '../../../_base_/methods/mlkd.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(**_base_.distillation)

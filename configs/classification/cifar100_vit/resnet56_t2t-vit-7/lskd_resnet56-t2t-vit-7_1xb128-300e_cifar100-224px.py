@@ -1,0 +1,10 @@
+# LSKD: ResNet-56 -> T2T-ViT-7.
+_base_ = [
+    '../_base_/resnet56_t2t-vit-7.py',
+    '../../../_base_/datasets/cifar100_224.py',
+    '../../../_base_/schedules/vit_300e.py',
+    '../../../_base_/methods/vit_lskd.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(**_base_.distillation)

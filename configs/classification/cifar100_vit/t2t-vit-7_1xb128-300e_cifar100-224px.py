@@ -1,0 +1,7 @@
+# T2T-ViT-7 alone.
+_base_ = [
+    '../../_base_/models/vit/t2t-vit-7_cifar100.py',
+    '../../_base_/datasets/cifar100_224.py',
+    '../../_base_/schedules/vit_300e.py',
+    '../_base_/runtime.py',
+]

@@ -1,0 +1,13 @@
+# DKD: ResNet-34 -> ResNet-18.
+_base_ = [
+    '../_base_/resnet34_resnet18.py',
+    '../../../_base_/datasets/imagenet.py',
+    '../../../_base_/schedules/imagenet_100e.py',
+    '../../../_base_/methods/imagenet_dkd.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(
+    losses=dict(_base_.distillation.losses, non_target_weight=0.5),
+    task_weight=_base_.distillation.task_weight,
+)

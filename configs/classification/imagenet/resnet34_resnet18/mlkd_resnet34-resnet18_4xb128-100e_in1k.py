@@ -1,0 +1,11 @@
+# MLKD: ResNet-34 -> ResNet-18.
+_base_ = [
+    '../_base_/resnet34_resnet18.py',
+    '../../../_base_/datasets/imagenet_two_views.py',
+    '../../../_base_/schedules/imagenet_100e.py',
+    '../../../_base_/methods/imagenet_mlkd.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(**_base_.distillation)
+optim_wrapper = dict(optimizer=dict(lr=0.1))

@@ -1,0 +1,12 @@
+# CTKD + RK: the ranking term has no temperature to learn.
+_base_ = './ctkd_resnet18-shufflenetv2_1xb128-240e_tiny-imagenet.py'
+
+model = dict(
+    losses=dict(
+        _delete_=True,
+        type='mmrkkd.RankKDLoss',
+        kd=_base_.model.losses,
+        kd_weight=1.0,
+        rank_weight=0.9,
+    )
+)

@@ -1,0 +1,12 @@
+# DKD + RK: gamma = DKD's alpha, no warm-up of the ranking term.
+_base_ = './dkd_resnet18-shufflenetv2_1xb128-240e_tiny-imagenet.py'
+
+model = dict(
+    losses=dict(
+        _delete_=True,
+        type='mmrkkd.RankKDLoss',
+        kd=_base_.model.losses,
+        kd_weight=1.0,
+        rank_weight=1.0,
+    )
+)

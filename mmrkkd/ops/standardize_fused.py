@@ -1,0 +1,166 @@
+"""Standardisation as one pass forward and one backward, on the CPU."""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from .autograd import known_signature
+from .native_library import native_library
+from .standardize_eager import centered_and_deviation, standardize_vjp_eager
+
+# Below 50 us of work, at 1 ns a value, one thread does.
+VALUES_WORTH_THREADS = 50_000
+
+
+def standardize_fused(logits: Tensor, eps: float) -> Tensor:
+    """See :func:`mmrkkd.ops.standardize`.
+
+    Args:
+        logits: (..., C), C >= 2, float32 or float64, on the CPU.
+        eps: Added to the deviation.
+
+    Returns:
+        z_hat, (..., C), differentiable any number of times.
+    """
+    return _Standardize.apply(logits, eps)[0]
+
+
+@known_signature
+class _Standardize(torch.autograd.Function):
+    """z_hat, and the deviation of each row, 0 for one without order."""
+
+    @staticmethod
+    def forward(logits: Tensor, eps: float):
+        rows = logits.reshape(-1, logits.shape[-1])
+        z, deviation = torch.ops.mmrkkd.standardize(rows, eps)
+        return z.reshape(logits.shape), deviation.reshape(logits.shape[:-1])
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.eps = inputs[1]
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(inputs[0], *output)
+
+    @staticmethod
+    def backward(ctx, grad_z: Tensor, _):
+        if grad_z is None:
+            return None, None
+        logits, z, deviation = ctx.saved_tensors
+        # Autograd would take z for a constant: where a second derivative
+        # may be asked for, the first is made of operations that it knows.
+        if torch.is_grad_enabled():
+            return standardize_vjp_eager(grad_z, logits, ctx.eps), None
+        classes = logits.shape[-1]
+        gradient = torch.ops.mmrkkd.standardize_vjp(
+            grad_z.reshape(-1, classes),
+            z.reshape(-1, classes),
+            deviation.reshape(-1),
+            ctx.eps,
+        )
+        return gradient.reshape(logits.shape), None
+
+    @staticmethod
+    def vmap(info, in_dims, logits: Tensor, eps: float):
+        return _Standardize.apply(logits.movedim(in_dims[0], 0), eps), (0, 0)
+
+
+def standardize_torch(logits: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Tensor operations only, for a CPU without a C compiler.
+
+    Args:
+        logits: (N, C).
+        eps: Added to the deviation.
+
+    Returns:
+        z_hat, (N, C), and the deviation, (N,), 0 for a row without order.
+    """
+    centered, deviation, flat = centered_and_deviation(logits)
+    z = (centered / (deviation + eps)).masked_fill(flat, 0.0)
+    return z, deviation.masked_fill(flat, 0.0).squeeze(-1)
+
+
+def standardize_vjp_torch(
+    gradient: Tensor, z: Tensor, deviation: Tensor, eps: float
+) -> Tensor:
+    """The gradient at the logits, from what the forward pass has kept.
+
+    ::
+
+        d L / d z_i = [g_i - mean g - z_hat_i (g . z_hat) / (C - 1)
+                                      * (std + eps) / std] / (std + eps)
+    """
+    deviation = deviation.unsqueeze(-1)
+    flat = deviation == 0
+    deviation = deviation.masked_fill(flat, 1.0)
+    width = deviation + eps
+    slope = (gradient * z).sum(-1, keepdim=True) / (z.shape[-1] - 1)
+    # Centred last: that also takes out what rounding has left of z's mean.
+    across = gradient - z * (slope * (width / deviation))
+    result = (across - across.mean(-1, keepdim=True)) / width
+    return result.masked_fill(flat, 0.0)
+
+
+def _standardize_cpu(logits: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    if native_library() is None:
+        return standardize_torch(logits, eps)
+    logits = logits.contiguous()
+    z, deviation = _standardize_meta(logits, eps)
+    _call_native('mmrkkd_standardize', (logits, z, deviation), eps)
+    return z, deviation
+
+
+def _standardize_vjp_cpu(
+    gradient: Tensor, z: Tensor, deviation: Tensor, eps: float
+) -> Tensor:
+    if native_library() is None:
+        return standardize_vjp_torch(gradient, z, deviation, eps)
+    gradient, z = gradient.contiguous(), z.contiguous()
+    result = torch.empty_like(z)
+    _call_native(
+        'mmrkkd_standardize_vjp',
+        (gradient, z, deviation.contiguous(), result),
+        eps,
+    )
+    return result
+
+
+def _call_native(name: str, tensors: tuple[Tensor, ...], eps: float) -> None:
+    rows, classes = tensors[0].shape
+    kind = 'float' if tensors[0].dtype == torch.float32 else 'double'
+    worth = rows * classes > VALUES_WORTH_THREADS
+    failed = getattr(native_library(), f'{name}_{kind}')(
+        *(ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors),
+        ctypes.c_int64(rows),
+        ctypes.c_int64(classes),
+        ctypes.c_double(eps),
+        ctypes.c_int64(torch.get_num_threads() if worth else 1),
+    )
+    if failed:
+        raise MemoryError(f'no memory to share out {rows} rows')
+
+
+def _standardize_meta(logits: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(logits), logits.new_empty(logits.shape[0])
+
+
+def _standardize_vjp_meta(
+    gradient: Tensor, z: Tensor, deviation: Tensor, eps: float
+) -> Tensor:
+    return torch.empty_like(z)
+
+
+# Operators of PyTorch's dispatcher, so that torch.compile keeps them whole.
+_LIBRARY = torch.library.Library('mmrkkd', 'FRAGMENT')
+_LIBRARY.define('standardize(Tensor logits, float eps) -> (Tensor, Tensor)')
+_LIBRARY.define(
+    'standardize_vjp(Tensor gradient, Tensor z, Tensor deviation, float eps) '
+    '-> Tensor'
+)
+for _key, _forward, _vjp in (
+    ('CPU', _standardize_cpu, _standardize_vjp_cpu),
+    ('Meta', _standardize_meta, _standardize_vjp_meta),
+):
+    _LIBRARY.impl('standardize', _forward, _key)
+    _LIBRARY.impl('standardize_vjp', _vjp, _key)

@@ -1,0 +1,282 @@
+"""Measures how hard each loss term pulls at the student's logits.
+
+    python tools/calibrate.py CONFIG --share 0.3
+
+A weight says little about a term's influence: terms differ in the size of
+their gradients by orders of magnitude, and the sizes change as the student
+learns. This tool prints, over some training batches, the gradient norm of
+every term and the weight that would give it a wanted share. It trains
+nothing, writes nothing and changes no config.
+"""
+
+import argparse
+import itertools
+import statistics
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner, load_checkpoint
+from mmengine.visualization import Visualizer
+from tqdm import tqdm
+
+# The folder of the package, so that a checkout works uninstalled too.
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
+
+from mmrkkd.cli import (
+    add_config_options,
+    check_data,
+    model_config,
+    read_config,
+)
+from mmrkkd.losses import RankKDLoss
+
+NORM = 'kd/grad_norm_'
+
+
+def parse_args(argv=None):
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    add_config_options(parser)
+    parser.add_argument(
+        '--batches',
+        type=int,
+        default=8,
+        help='training batches to look at (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--checkpoint',
+        help="the student's; default: its initial weights",
+    )
+    parser.add_argument(
+        '--share',
+        type=float,
+        default=0.3,
+        help='wanted share of a term in the sum of all gradient norms, in '
+        '(0, 1) (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--epoch',
+        type=int,
+        default=1,
+        help='for weights that change with the epoch, counted from 1 '
+        '(default: %(default)s)',
+    )
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=0,
+        help='of weights and batches (default: %(default)s)',
+    )
+    args = parser.parse_args(argv)
+    if args.batches < 1:
+        parser.error(f'--batches must be at least 1, got {args.batches}')
+    if not 0 < args.share < 1:
+        parser.error(f'--share must be in (0, 1), got {args.share}')
+    if args.epoch < 1:
+        parser.error(f'--epoch is counted from 1, got {args.epoch}')
+    return args
+
+
+def build(config, args, device):
+    """The distiller, telling its gradients at every step.
+
+    Raises:
+        ValueError: The config distils nothing.
+    """
+    model = model_config(config)
+    if 'teacher' not in model:
+        raise ValueError(
+            f'{args.config} has no distillation: model.type is '
+            f'{model.get("type")!r} and there is no model.teacher. Give the '
+            'config of a KDClassifier or a KDDetector'
+        )
+    model.gradient_interval = 1
+    model = MODELS.build(model)
+    model.init_weights()
+    if args.checkpoint is not None:
+        load_checkpoint(
+            model, args.checkpoint, map_location='cpu', strict=True
+        )
+    return model.to(device).train()
+
+
+def measure(model, loader, batches):
+    """Gradient norms of every term in every batch.
+
+    Args:
+        model: A distiller with ``gradient_interval=1``, in train mode.
+        loader: Training batches.
+        batches: How many of them, fewer where there are not as many.
+
+    Returns:
+        Term to its norms, one a batch.
+    """
+    norms = {}
+    total = min(batches, len(loader))
+    for batch in tqdm(itertools.islice(loader, total), 'batches', total=total):
+        batch = model.data_preprocessor(batch, True)
+        terms = model(**batch, mode='loss')
+        for key, value in terms.items():
+            if NORM in key:
+                norms.setdefault(key.replace(NORM, ''), []).append(
+                    float(value)
+                )
+    return norms
+
+
+def shares(norms):
+    """Each term's share in the sum of norms, batch by batch.
+
+    Args:
+        norms: Term to norms, see :func:`measure`.
+
+    Returns:
+        Term to shares in [0, 1]; a batch where nothing pulls counts 0.
+    """
+    totals = [sum(column) for column in zip(*norms.values(), strict=True)]
+    return {
+        term: [
+            value / total if total else 0.0
+            for value, total in zip(values, totals, strict=True)
+        ]
+        for term, values in norms.items()
+    }
+
+
+def factor(norms, term, share):
+    """What to multiply a term's weight by for a wanted mean share.
+
+    With n the mean norm of the term and o that of all others together,
+    f n / (f n + o) = share.
+
+    Returns:
+        f > 0, or None where the term or all others do not pull.
+    """
+    own = statistics.fmean(norms[term])
+    others = sum(
+        statistics.fmean(values)
+        for name, values in norms.items()
+        if name != term
+    )
+    if not own or not others:
+        return None
+    return share / (1 - share) * others / own
+
+
+def weights(model):
+    """Where the weight of each term stands and what it is now.
+
+    Returns:
+        Term to (name of the setting, value); terms whose loss has several
+        weights or none are not in it.
+    """
+    found = {'task': ('task_weight', model.task_weight(model.progress))}
+    for loss in model.distiller:
+        if isinstance(loss, RankKDLoss):
+            found['rank'] = 'rank_weight', loss.now(loss.rank.loss_weight)
+            found[_stem(loss.kd)] = 'kd_weight', loss.now(loss.kd_weight)
+        elif hasattr(loss, 'loss_weight'):
+            found[_stem(loss)] = 'loss_weight', loss.now(loss.loss_weight)
+    return found
+
+
+def _stem(loss):
+    """The file of a loss names its term."""
+    return type(loss).__module__.rpartition('.')[2]
+
+
+def lines(norms, settings, share):
+    """The table, a row a term.
+
+    Args:
+        norms: See :func:`measure`.
+        settings: See :func:`weights`.
+        share: The wanted share.
+    """
+    head = ['term', 'gradient norm', 'share', f'for a share of {share:g}']
+    rows = [head]
+    for term, values in shares(norms).items():
+        wanted = factor(norms, term, share)
+        if wanted is None:
+            advice = 'it does not pull, or nothing else does'
+        elif settings.get(term, ('', 0.0))[1]:
+            name, weight = settings[term]
+            advice = f'{name} {weight:.4g} -> {weight * wanted:.4g}'
+        else:
+            advice = f'its weight x {wanted:.4g}'
+        rows.append(
+            [term, _spread(norms[term], '.3g'), _spread(values, '.3f'), advice]
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        '  '.join(
+            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _spread(values, form):
+    text = f'{statistics.fmean(values):{form}}'
+    if len(values) > 1:
+        text += f' ± {statistics.stdev(values):{form}}'
+    return text
+
+
+def main(argv=None):
+    """Measures and prints; returns the exit code."""
+    args = parse_args(argv)
+    try:
+        print(calibrate(args))
+    except (OSError, ValueError, TypeError) as error:
+        print(f'calibrate: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+def calibrate(args):
+    """Measures as the command line says; returns the text."""
+    config = read_config(args)
+    check_data(config, ('train_dataloader',))
+    init_default_scope(config.get('default_scope', 'mmdet'))
+    # Initialisation is told parameter by parameter.
+    MMLogger.get_instance('calibrate', log_level='WARNING')
+    torch.manual_seed(args.seed)
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    model = build(config, args, device)
+    loader = Runner.build_dataloader(config.train_dataloader, seed=args.seed)
+    # Where a training loop would tell the model its classes and the epoch.
+    visualizer = Visualizer.get_instance('calibrate')
+    visualizer.dataset_meta = getattr(loader.dataset, 'metainfo', None)
+    MessageHub.get_current_instance().update_info_dict(
+        dict(
+            epoch=args.epoch - 1,
+            iter=(args.epoch - 1) * len(loader),
+        )
+    )
+    norms = measure(model, loader, args.batches)
+    count = len(next(iter(norms.values()), ()))
+    where = (
+        f'of {args.checkpoint}'
+        if args.checkpoint
+        else 'of an untrained student (give --checkpoint for a trained one: '
+        'gradients change as it learns)'
+    )
+    return '\n'.join(
+        [
+            '',
+            f"Norms of the loss terms' gradients at the logits {where};",
+            f'mean ± deviation over {count} batches, weights as in epoch '
+            f'{args.epoch}. Each proposal changes that weight alone; nothing '
+            'was changed.',
+            '',
+            *lines(norms, weights(model), args.share),
+        ]
+    )
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,249 @@
+"""Makes docs/en/model_zoo.md from the configs, published and own numbers.
+
+Our own numbers are files docs/en/results/zoo_*.json, one for each config::
+
+    {"config": "configs/classification/.../kd_....py",
+     "top1": [73.1, 73.4],        one number for each run, in %
+     "commit": "...", "hardware": "..."}
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / 'configs' / 'classification'
+RESULTS = ROOT / 'docs' / 'en' / 'results'
+PAGE = ROOT / 'docs' / 'en' / 'model_zoo.md'
+MAIN = {
+    'kd': 'KD',
+    'rkkd': 'KD + RK',
+    'ctkd': 'CTKD',
+    'ctkd-rk': 'CTKD + RK',
+    'dkd': 'DKD',
+    'dkd-rk': 'DKD + RK',
+    'mlkd': 'MLKD',
+    'mlkd-rk': 'MLKD + RK',
+    'lskd': 'LSKD',
+    'dist': 'DIST',
+    'lra': 'LRA',
+}
+FURTHER = {'nkd': 'NKD', 'ttm': 'TTM', 'wttm': 'WTTM', 'crld': 'CRLD'}
+RESULT_KEYS = {'config', 'top1', 'commit', 'hardware'}
+MADE = '<!-- Made by tools/model_zoo.py: change its sources, not this. -->'
+
+
+def read_results(folder: Path = RESULTS) -> dict[str, str]:
+    """Our own numbers.
+
+    Returns:
+        Config, relative to the root, to the text of its cell.
+
+    Raises:
+        ValueError: a file lacks an entry, names no config, or one twice.
+    """
+    cells = {}
+    for path in sorted(folder.glob('zoo_*.json')):
+        result = json.loads(path.read_text())
+        missing = RESULT_KEYS - set(result)
+        if missing or not result['top1']:
+            raise ValueError(
+                f'{path.name} needs {sorted(RESULT_KEYS)} and at least one '
+                f'run in top1; missing: {sorted(missing) or "runs"}'
+            )
+        config = result['config']
+        if not (ROOT / config).is_file():
+            raise ValueError(f'{path.name}: there is no config {config!r}')
+        if config in cells:
+            raise ValueError(f'{path.name}: {config!r} has another file')
+        runs = result['top1']
+        text = f'{statistics.mean(runs):.2f}'
+        if len(runs) > 1:
+            text += f' ± {statistics.stdev(runs):.2f}'
+        cells[config] = f'**{text}** ({len(runs)})'
+    return cells
+
+
+def link(text: str, path: Path) -> str:
+    """A link to a file of the repository from the page."""
+    return f'[{text}](../../{path.relative_to(ROOT).as_posix()})'
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ['---'] * len(head), *rows]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+class Section:
+    """The section of one data set.
+
+    Args:
+        folder: Its folder in configs/classification.
+        facts: Its part of published.yml.
+        results: What :func:`read_results` gave.
+    """
+
+    def __init__(self, folder: str, facts: dict, results: dict) -> None:
+        self.folder, self.facts, self.results = folder, facts, results
+        self.marks: list[str] = []
+
+    def config(self, pair: str, method: str) -> Path | None:
+        """The config of a cell, or None."""
+        name = f'{method}_{pair.replace("_", "-")}_*.py'
+        found = sorted((CONFIGS / self.folder / pair).glob(name))
+        return found[0] if found else None
+
+    def cell(self, value: object, path: Path | None, label: str = '') -> str:
+        """One cell: label or number with its link, marks, our number."""
+        number, *marks = value if isinstance(value, list) else [value]
+        if number is None and path is None:
+            return label
+        if isinstance(number, float):
+            number = f'{number:.2f}'
+        text = ' '.join(part for part in (label, number) if part) or '-'
+        if path is not None:
+            text = link(text, path)
+        if marks:
+            text += f' <sup>{" ".join(marks)}</sup>'
+            self.marks += marks
+        own = path and self.results.get(path.relative_to(ROOT).as_posix())
+        return f'{text}<br>{own}' if own else text
+
+    def model(self, name: str) -> str:
+        """The cell of a model that was trained alone."""
+        places = [self.folder, self.facts.get('teachers', self.folder)]
+        found = [
+            path
+            for place in places
+            for path in sorted((CONFIGS / place).glob(f'{name}_*.py'))
+        ]
+        known = self.facts['models'].get(name)
+        return self.cell(known, found[0] if found else None, name)
+
+    def pairs(self, columns: dict[str, str], every_pair: bool) -> str:
+        """A table with one row for each pair; nothing if it has no rows."""
+        rows = []
+        for pair, numbers in self.facts['pairs'].items():
+            cells = [
+                self.cell(numbers.get(method), self.config(pair, method))
+                for method in columns
+            ]
+            if every_pair or any(cells):
+                models = [self.model(name) for name in pair.split('_')]
+                rows.append([*models, *cells])
+        if not rows:
+            return ''
+        own = self.facts.get('columns', {})
+        self.marks += [own[name] for name in columns if name in own]
+        titles = [
+            title + (f' <sup>{own[name]}</sup>' if name in own else '')
+            for name, title in columns.items()
+        ]
+        return table(['Teacher', 'Student', *titles], rows)
+
+    def sources(self) -> str:
+        """What the published numbers of the section are taken from."""
+        source = self.facts.get('source')
+        text = 'Published numbers' + (f': {source}' if source else '')
+        return text + (', and where marked' if self.marks else '')
+
+    def render(self, marks: dict[str, str]) -> str:
+        """The data set's section."""
+        present = {
+            method: title
+            for method, title in MAIN.items()
+            if any(self.config(pair, method) for pair in self.facts['pairs'])
+        }
+        main = self.pairs(present, every_pair=True)
+        further = self.pairs(FURTHER, every_pair=False)
+        notes = [
+            f'- {mark}: {marks[mark]}' for mark in dict.fromkeys(self.marks)
+        ]
+        parts = [
+            f'## {self.facts["title"]}',
+            self.facts['text'],
+            main,
+            f'Further losses:\n\n{further}' if further else '',
+            self.sources() + (':' if notes else '.'),
+            '\n'.join(notes),
+        ]
+        return '\n\n'.join(part for part in parts if part)
+
+
+def render_ablations(plan: dict) -> str:
+    """The sweeps of rkkd_ablations.yml."""
+    path = CONFIGS / 'rkkd_ablations.yml'
+    parts = [
+        '## Ablations of the ranking term',
+        'On CIFAR-100, each cell the KD + RK config of its pair with the '
+        'options of its row ('
+        + link('rkkd_ablations.yml', path)
+        + '); the numbers are those printed by Guan et al.',
+    ]
+    for sweep in plan['sweeps']:
+        published = sweep.get('published', {})
+        rows = [
+            [f'`{options}`']
+            + [f'{column[row]:.2f}' for column in published.values()]
+            for row, options in enumerate(sweep_options(sweep))
+        ]
+        head = ['`--cfg-options`', *published]
+        parts += [f'### {sweep["title"]}', table(head, rows), sweep['note']]
+    return '\n\n'.join(parts)
+
+
+def sweep_options(sweep: dict) -> list[str]:
+    """What stands after --cfg-options, for each value of a sweep."""
+    return [sweep['options'].format(*value) for value in sweep['values']]
+
+
+def render() -> str:
+    """The whole page.
+
+    Raises:
+        ValueError: a result belongs to a config without a cell.
+    """
+    facts = yaml.safe_load((CONFIGS / 'published.yml').read_text())
+    plan = yaml.safe_load((CONFIGS / 'rkkd_ablations.yml').read_text())
+    results = read_results()
+    sections = [
+        MADE,
+        facts['intro'].strip(),
+        '## Methods',
+        table(['Method', 'Loss', 'Paper', 'Configs'], facts['methods']),
+        *(
+            Section(folder, part, results).render(facts['marks'])
+            for folder, part in facts['datasets'].items()
+        ),
+        render_ablations(plan),
+    ]
+    page = '\n\n'.join(sections) + '\n'
+    lost = [config for config in results if config not in page]
+    if lost:
+        raise ValueError(f'no table has a cell for the results of {lost}')
+    return page
+
+
+def main() -> None:
+    """Writes the page, or checks that it is up to date."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument(
+        '--check',
+        action='store_true',
+        help='write nothing; fail where the page is stale',
+    )
+    args = parser.parse_args()
+    page = render()
+    if not args.check:
+        PAGE.write_text(page, encoding='utf-8')
+    elif not PAGE.is_file() or PAGE.read_text(encoding='utf-8') != page:
+        sys.exit(f'{PAGE} is stale: run python {Path(__file__).name}')
+
+
+if __name__ == '__main__':
+    main()
