@@ -80,7 +80,7 @@ class _Ramp(_Timed):
         self.stop = check_non_negative('stop', stop)
         if not 0 <= begin < end < math.inf:
             raise ValueError(
-                'a ramp needs 0 <= begin < end, both finite, got '
+                'a ramp needs finite 0 <= begin < end, got '
                 f'begin={begin!r}, end={end!r}'
             )
         self.begin, self.end = begin, end
