@@ -247,14 +247,7 @@ def make_subset(args):
         ValueError: an option does not fit the source.
     """
     source, out = Path(args.source), Path(args.out)
-    for option in ('train', 'choice', 'extra_val'):
-        number = getattr(args, option)
-        if number is not None and number < (option == 'train'):
-            least = int(option == 'train')
-            raise ValueError(
-                f'--{option.replace("_", "-")} must be at least {least}, '
-                f'got {number}'
-            )
+    _check_numbers(args)
     classes = choose_classes(source, args.classes)
     plan = {}
     for name in classes:
@@ -276,6 +269,16 @@ def make_subset(args):
         out.rmdir()
     partial.rename(out)
     return record, True
+
+
+def _check_numbers(args):
+    for option, least in (('train', 1), ('choice', 0), ('extra_val', 0)):
+        number = getattr(args, option)
+        if number is not None and number < least:
+            raise ValueError(
+                f'--{option.replace("_", "-")} must be at least {least}, '
+                f'got {number}'
+            )
 
 
 def _clear_partial(partial):

@@ -1,4 +1,5 @@
-# MLKD: WRN-40-2 -> MobileNetV2. Its epochs are those of LSKD's tables.
+# MLKD: WRN-40-2 -> MobileNetV2. Its epochs and its learning rate are those of
+# LSKD's tables.
 _base_ = [
     '../_base_/wrn40-2_mobilenetv2.py',
     '../../../_base_/datasets/cifar100_two_views.py',
@@ -8,4 +9,4 @@ _base_ = [
 ]
 
 model = dict(**_base_.distillation)
-optim_wrapper = dict(optimizer=dict(lr=0.01))
+optim_wrapper = dict(optimizer=dict(lr=0.005))

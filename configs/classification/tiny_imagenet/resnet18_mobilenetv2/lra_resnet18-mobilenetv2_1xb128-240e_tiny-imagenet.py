@@ -1,4 +1,5 @@
-# LRA: ResNet-18 -> MobileNetV2. lambda = 10 here.
+# LRA: ResNet-18 -> MobileNetV2. lambda = 10 here; the views are those of CRLD,
+# as the paper does not describe its own.
 _base_ = [
     '../_base_/resnet18_mobilenetv2.py',
     '../../../_base_/datasets/tiny_imagenet_two_views.py',
