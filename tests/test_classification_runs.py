@@ -54,7 +54,7 @@ def settings(folder):
 
 
 def run(folder, name, *args, script='tools/train.py', options=()):
-    config = f'{CONFIGS}/{name}_image-folder.py'
+    config = str(CONFIGS / f'{name}_image-folder.py')
     if script == STOCK_TRAIN:
         # It does not move the data with one option: the paths are written
         # into a config.
@@ -175,18 +175,19 @@ def test_mmpretrains_own_train_script(folder):
 
 
 def test_a_learned_temperature_is_saved_and_resumed(folder):
+    (folder / 'ctkd_image-folder.py').write_text(
+        f"_base_ = '{CONFIGS}/kd_resnet20-resnet8_1xb64-20e_image-folder.py'\n"
+        "model = dict(losses=dict(_delete_=True, type='mmrkkd.CTKDLoss'))\n"
+    )
+
     def train(*args, epochs=2):
         return run(
             folder,
-            'kd_resnet20-resnet8_1xb64-20e',
+            f'{folder}/ctkd',
             '--work-dir',
             'ctkd',
             *args,
-            options=[
-                *teacher(folder),
-                'model.losses.type=mmrkkd.CTKDLoss',
-                f'train_cfg.max_epochs={epochs}',
-            ],
+            options=[*teacher(folder), f'train_cfg.max_epochs={epochs}'],
         )
 
     output = train()

@@ -5,21 +5,30 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mmrkkd.ops import kendall_tau, soft_rank, standardize
+from mmrkkd.ops import kendall_tau, standardize
 from mmrkkd.ops.kendall_tau_chunked import kendall_tau_chunked
 from mmrkkd.ops.kendall_tau_eager import kendall_tau_eager
-from mmrkkd.ops.soft_rank import soft_rank_torch, soft_rank_vjp_torch
+from mmrkkd.ops.standardize_eager import standardize_eager
 
 # The plain form keeps about this many tensors of N x C x C.
 PLAIN_TENSORS = 6
+# The default of standardize.
+EPS = 1e-7
+
+
+def logits(rows: int, classes: int, device: str = 'cpu'):
+    """A teacher, and a student that half agrees with it."""
+    generator = torch.Generator().manual_seed(rows + classes)
+    teacher, noise = torch.randn(2, rows, classes, generator=generator)
+    return (teacher / 2 + noise).to(device), teacher.to(device)
 
 
 def plain(student: Tensor, teacher: Tensor) -> Tensor:
-    """The equation by autograd, without the checks of the door."""
-    tau = kendall_tau_eager(
-        standardize(student), standardize(teacher), 1.0, 1, None
+    """The equations by autograd, without the checks of the door."""
+    student, teacher = (
+        standardize_eager(logits, EPS) for logits in (student, teacher)
     )
-    return tau.mean()
+    return kendall_tau_eager(student, teacher, 1.0, 1, None).mean()
 
 
 def door(impl: str) -> Callable[[Tensor, Tensor], Tensor]:
@@ -48,7 +57,10 @@ class _Chunked(torch.autograd.Function):
 
 def chunked(student: Tensor, teacher: Tensor) -> Tensor:
     """What a machine without a C compiler uses."""
-    return _Chunked.apply(standardize(student), standardize(teacher)).mean()
+    student, teacher = (
+        standardize_eager(logits, EPS) for logits in (student, teacher)
+    )
+    return _Chunked.apply(student, teacher).mean()
 
 
 def tau_backends(with_compile: bool = True) -> dict[str, Callable]:
@@ -112,47 +124,3 @@ def tau_errors(
         (tau - truth).abs().max().item(),
         ((measured - gradient).abs().max() / unit).item(),
     )
-
-
-class _TorchRank(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, values: Tensor, scale: float) -> Tensor:
-        ranks, *saved = soft_rank_torch(values, scale)
-        ctx.save_for_backward(*saved)
-        ctx.scale = scale
-        return ranks
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor):
-        saved = ctx.saved_tensors
-        return soft_rank_vjp_torch(gradient, *saved, ctx.scale), None
-
-
-def rank_backends(regularization: float) -> dict[str, Callable]:
-    """Name to function of values; ascending, as all of them can."""
-    backends = {
-        'soft_rank': lambda values: soft_rank(
-            values, regularization=regularization, descending=False
-        ),
-        'soft_rank, tensor operations': lambda values: _TorchRank.apply(
-            values, 1 / regularization
-        ),
-    }
-    # Compared with where they are installed; nothing here needs them.
-    try:
-        import torchsort
-
-        backends['torchsort'] = lambda values: torchsort.soft_rank(
-            values, regularization_strength=regularization
-        )
-    except ImportError:
-        pass
-    try:
-        from fast_soft_sort import pytorch_ops
-
-        backends['fast-soft-sort'] = lambda values: pytorch_ops.soft_rank(
-            values, regularization_strength=regularization
-        )
-    except ImportError:
-        pass
-    return backends

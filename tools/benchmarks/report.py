@@ -48,6 +48,7 @@ def markdown(result: dict) -> str:
         f'built yet, {calls["a later process"]:.2f} s in a later process.',
         'Soft ranks, forward + backward. Error: the largest against float64.',
         _rank_table(result['soft_rank']),
+        _agreement(result['soft_rank_agreement']),
     ]
     if 'gpu' in result:
         parts += [f'On {machine["gpu"]}:', _gpu_table(result['gpu'])]
@@ -132,6 +133,34 @@ def _rank_table(entries: list) -> str:
             ]
             for entry in entries
         ],
+    )
+
+
+def _agreement(entries: list) -> str:
+    if not entries:
+        return 'No published soft_rank is installed to compare with.'
+    rows = [
+        [
+            f'{entry["package"]}, {entry["rows"]} x {entry["classes"]}, '
+            f'{entry["dtype"]}',
+            *(
+                f'{entry[key]:.1e}'
+                for key in ('ranks', 'gradient', 'our_error', 'its_error')
+            ),
+        ]
+        for entry in entries
+    ]
+    head = [
+        'Package, N x C, type',
+        'ranks differ by',
+        'gradients, times e, by',
+        'our error',
+        'its error',
+    ]
+    return (
+        'Agreement with published soft ranks, regularizations e from 1 to '
+        '0.001, largest differences. Errors: against our own float64.\n\n'
+        + _table(head, rows)
     )
 
 

@@ -20,6 +20,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
 
 import backends
 import measure
+import ranks
 import report
 import torch
 
@@ -32,10 +33,6 @@ CURVE_ROWS = 4
 PLAIN_MEGABYTES = 3000
 # torch.compile and the fallback are left out beyond this many pairs.
 SLOW_PAIRS = 5e8
-RANK_SHAPES = ((64, 100), (64, 1000))
-# One pooled block, and many.
-REGULARIZATIONS = (1.0, 0.03)
-
 FIRST_CALL = """
 import time, torch
 from mmrkkd.ops import kendall_tau
@@ -44,13 +41,6 @@ start = time.perf_counter()
 kendall_tau(logits[0].requires_grad_(), logits[1].detach()).sum().backward()
 print(time.perf_counter() - start)
 """
-
-
-def logits(rows: int, classes: int, device: str = 'cpu'):
-    """A teacher, and a student that half agrees with it."""
-    generator = torch.Generator().manual_seed(rows + classes)
-    teacher, noise = torch.randn(2, rows, classes, generator=generator)
-    return (teacher / 2 + noise).to(device), teacher.to(device)
 
 
 def usable(rows: int, classes: int, with_compile: bool = True) -> dict:
@@ -66,7 +56,7 @@ def usable(rows: int, classes: int, with_compile: bool = True) -> dict:
 
 def measure_tau(rows: int, classes: int, seconds: float) -> list:
     """One entry of the table for each backend."""
-    student, teacher = logits(rows, classes)
+    student, teacher = backends.logits(rows, classes)
     steps = {
         name: backends.step(function, student, teacher)
         for name, function in usable(rows, classes).items()
@@ -86,47 +76,11 @@ def measure_tau(rows: int, classes: int, seconds: float) -> list:
     return entries
 
 
-def measure_ranks(seconds: float) -> list:
-    """Soft ranks: one entry for each package that is installed."""
-    entries = []
-    for rows, classes in RANK_SHAPES:
-        values, weight = logits(rows, classes)
-        for regularization in REGULARIZATIONS:
-            functions = backends.rank_backends(regularization)
-
-            def error(function, regularization=regularization, values=values):
-                exact = backends.rank_backends(regularization)['soft_rank']
-                difference = function(values) - exact(values.double())
-                return difference.abs().max().item()
-
-            steps = {
-                name: backends.step(
-                    lambda leaf, weight, f=function: (f(leaf) * weight).sum(),
-                    values,
-                    weight,
-                )
-                for name, function in functions.items()
-            }
-            times = measure.interleaved(steps, seconds, rounds=(5, 200))
-            entries += [
-                dict(
-                    rows=rows,
-                    classes=classes,
-                    backend=name,
-                    regularization=regularization,
-                    rank_error=error(functions[name]),
-                    **measure.spread(series),
-                )
-                for name, series in times.items()
-            ]
-    return entries
-
-
 def measure_curve(sizes: tuple, seconds: float) -> list:
     """Time against the number of classes, few rows."""
     entries = []
     for classes in sizes:
-        student, teacher = logits(CURVE_ROWS, classes)
+        student, teacher = backends.logits(CURVE_ROWS, classes)
         steps = {
             name: backends.step(function, student, teacher)
             for name, function in usable(CURVE_ROWS, classes, False).items()
@@ -148,7 +102,7 @@ def measure_memory(shapes: list) -> dict[str, float]:
     """Peak megabytes of each shape and backend; see --memory."""
     peaks = {}
     for rows, classes in shapes:
-        student, teacher = logits(rows, classes)
+        student, teacher = backends.logits(rows, classes)
         for name, function in usable(rows, classes, False).items():
             peaks[f'{rows} {classes} {name}'] = measure.peak_megabytes(
                 backends.step(function, student, teacher)
@@ -172,7 +126,7 @@ def measure_gpu(shapes: tuple, seconds: float) -> list:
     """The same on the GPU, with its own peak memory."""
     entries = []
     for rows, classes in shapes:
-        student, teacher = logits(rows, classes, 'cuda')
+        student, teacher = backends.logits(rows, classes, 'cuda')
         steps = {}
         for name, function in usable(rows, classes).items():
             call = backends.step(function, student, teacher)
@@ -237,7 +191,8 @@ def main() -> None:
         entry['floor_ms'] = 1e3 * report.floor_seconds(
             entry['rows'], entry['classes'], max(rates)
         )
-    result['soft_rank'] = measure_ranks(seconds / 4)
+    result['soft_rank'] = ranks.times(seconds / 4)
+    result['soft_rank_agreement'] = ranks.agreement()
     result['curve'] = measure_curve(curve_sizes, seconds / 4)
     if torch.cuda.is_available():
         result['gpu'] = measure_gpu(shapes, seconds)
