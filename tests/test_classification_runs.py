@@ -216,7 +216,8 @@ def test_agreement_with_the_teacher(folder):
             'model.student.backbone.depth=20',
         ],
     )
-    values = json.loads(output.strip().splitlines()[-1])
+    (line,) = re.findall(r'^\{.*\}$', output, re.MULTILINE)
+    values = json.loads(line)
     assert values['images'] == 12
     assert values['tau'] == pytest.approx(1.0)
     assert values['top1_agreement'] == 1.0
