@@ -115,6 +115,30 @@ def accuracy(output):
     return re.findall(r'accuracy/top1: ([\d.]+)', output)[-1]
 
 
+@pytest.mark.parametrize(
+    'path', sorted(CONFIGS.glob('[!_]*.py')), ids=lambda path: path.stem
+)
+def test_every_config_builds_for_any_number_of_classes(path, monkeypatch):
+    monkeypatch.setenv('NUM_CLASSES', '7')
+    config = Config.fromfile(path)
+    model = config.model
+    init_default_scope('mmpretrain')
+    if 'teacher' in model:
+        # It is there once its own config has been run.
+        expected = Path(model.teacher.checkpoint)
+        assert expected.parent.name == Path(model.teacher.config).stem
+        teacher_config = Config.fromfile(model.teacher.config)
+        assert (
+            expected.name == f'epoch_{teacher_config.train_cfg.max_epochs}.pth'
+        )
+        model.teacher.update(checkpoint=None, allow_random_weights=True)
+    model.data_preprocessor = config.data_preprocessor
+    model = MODELS.build(model)
+    logits = model(torch.rand(2, 3, 32, 32), mode='tensor')
+    DefaultScope._instance_dict.clear()
+    assert logits.shape == (2, 7)
+
+
 def test_train_and_test_of_a_distilled_student(folder):
     output = run(
         folder,
