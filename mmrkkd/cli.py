@@ -45,6 +45,16 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_trust_option(parser: argparse.ArgumentParser) -> None:
+    """Adds the option of the tools that read a checkpoint."""
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='read a checkpoint that holds more than a training state, '
+        'which can run code of its author',
+    )
+
+
 def read_config(args: argparse.Namespace) -> Config:
     """Reads the config with the options of :func:`add_config_options`.
 
@@ -109,31 +119,44 @@ def move_data_root(config: Config, old: str, new: str) -> None:
 
 
 def check_data(config: Config, loaders: tuple[str, ...] = LOADERS) -> None:
-    """Says which annotation file is missing before anything is built.
+    """Says which file or folder is missing before anything is built.
 
     Args:
-        config: A config whose data sets name ``data_root`` and
-            ``ann_file``; others are passed over.
+        config: A config whose data sets name ``data_root``, ``ann_file`` or
+            both; others, and those that may download, are passed over.
         loaders: The data loaders that will be used.
 
     Raises:
-        FileNotFoundError: a local annotation file is not there.
+        FileNotFoundError: a local annotation file, or the folder of a data
+            set without one, is not there.
     """
-    for name in loaders:
-        dataset = (config.get(name) or {}).get('dataset') or {}
-        while 'dataset' in dataset:
-            dataset = dataset['dataset']
-        ann_file = dataset.get('ann_file')
-        if not isinstance(ann_file, str) or not ann_file:
-            continue
+    datasets = {name: _dataset(config, name) for name in loaders}
+    downloading = [
+        dataset.get('data_root')
+        for dataset in datasets.values()
+        if dataset.get('download')
+    ]
+    for name, dataset in datasets.items():
         root = dataset.get('data_root') or ''
+        ann_file = dataset.get('ann_file') or ''
+        if not isinstance(ann_file, str) or root in downloading:
+            continue
         path = os.path.join(root, ann_file)
-        if '://' not in path and not os.path.exists(path):
+        if path and '://' not in path and not os.path.exists(path):
+            kind = 'annotation file' if ann_file else 'folder'
             raise FileNotFoundError(
-                f'{name}: no annotation file {os.path.abspath(path)}. The '
+                f'{name}: no {kind} {os.path.abspath(path)}. The '
                 f'config expects its data under data_root={root!r}; give '
                 'the place of yours with --cfg-options data_root=PATH'
             )
+
+
+def _dataset(config: Config, loader: str) -> dict:
+    """The innermost data set of a loader; {} if there is none."""
+    dataset = (config.get(loader) or {}).get('dataset') or {}
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    return dataset
 
 
 def model_config(config: Config) -> ConfigDict:

@@ -189,6 +189,25 @@ def test_missing_data_say_where_they_were_expected():
         check_data(config)
 
 
+@pytest.mark.parametrize('name', ['cifar100', 'tiny_imagenet', 'imagenet'])
+def test_missing_folders_say_where_they_were_expected(name, tmp_path):
+    config = Config.fromfile(ROOT / f'configs/_base_/datasets/{name}.py')
+    move_data_root(config, config.data_root, str(tmp_path / 'none'))
+    with pytest.raises(
+        FileNotFoundError,
+        match=rf'train_dataloader: no folder {tmp_path}/none/?\. .*--cfg-opt',
+    ):
+        check_data(config)
+    move_data_root(config, str(tmp_path / 'none'), str(tmp_path))
+    check_data(config)
+
+
+def test_data_that_will_be_downloaded_are_not_missing():
+    config = Config.fromfile(ROOT / 'configs/_base_/datasets/cifar100.py')
+    config.train_dataloader.dataset.download = True
+    check_data(config)
+
+
 @pytest.mark.parametrize(
     'script', sorted(path.name for path in (ROOT / 'tools').glob('*.sh'))
 )
