@@ -98,6 +98,9 @@ def test_model_index_lists_every_coco_config():
         for model in yaml.safe_load((root / metafile).read_text())['Models']
     }
     there = {
-        f'configs/{name}' for name in CONFIGS if name.startswith('detection')
+        str(path.relative_to(root))
+        for folder in ('classification', 'detection')
+        for path in (ROOT / folder).rglob('*.py')
+        if '_base_' not in path.parts and not path.name.startswith('_')
     }
     assert listed == there
