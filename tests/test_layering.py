@@ -14,6 +14,7 @@ ALLOWED = {
     'models': {'losses', 'ops', 'registry'},
     'datasets': {'registry'},
     'engine': {'registry'},
+    'hooks': {'models', 'registry'},
     'evaluation': {'models', 'ops', 'registry'},
     'visualization': {'datasets', 'registry'},
     'cli': set(),

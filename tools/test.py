@@ -12,7 +12,13 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import METRICS, RUNNERS
 from mmengine.runner import Runner
 
-from mmrkkd.cli import add_config_options, check_data, read_config
+from mmrkkd.cli import (
+    add_config_options,
+    add_trust_option,
+    check_data,
+    read_config,
+)
+from mmrkkd.hooks import use_safe_reader
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,6 +45,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--tta', action='store_true', help='test-time augmentation by flips'
     )
+    add_trust_option(parser)
     args = parser.parse_args()
     if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
         parser.error(f'--out must end in .pkl or .pickle, got {args.out!r}')
@@ -113,6 +120,7 @@ def main() -> None:
     if 'student' in config.model:
         config.model = config.model.student
     config.load_from = args.checkpoint
+    use_safe_reader(args.trust_checkpoint)
     if args.show or args.show_dir:
         draw_predictions(config, args)
     if args.tta:

@@ -1,7 +1,10 @@
 """Trains or distils a model from a config.
 
 The options are those of MMDetection's script of the same name, whose own
-script runs our configs too.
+script runs our configs too. This one makes runs survive: checkpoints are
+written whole or not at all, ``--resume`` goes on from the newest intact one,
+no checkpoint can run code, and a loss that is not finite stops the run
+(docs/en/robust_runs.md).
 """
 
 import argparse
@@ -10,7 +13,13 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmrkkd.cli import add_config_options, check_data, read_config
+from mmrkkd.cli import (
+    add_config_options,
+    add_trust_option,
+    check_data,
+    read_config,
+)
+from mmrkkd.hooks import prepare_resume, use_robust_hooks, use_safe_reader
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,9 +41,10 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from this checkpoint; without a value, from the latest '
-        'one in the work directory',
+        help='go on from this checkpoint; without a value, from the newest '
+        'intact one in the work directory',
     )
+    add_trust_option(parser)
     return parser.parse_args()
 
 
@@ -71,6 +81,9 @@ def main() -> None:
     elif args.resume is not None:
         config.resume, config.load_from = True, args.resume
     check_data(config, ('train_dataloader', 'val_dataloader'))
+    use_safe_reader(args.trust_checkpoint)
+    use_robust_hooks(config)
+    prepare_resume(config, args.trust_checkpoint)
     if 'runner_type' in config:
         runner = RUNNERS.build(config)
     else:

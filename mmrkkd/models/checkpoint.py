@@ -1,26 +1,20 @@
 """Reading a checkpoint: from a path or a URL, verified, without running it.
 
-A checkpoint is a pickle, and a pickle can run code when it is read. The
-reader here allows tensors, plain containers, numbers and NumPy arrays. The
-log histories and schedulers that MMEngine stores beside the weights are read
-as empty objects; anything else is refused unless the caller says that the
-file is trusted.
+A checkpoint is a pickle, and a pickle can run code when it is read: see
+:mod:`mmrkkd.models.safe_pickle` for what is allowed in one.
 """
 
-import contextlib
 import hashlib
 import os
-import pickle
 import re
-import zipfile
 from pathlib import Path
 from urllib.parse import urlparse
 
-import numpy as np
 import torch
 from mmengine.dist import barrier, get_local_rank
 from mmengine.logging import print_log
-from mmengine.utils import digit_version
+
+from .safe_pickle import unpickle
 
 # OpenMMLab ends the name of a published file with the start of its SHA-256.
 PUBLISHED_HASH = re.compile(r'-([0-9a-f]{8,64})\.pth?$')
@@ -133,25 +127,7 @@ def read_checkpoint(path: str | os.PathLike, trust: bool = False) -> dict:
         ValueError: the file holds more than weights and is not trusted, is
             damaged, or has no weights in it.
     """
-    try:
-        with contextlib.nullcontext() if trust else _allowed_types(path):
-            content = torch.load(
-                path, map_location='cpu', weights_only=not trust
-            )
-    except pickle.UnpicklingError as error:
-        found = re.search(r'GLOBAL [\w.]+', str(error))
-        reason = found.group() if found else str(error).splitlines()[0]
-        raise ValueError(
-            f'checkpoint {path} holds more than weights ({reason}): reading '
-            'it could run code, so it was refused. If you trust its author, '
-            'set trust_checkpoint=True'
-        ) from error
-    except (RuntimeError, EOFError) as error:
-        raise ValueError(
-            f'checkpoint {path} cannot be read, it is damaged or no '
-            f'checkpoint: {error}'
-        ) from error
-    return _normalized(content, path)
+    return _normalized(unpickle(path, trust), path)
 
 
 def _normalized(content: object, path: str | os.PathLike) -> dict:
@@ -191,71 +167,3 @@ def checkpoint_classes(checkpoint: dict) -> tuple[str, ...] | None:
         'classes', meta.get('CLASSES')
     )
     return None if classes is None else tuple(classes)
-
-
-class _Inert:
-    """Stands in for a class of MMEngine's, and does nothing.
-
-    Beside the weights a checkpoint holds log histories and schedulers that
-    nobody needs here. The classes of the file are never touched: one of
-    them writes what it is given into a dict that all its instances share.
-    """
-
-    def __new__(cls, *args: object) -> '_Inert':
-        return super().__new__(cls)
-
-    def __setstate__(self, state: object) -> None:
-        pass
-
-
-def _inert_getattr(owner: object, name: str) -> None:
-    """All that a checkpoint may ask of getattr(): methods of the above.
-
-    With the real one a pickle reaches ``__globals__`` and from there any
-    function of the process.
-    """
-    if owner is not _Inert and not isinstance(owner, _Inert):
-        raise pickle.UnpicklingError(
-            f'Unsupported global: GLOBAL builtins.getattr ({name!r})'
-        )
-
-
-def _allowed_types(
-    path: str | os.PathLike,
-) -> contextlib.AbstractContextManager:
-    """Allows, while reading, what MMEngine writes beside the weights."""
-    if digit_version(torch.__version__) < digit_version('2.6'):
-        # It can allow nothing more than tensors and containers.
-        return contextlib.nullcontext()
-    core = (
-        np.core
-        if np.lib.NumpyVersion(np.__version__) < '2.0.0'
-        else (np._core)
-    )
-    allowed = [
-        np.ndarray,
-        np.dtype,
-        slice,
-        (_inert_getattr, 'builtins.getattr'),
-    ]
-    # NumPy 2 moved the module; a file names it as its writer did.
-    for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
-        allowed.append(
-            (core.multiarray._reconstruct, f'{module}._reconstruct')
-        )
-        allowed.append((core.multiarray.scalar, f'{module}.scalar'))
-    codes = '?bBhHiIlLqQefd'
-    allowed += list({type(np.dtype(code)) for code in codes})
-    if zipfile.is_zipfile(path):
-        allowed += [
-            (_Inert, name)
-            for name in torch.serialization.get_unsafe_globals_in_checkpoint(
-                path
-            )
-            if name.startswith('mmengine.')
-        ]
-    else:
-        # The format before torch 1.6 cannot be looked into beforehand.
-        name = 'mmengine.logging.history_buffer.HistoryBuffer'
-        allowed.append((_Inert, name))
-    return torch.serialization.safe_globals(allowed)

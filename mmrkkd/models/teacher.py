@@ -37,6 +37,7 @@ class FrozenTeacher:
         model: Put into eval mode for good, all gradients off.
         classes: The class names in the order of its channels, if known.
         source: What it was built from, for the log.
+        sha256: SHA-256 of the file that its weights were read from.
     """
 
     def __init__(
@@ -44,10 +45,12 @@ class FrozenTeacher:
         model: nn.Module,
         classes: Sequence[str] | None = None,
         source: str = '',
+        sha256: str | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.classes = None if classes is None else tuple(classes)
         self.source = source
+        self.sha256 = sha256
         # Whoever calls train() on the teacher itself changes nothing.
         model.train = self._stay_in_eval
 
@@ -117,10 +120,12 @@ def build_teacher(
     path = fetch_checkpoint(checkpoint, sha256)
     content = read_checkpoint(path, trust_checkpoint)
     load_strictly(model, content['state_dict'], str(path))
+    digest = file_sha256(path)
     return FrozenTeacher(
         model,
         classes or checkpoint_classes(content),
-        f'{path} (sha256 {file_sha256(path)[:16]})',
+        f'{path} (sha256 {digest[:16]})',
+        digest,
     )
 
 

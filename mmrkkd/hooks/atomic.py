@@ -1,0 +1,82 @@
+"""Files that are written whole or not at all."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.fileio import LocalBackend, register_backend
+
+BACKEND = 'mmrkkd_atomic'
+PARTIAL = '.partial'
+WRITTEN_AT_ONCE = 2**24
+
+
+def write_atomically(path: str | os.PathLike, content: bytes) -> None:
+    """Replaces a file at one stroke.
+
+    The bytes go into ``<path>.partial`` beside it, are forced onto the disk
+    and take the name ``path`` when they are complete. Whatever happens
+    before, a kill or a full disk, leaves the old file as it was.
+
+    Args:
+        path: The file; its folder is made if need be.
+        content: What will be in it.
+
+    Raises:
+        OSError: it could not be written; nothing is left of the attempt.
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + PARTIAL)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _told_and_removed(path, partial):
+        with open(partial, 'wb') as file:
+            view = memoryview(content)
+            for start in range(0, len(view), WRITTEN_AT_ONCE):
+                file.write(view[start : start + WRITTEN_AT_ONCE])
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _told_and_removed(path: Path, partial: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise OSError(
+            error.errno,
+            f'{path} could not be written ({error.strerror or error}); the '
+            'files written before are untouched. Make room or mend the disk, '
+            'then go on with --resume',
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a new name in a folder last through a power cut."""
+    # Some file systems (network, FUSE) cannot; the file itself is safe.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class AtomicBackend(LocalBackend):
+    """MMEngine's local files, written by :func:`write_atomically`."""
+
+    def put(self, obj: bytes, filepath: str | os.PathLike) -> None:
+        """Writes bytes.
+
+        Args:
+            obj: What to write.
+            filepath: Where to.
+        """
+        write_atomically(filepath, obj)
+
+
+register_backend(BACKEND, AtomicBackend, force=True)

@@ -1,0 +1,225 @@
+"""What a resumed run needs and MMEngine does not keep."""
+
+import logging
+from collections.abc import Callable
+
+import torch
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mmrkkd.registry import HOOKS
+
+from .random_state import random_state, seed_all, set_random_state
+
+RANDOM_STATE = 'random_state'
+TEACHER = 'teacher_sha256'
+
+
+@HOOKS.register_module()
+class RunStateHook(Hook):
+    """Makes an interrupted run go on as if it had not been.
+
+    It keeps the random state in the checkpoint and puts it back, leaves it
+    untouched by validation, and draws the base seed of the data workers
+    from a generator of its own: so the next step after a resume sees the
+    numbers that it would have seen. It keeps the SHA-256 of the teacher's
+    file in ``meta`` and refuses to go on with another teacher.
+
+    A checkpoint holds the random state of the first process; the others
+    start from a seed made of the run's, the iteration and their rank.
+
+    Raises:
+        ValueError: the run is resumed with another teacher.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self) -> None:
+        self._loaded: dict = {}
+        self._before_val: dict | None = None
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Adds the state to a checkpoint.
+
+        Args:
+            runner: The runner.
+            checkpoint: Gets ``random_state`` and, with a teacher that was
+                read from a file, ``meta['teacher_sha256']``.
+        """
+        checkpoint[RANDOM_STATE] = self._before_val or random_state()
+        teacher = teacher_sha256(runner.model)
+        if teacher is not None:
+            checkpoint['meta'][TEACHER] = teacher
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Remembers the state of a checkpoint.
+
+        Args:
+            runner: The runner.
+            checkpoint: What was read.
+        """
+        meta = checkpoint.get('meta') or {}
+        self._loaded = {
+            RANDOM_STATE: checkpoint.get(RANDOM_STATE),
+            TEACHER: meta.get(TEACHER),
+        }
+
+    def before_train(self, runner: Runner) -> None:
+        """Puts the state back where a run is resumed.
+
+        Args:
+            runner: The runner.
+        """
+        loader = runner.train_dataloader
+        if isinstance(loader, DataLoader) and loader.generator is None:
+            # Or else making its iterator would draw from the state.
+            loader.generator = torch.Generator().manual_seed(runner.seed)
+        # Weights to start from (load_from) leave the count at 0.
+        if runner.iter == 0:
+            return
+        check_same_teacher(
+            self._loaded.get(TEACHER), teacher_sha256(runner.model)
+        )
+        _warn_of_what_differs(runner)
+        if self._loaded.get(RANDOM_STATE) is not None:
+            self._restore(runner)
+
+    def _restore(self, runner: Runner) -> None:
+        state = self._loaded.pop(RANDOM_STATE)
+        if get_rank() == 0:
+
+            def restore() -> None:
+                set_random_state(state)
+        else:
+            seed = runner.seed + 1_000_003 * runner.iter + get_rank()
+
+            def restore() -> None:
+                seed_all(seed)
+
+        restore()
+        loop = runner.train_loop
+        if hasattr(loop, 'dataloader_iterator'):
+            # It skips the batches of before, which may draw from the state.
+            skipped = 0 if _skips_nothing(loop) else runner.iter
+            loop.dataloader_iterator = _RestoresAfterSkip(
+                loop.dataloader_iterator, skipped, restore
+            )
+
+    def before_val(self, runner: Runner) -> None:
+        """Keeps the random state as it is before a validation.
+
+        Args:
+            runner: The runner.
+        """
+        self._before_val = random_state()
+
+    def after_val(self, runner: Runner) -> None:
+        """Puts it back.
+
+        Args:
+            runner: The runner.
+        """
+        set_random_state(self._before_val)
+        self._before_val = None
+
+
+def _skips_nothing(loop: object) -> bool:
+    return getattr(loop, 'fast_forward_on_resume', False)
+
+
+class _RestoresAfterSkip:
+    """The batches of a resumed run that is counted in iterations.
+
+    Args:
+        iterator: The loop's own.
+        skipped: How many batches the loop passes over before the first.
+        restore: Called once, before the first batch of the resumed run.
+    """
+
+    def __init__(
+        self, iterator: object, skipped: int, restore: Callable[[], None]
+    ) -> None:
+        self.iterator, self.skipped = iterator, skipped
+        self.restore: Callable[[], None] | None = restore
+
+    def __iter__(self) -> '_RestoresAfterSkip':
+        return self
+
+    def skip_iter(self, number: int) -> None:
+        self.iterator.skip_iter(number)
+        self.skipped = 0
+
+    def __next__(self) -> object:
+        if self.skipped:
+            self.skipped -= 1
+        elif self.restore is not None:
+            self.restore()
+            self.restore = None
+        return next(self.iterator)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.iterator, name)
+
+
+def teacher_sha256(model: nn.Module) -> str | None:
+    """The SHA-256 of the file that a distiller's teacher was read from.
+
+    Args:
+        model: The model of a runner, in a parallel wrapper or not.
+
+    Returns:
+        64 hexadecimal digits, or None: no teacher, or no file.
+    """
+    if is_model_wrapper(model):
+        model = model.module
+    return getattr(getattr(model, 'teacher', None), 'sha256', None)
+
+
+def check_same_teacher(recorded: str | None, current: str | None) -> None:
+    """Refuses to go on with another teacher.
+
+    Args:
+        recorded: SHA-256 of the teacher's file in the checkpoint, or None.
+        current: SHA-256 of the file that is there now, or None.
+
+    Raises:
+        ValueError: both are known and differ.
+    """
+    if None not in (recorded, current) and recorded != current:
+        raise ValueError(
+            'the teacher is not the one that this run began with: its '
+            f'checkpoint had SHA-256 {recorded}, teacher.checkpoint has '
+            f'{current}. Put the old file back, or start a new run from the '
+            "student's weights: --cfg-options load_from=CHECKPOINT without "
+            '--resume'
+        )
+
+
+def _warn_of_what_differs(runner: Runner) -> None:
+    loop, loader = runner.train_loop, runner.train_dataloader
+    warnings = []
+    if isinstance(loop, EpochBasedTrainLoop):
+        done = runner.iter % max(len(loader), 1)
+        if done:
+            warnings.append(
+                f'its checkpoint was written after {done} of {len(loader)} '
+                'steps of an epoch, and that epoch begins again'
+            )
+        restarted = getattr(loader, 'persistent_workers', False)
+    else:
+        restarted = getattr(loader, 'num_workers', 0) > 0
+    if restarted:
+        warnings.append(
+            'its data workers start anew, so random augmentations are other '
+            'ones'
+        )
+    if warnings:
+        runner.logger.log(
+            logging.WARNING,
+            'The resumed run will not equal an uninterrupted one bit for '
+            f'bit: {"; ".join(warnings)}.',
+        )

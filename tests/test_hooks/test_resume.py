@@ -1,0 +1,322 @@
+"""A run that was interrupted ends like one that was not."""
+
+import hashlib
+import os
+import re
+import shutil
+
+import pytest
+import torch
+from conftest import detector_config
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.runner import CheckpointLoader
+from toy_runs import (
+    ROOT,
+    classifier,
+    distilled,
+    evaluate,
+    logged,
+    make_images,
+    run_config,
+    same,
+    save_teacher,
+    train,
+)
+
+from mmrkkd.datasets.demo_shapes import CLASSES, Recipe, make_demo_shapes
+from mmrkkd.hooks import read_training_state
+from mmrkkd.hooks.run_state import _RestoresAfterSkip
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    return make_images(tmp_path_factory.mktemp('images'))
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    return save_teacher(tmp_path / 'teacher.pth')
+
+
+@pytest.fixture(autouse=True)
+def process_as_before(monkeypatch):
+    """What tools/train.py sets for its whole process is taken back."""
+    monkeypatch.setattr(
+        CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes)
+    )
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.deterministic = False
+    DefaultScope._instance_dict.clear()
+
+
+def assert_same_end(whole, resumed, name, first):
+    """Weights, optimizer, schedules, log and random state are equal."""
+    expected = read_training_state(whole / name)
+    state = read_training_state(resumed / name)
+    for part in (
+        'state_dict',
+        'optimizer',
+        'param_schedulers',
+        'random_state',
+    ):
+        same(state[part], expected[part], part)
+    histories = expected['message_hub']['log_scalars']
+    for key in histories:
+        # The validation of an epoch comes after its checkpoint.
+        if not re.search('time|memory|val/', key):
+            same(state['message_hub']['log_scalars'][key], histories[key], key)
+    steps, other = logged(whole), logged(resumed)
+    assert first in other
+    for step in other:
+        assert other[step] == steps[step]
+
+
+def test_equals_the_uninterrupted_run_at_an_epochs_end(
+    images, teacher, tmp_path, monkeypatch
+):
+    def config():
+        config = run_config(images, distilled(teacher), length=3)
+        # The first one is the best so far, and is written once more in the
+        # middle of its validation.
+        config.default_hooks.checkpoint.save_best = 'accuracy/top1'
+        return config
+
+    whole, resumed = tmp_path / 'whole', tmp_path / 'resumed'
+    train(monkeypatch, whole, config())
+    # Learned, logged, and not at its start any more.
+    theta = [
+        read_training_state(whole / f'epoch_{epoch}.pth')['state_dict'][
+            'distiller.0.kd.theta'
+        ]
+        for epoch in (1, 2, 3)
+    ]
+    assert len({float(value) for value in theta}) == 3
+    assert 'kd/temperature' in logged(whole)[1]
+    resumed.mkdir()
+    shutil.copy(whole / 'epoch_1.pth', resumed)
+    train(monkeypatch, resumed, config(), '--resume')
+    assert_same_end(whole, resumed, 'epoch_3.pth', first=5)
+
+
+def loads_what_it_skips(iterator, number):
+    """How MMEngine 0.10 passes over batches: augmented, then dropped."""
+    for _ in range(number):
+        next(iterator)
+
+
+@pytest.mark.parametrize('way', ['as it is', 'loading what it skips'])
+def test_equals_the_uninterrupted_run_between_iterations(
+    images, teacher, tmp_path, monkeypatch, way
+):
+    def config():
+        return run_config(images, distilled(teacher), by_epoch=False, length=6)
+
+    if way == 'loading what it skips':
+        monkeypatch.setattr(
+            'mmengine.runner.loops._InfiniteDataloaderIterator.skip_iter',
+            loads_what_it_skips,
+            raising=False,
+        )
+    whole, resumed = tmp_path / 'whole', tmp_path / 'resumed'
+    train(monkeypatch, whole, config())
+    resumed.mkdir()
+    # Half an epoch of images: the next batch is neither the first one nor
+    # the start of a new order.
+    shutil.copy(whole / 'iter_2.pth', resumed)
+    train(monkeypatch, resumed, config(), '--resume')
+    assert_same_end(whole, resumed, 'iter_6.pth', first=3)
+
+
+def test_a_detector_equals_the_uninterrupted_run(tmp_path, monkeypatch):
+    shapes, classes = tmp_path / 'shapes', len(CLASSES)
+    make_demo_shapes(shapes, Recipe(train=24, val=24), progress=False)
+    model = detector_config(num_classes=classes)
+    init_default_scope('mmdet')
+    path = tmp_path / 'teacher.pth'
+    torch.save(dict(state_dict=MODELS.build(model).state_dict()), path)
+
+    def config():
+        config = Config.fromfile(ROOT / 'configs' / 'demo' / 'demo_shapes.py')
+        config.merge_from_dict(
+            {
+                'train_dataloader.dataset.data_root': str(shapes),
+                'train_dataloader.batch_size': 2,
+                'train_dataloader.num_workers': 0,
+                'train_dataloader.persistent_workers': False,
+                'train_cfg.max_iters': 4,
+                'default_hooks.checkpoint': dict(
+                    type='CheckpointHook',
+                    interval=2,
+                    save_optimizer=True,
+                    save_param_scheduler=True,
+                ),
+                'default_hooks.logger.interval': 1,
+                'randomness': dict(seed=0, deterministic=True),
+            }
+        )
+        for part in ('val_cfg', 'val_dataloader', 'val_evaluator'):
+            config[part] = None
+        config.model = dict(
+            type='mmrkkd.KDDetector',
+            student=model,
+            teacher=dict(config=model, checkpoint=str(path), classes=CLASSES),
+            losses=dict(type='mmrkkd.RankKDLoss', temperature=1.0),
+        )
+        return config
+
+    whole, resumed = tmp_path / 'whole', tmp_path / 'resumed'
+    train(monkeypatch, whole, config())
+    resumed.mkdir()
+    shutil.copy(whole / 'iter_2.pth', resumed)
+    train(monkeypatch, resumed, config(), '--resume')
+    assert_same_end(whole, resumed, 'iter_4.pth', first=3)
+
+
+def test_a_run_without_a_seed_goes_on_with_its_own(
+    images, tmp_path, monkeypatch
+):
+    config = dict(length=2, randomness=dict(seed=None, deterministic=True))
+    config['val_cfg'] = config['val_dataloader'] = None
+    config['val_evaluator'] = None
+    whole, resumed = tmp_path / 'whole', tmp_path / 'resumed'
+    train(monkeypatch, whole, run_config(images, classifier(), **config))
+    resumed.mkdir()
+    shutil.copy(whole / 'epoch_1.pth', resumed)
+    train(
+        monkeypatch,
+        resumed,
+        run_config(images, classifier(), **config),
+        '--resume',
+    )
+    assert_same_end(whole, resumed, 'epoch_2.pth', first=5)
+
+
+def test_goes_on_from_the_newest_intact_checkpoint(
+    images, tmp_path, monkeypatch, capsys
+):
+    train(monkeypatch, tmp_path, run_config(images, classifier(), length=2))
+    last = tmp_path / 'epoch_2.pth'
+    assert (tmp_path / 'last_checkpoint').read_text() == str(last)
+    last.write_bytes(last.read_bytes()[:-5000])
+    capsys.readouterr()
+    train(
+        monkeypatch,
+        tmp_path,
+        run_config(images, classifier(), length=3),
+        '--resume',
+    )
+    said = capsys.readouterr().out
+    assert re.search(r'Passed over epoch_2.pth: .*cannot be read', said)
+    assert f'The run is resumed from {tmp_path / "epoch_1.pth"}' in said
+    assert list(logged(tmp_path)) == [*range(1, 13)]
+    assert read_training_state(last)['meta']['epoch'] == 2
+    assert read_training_state(tmp_path / 'epoch_3.pth')['meta']['iter'] == 12
+
+
+def test_nothing_to_resume_starts_afresh_and_all_damaged_stops(
+    images, tmp_path, monkeypatch
+):
+    config = run_config(images, classifier(), length=1)
+    train(monkeypatch, tmp_path, config, '--resume')
+    only = tmp_path / 'epoch_1.pth'
+    only.write_bytes(only.read_bytes()[:3000])
+    with pytest.raises(
+        ValueError,
+        match='(?s)none of the 1 checkpoints in .*'
+        'epoch_1.pth cannot be read.*--resume CHECKPOINT',
+    ):
+        train(monkeypatch, tmp_path, config, '--resume')
+
+
+def test_another_teacher_stops_the_resume(
+    images, teacher, tmp_path, monkeypatch
+):
+    work_dir = tmp_path / 'run'
+    config = run_config(images, distilled(teacher), length=1)
+    train(monkeypatch, work_dir, config)
+    first = hashlib.sha256(teacher.read_bytes()).hexdigest()
+    state = read_training_state(work_dir / 'epoch_1.pth')
+    assert state['meta']['teacher_sha256'] == first
+    assert not any('sha256' in key for key in state['state_dict'])
+    save_teacher(teacher, seed=8)
+    second = hashlib.sha256(teacher.read_bytes()).hexdigest()
+    config = run_config(images, distilled(teacher), length=2)
+    with pytest.raises(ValueError, match=f'(?s){first}.*{second}'):
+        train(monkeypatch, work_dir, config, '--resume')
+    assert not (work_dir / 'epoch_2.pth').exists()
+    # Its weights may still start a new run.
+    config.load_from = str(work_dir / 'epoch_1.pth')
+    config.train_cfg.max_epochs = 1
+    train(monkeypatch, tmp_path / 'other', config)
+
+
+class Payload:
+    """Unpickled for real, it makes a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize('way', ['resume', 'load_from', 'teacher', 'test'])
+def test_code_in_a_checkpoint_is_not_run(
+    images, teacher, tmp_path, monkeypatch, way
+):
+    marker = tmp_path / 'was_run'
+    path = tmp_path / 'evil' / 'epoch_1.pth'
+    path.parent.mkdir()
+    torch.save(dict(torch.load(teacher), more=Payload(marker)), path)
+    config = run_config(
+        images, distilled(path if way == 'teacher' else teacher), length=1
+    )
+    options = ['--resume', str(path)] if way == 'resume' else []
+    if way == 'load_from':
+        config.load_from = str(path)
+    with pytest.raises(ValueError, match=r'GLOBAL posix.mkdir.*was refused'):
+        if way == 'test':
+            evaluate(monkeypatch, tmp_path / 'run', config, path)
+        else:
+            train(monkeypatch, tmp_path / 'run', config, *options)
+    assert not marker.exists()
+
+
+def test_config_text_in_a_checkpoint_is_not_run(images, tmp_path, monkeypatch):
+    marker = tmp_path / 'was_run'
+    config = run_config(images, classifier(), length=1)
+    train(monkeypatch, tmp_path / 'run', config)
+    path = tmp_path / 'run' / 'epoch_1.pth'
+    content = torch.load(path, weights_only=False)
+    # MMEngine executes this text when it resumes.
+    content['meta']['config'] = f'import os; os.mkdir({str(marker)!r})'
+    torch.save(content, path)
+    config = run_config(images, classifier(), length=2)
+    train(monkeypatch, tmp_path / 'run', config, '--resume')
+    assert (tmp_path / 'run' / 'epoch_2.pth').exists()
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize('has_skip', [True, False])
+def test_the_random_state_is_put_back_after_the_skipped_batches(has_skip):
+    class Batches:
+        number = 0
+
+        def __next__(self):
+            self.number += 1
+            return self.number
+
+        def skip_iter(self, number):
+            self.number += number
+
+    events = []
+    iterator = _RestoresAfterSkip(Batches(), 2, lambda: events.append('back'))
+    if has_skip:
+        iterator.skip_iter(2)
+    else:
+        assert [next(iterator), next(iterator)] == [1, 2]
+    assert events == []
+    assert [next(iterator), next(iterator)] == [3, 4]
+    assert events == ['back']
