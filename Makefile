@@ -7,6 +7,7 @@ PY = $(VENV)/bin/python
 TEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_EXAMPLES ?= 100
 
 # The interpreter that runs the installer. Which one goes into the environment
 # is the installer's decision unless PYTHON is given.
@@ -18,7 +19,7 @@ INSTALL = $(DRIVER) tools/install.py --venv '$(VENV)' \
 	$(if $(STACK),--stack '$(STACK)') \
 	$(if $(OPS),--ops '$(OPS)')
 
-.PHONY: help install doctor demo test lint bench clean distclean
+.PHONY: help install doctor demo test fuzz lint bench clean distclean
 
 help:
 	@echo 'make install    create $(VENV) with torch, OpenMMLab and mmrkkd'
@@ -27,6 +28,7 @@ help:
 	@echo 'make doctor     check the installed stack and say what to mend'
 	@echo 'make demo       train, distil and compare on a generated data set'
 	@echo 'make test       run the tests (TEST_ARGS= is passed to pytest)'
+	@echo 'make fuzz       run thousands of random cases (FUZZ_EXAMPLES= a test)'
 	@echo 'make lint       check style and spelling'
 	@echo 'make bench      measure speed and memory of the losses'
 	@echo 'make clean      remove what builds and test runs leave behind'
@@ -43,6 +45,10 @@ demo: install
 
 test: install
 	$(PY) -m pytest -ra --durations=10 $(TEST_ARGS)
+
+fuzz: install
+	MMRKKD_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PY) -m pytest tests/fuzz \
+		$(TEST_ARGS)
 
 lint: install
 	$(PY) -m ruff check --output-format concise .

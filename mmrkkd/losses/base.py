@@ -174,7 +174,9 @@ def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
         return values.sum() / max(values.numel(), 1)
     weight = weight.to(values.dtype)
     total = weight.sum()
-    return (values * weight).sum() / torch.where(total > 0, total, 1.0)
+    # Shares first: products of huge or tiny weights leave float32's range.
+    share = weight / torch.where(total > 0, total, 1.0)
+    return (values * share).sum()
 
 
 def _flat(

@@ -1,6 +1,5 @@
 """Correlation of predictions, over the classes and over the batch."""
 
-import torch
 from torch import Tensor
 
 from mmrkkd.ops import pearson
@@ -69,7 +68,8 @@ class DISTLoss(LogitLoss):
         teacher = (teacher_logits / self.temperature).softmax(-1)
         inter = 1 - pearson(student, teacher, dim=-1)
         if len(student) < 2:
-            intra = torch.zeros_like(inter)
+            # Connected to the student, as every term is.
+            intra = 0 * inter
         else:
             intra = 1 - pearson(student, teacher, dim=0).mean()
         scale = self.now(self.loss_weight) * self.temperature**2

@@ -64,10 +64,13 @@ def kendall_tau_approx(
     spoiled = (class_mask & ~finite).any(-1)
     used = class_mask & ~spoiled.unsqueeze(-1)
     student, student_range = _positions(student_logits, used, steepness)
-    teacher, teacher_range = _positions(teacher_logits, used, steepness)
-    widest = student_range
     if form == 1:
+        teacher, teacher_range = _positions(teacher_logits, used, steepness)
         widest = torch.maximum(student_range, teacher_range)
+    else:
+        # Only the signs count: a sum of gaps would lose the smallest ones.
+        teacher = teacher_logits.masked_fill(~used, 0)
+        widest = teacher_range = student_range
     narrow = widest <= _range_of_degree(LARGEST_DEGREE)
     tau = student_logits.new_zeros(len(student_logits))
     gradient = torch.zeros_like(student_logits)
@@ -203,7 +206,9 @@ def _signs(
 
 def _basis(positions: Tensor, width: float, degree: int) -> Tensor:
     """T_0 ... T_(degree - 1) at positions in [0, width]; (n, degree, C)."""
-    angles = (2 * positions / width - 1).clamp_(-1, 1).arccos_().float()
+    # Where no row has a range, every position is 0.
+    angles = 2 * positions / (width or 1.0) - 1
+    angles = angles.clamp_(-1, 1).arccos_().float()
     orders = torch.arange(degree, device=positions.device).unsqueeze(-1)
     return (orders * angles.unsqueeze(1)).cos_()
 

@@ -69,10 +69,11 @@ def kendall_tau_chunked(
     ordered_pairs = chosen * (chosen - 1)
     if class_mask is None:
         return tau / ordered_pairs, gradient * (factor / ordered_pairs)
-    ordered_pairs = ordered_pairs.clamp(min=1)
+    # In the type of the logits: a number over integers would be float32.
+    ordered_pairs = ordered_pairs.clamp(min=1).to(gradient.dtype)
     return tau / ordered_pairs, gradient * (factor / ordered_pairs).unsqueeze(
         -1
-    ).to(gradient.dtype)
+    )
 
 
 def _block(

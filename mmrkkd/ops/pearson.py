@@ -28,28 +28,42 @@ def pearson(
             Defaults to 1e-8.
 
     Returns:
-        The shape without ``dim``, in [-1, 1], dimensionless.
+        The shape without ``dim``, in [-1, 1] up to rounding,
+        dimensionless; NaN where an entry is NaN or infinite.
     """
-    student, student_norm = _centered(student, dim)
-    teacher, teacher_norm = _centered(teacher, dim)
-    return (student * teacher).sum(dim) / (student_norm * teacher_norm + eps)
+    student, student_norm, student_scale = _centered(student, dim)
+    teacher, teacher_norm, teacher_scale = _centered(teacher, dim)
+    # Where the product of the scales overflows, eps is nothing beside it.
+    damping = eps / (student_scale * teacher_scale)
+    return (student * teacher).sum(dim) / (
+        student_norm * teacher_norm + damping
+    )
 
 
-def _centered(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The values minus their mean, and their norm; 0 and 1 where flat."""
+def _centered(values: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The values minus their mean, their norm, and what both were divided by.
+
+    The scale is 1, or the largest magnitude where squares would overflow.
+    Where the values are flat, the first two are 0 and 1.
+    """
     with torch.no_grad():
         largest = values.amax(dim, keepdim=True)
         smallest = values.amin(dim, keepdim=True)
-        rounding = (
-            4
-            * torch.finfo(values.dtype).eps
-            * torch.maximum(largest.abs(), smallest.abs())
-        )
-        flat = largest - smallest <= rounding
+        magnitude = torch.maximum(largest.abs(), smallest.abs())
+        rounding = 4 * torch.finfo(values.dtype).eps * magnitude
+        flat = (largest - smallest <= rounding) & rounding.isfinite()
+        # Up to the limit, sums of 1e7 squares stay in the range.
+        limit = 1e-4 * torch.finfo(values.dtype).max ** 0.5
+        scale = torch.where(magnitude > limit, magnitude, 1.0)
+    values = values / scale
     centered = values - values.mean(dim, keepdim=True)
     squares = centered.square().sum(dim, keepdim=True)
     # Squares of tiny numbers may be 0 as well; replaced before the root, so
     # that its backward pass never divides by 0.
     flat = flat | (squares == 0)
     norm = squares.masked_fill(flat, 1.0).sqrt()
-    return centered.masked_fill(flat, 0.0), norm.squeeze(dim)
+    return (
+        centered.masked_fill(flat, 0.0),
+        norm.squeeze(dim),
+        scale.squeeze(dim),
+    )

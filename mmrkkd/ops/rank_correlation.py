@@ -54,6 +54,8 @@ def exact_kendall_tau(
         taus = agreement / (classes * (classes - 1) / 2)
     else:
         taus = agreement / (student_untied.sqrt() * teacher_untied.sqrt())
+        # The square of a rounded root may be below the number.
+        taus = taus.clamp(-1, 1)
     return taus.reshape(student_logits.shape[:-1])
 
 

@@ -134,6 +134,16 @@ def test_scale_of_the_weights_does_not_matter(loss):
     )
 
 
+@pytest.mark.parametrize('factor', [1e-36, 1e36])
+def test_products_of_weights_stay_in_the_range(loss, factor):
+    student, teacher, labels = batch(loss, N, dtype=torch.float32)
+    student, weight = 1e4 * student.detach(), in_views(loss, torch.ones(N))
+    torch.testing.assert_close(
+        total(loss(student, teacher, labels, factor * weight)),
+        total(loss(student, teacher, labels)),
+    )
+
+
 def test_weight_0_hides_even_nan(loss):
     student, teacher, labels = batch(loss, N)
     first = of_samples(loss, 0)

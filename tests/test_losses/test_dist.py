@@ -123,3 +123,13 @@ def test_ranking_is_added_to_it(logits):
 def test_errors(name, value):
     with pytest.raises(ValueError, match=f'^{name} must be .* got {value}'):
         DISTLoss(**{name: value})
+
+
+@pytest.mark.parametrize('samples', [0, 1])
+def test_the_term_of_the_batch_is_connected_without_a_batch(samples):
+    """Whoever sums the logged terms may differentiate each of them."""
+    student = torch.randn(samples, 5, requires_grad=True)
+    terms = DISTLoss()(student, torch.randn(samples, 5))
+    terms['loss_dist_intra'].backward()
+    assert terms['loss_dist_intra'] == 0
+    assert (student.grad == 0).all()

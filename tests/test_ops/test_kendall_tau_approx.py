@@ -1,5 +1,6 @@
 """The near-linear path: its stated error, and what it leaves to others."""
 
+import math
 import time
 
 import pytest
@@ -25,7 +26,7 @@ def check(
     """Asserts the stated error against the exact path in float64."""
     results = {}
     for impl, dtype in (('fused', torch.float64), ('approx', torch.float32)):
-        leaf = student.to(dtype).requires_grad_()
+        leaf = student.detach().to(dtype).requires_grad_()
         tau = kendall_tau(
             leaf,
             teacher.to(dtype),
@@ -66,6 +67,28 @@ def test_ties_and_constant_rows(form):
     student, teacher = torch.randn(2, 4, 500).round()
     student[0], teacher[1] = 3.0, -2.0
     check(student, teacher, 1.0, form)
+
+
+@pytest.mark.parametrize('form', [1, 3])
+def test_a_batch_without_any_range(form):
+    """No row to scale the polynomials by: 0 / 0 once."""
+    student, teacher = torch.full((2, 9), 3.0), torch.randn(2, 9)
+    check(student, teacher, 1.0, form)
+    check(teacher, student, 1.0, form)
+    check(student, student, 1.0, form)
+    nothing = torch.zeros(9, dtype=torch.bool)
+    check(teacher, teacher, 1.0, form, nothing)
+
+
+def test_the_sign_of_a_tiny_gap_beside_a_wide_one_counts():
+    """9 + 1e-30 is 9: positions added up from the gaps tie the two."""
+    student = torch.tensor([[0.0, 1.0, 2.0]])
+    teacher = torch.tensor([[-100.0, 0.0, 1e-30]])
+    check(student, teacher, form=3)
+    # All three pairs agree.
+    expected = (2 * math.tanh(1) + math.tanh(2)) / 3
+    tau = kendall_tau(student, teacher, form=3, impl='approx')
+    assert abs(tau.item() - expected) <= TOLERANCE
 
 
 @pytest.mark.parametrize('form', [1, 3])

@@ -222,6 +222,17 @@ def test_float64_is_float64(backend, form, scale):
 
 
 @pytest.mark.parametrize('form', FORMS)
+def test_float64_is_float64_with_a_mask_too(backend, form):
+    """A number over a count of int64 is float32."""
+    student, teacher = logits(3, 8, dtype=torch.float64)
+    settings = dict(form=form, class_mask=torch.arange(8) != 1)
+    fused = tau_and_gradient(student, teacher, impl='fused', **settings)
+    eager = tau_and_gradient(student, teacher, impl='eager', **settings)
+    for fast, plain in zip(fused, eager):
+        torch.testing.assert_close(fast, plain, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize('form', FORMS)
 def test_gradcheck(backend, form):
     student, teacher = logits(3, 9, dtype=torch.float64)
     mask = torch.rand(3, 9) < 0.8

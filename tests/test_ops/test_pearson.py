@@ -76,3 +76,27 @@ def test_variation_too_small_to_square_gives_0():
     correlation.sum().backward()
     assert correlation == 0
     assert (student.grad == 0).all()
+
+
+@pytest.mark.parametrize('scale', [1e19, 1e30, 1e38])
+def test_squares_beyond_float32_do_not_overflow(scale):
+    student, teacher = torch.randn(2, 3, 9)
+    expected = pearson(student.double(), teacher.double())
+    huge = (student / student.abs().max() * scale).requires_grad_()
+    correlation = pearson(huge, teacher)
+    correlation.sum().backward()
+    torch.testing.assert_close(correlation.double(), expected)
+    assert huge.grad.isfinite().all()
+    both = pearson(huge, teacher * scale / teacher.abs().max())
+    torch.testing.assert_close(both.double(), expected)
+
+
+@pytest.mark.parametrize('bad', [torch.nan, torch.inf, -torch.inf])
+def test_a_value_that_is_not_finite_spoils_its_row_only(bad):
+    student, teacher = torch.randn(2, 3, 9)
+    clean = pearson(student, teacher)
+    student[1, 4] = bad
+    correlation = pearson(student, teacher)
+    assert correlation.isnan().tolist() == [False, True, False]
+    assert torch.equal(correlation[[0, 2]], clean[[0, 2]])
+    assert pearson(teacher, student).isnan()[1]

@@ -45,6 +45,15 @@ def test_chunks_join_to_the_whole(monkeypatch):
     assert whole.shape == (2, 7)
 
 
+@pytest.mark.parametrize('classes', range(2, 60))
+def test_no_tau_is_above_1(classes):
+    """In float32 the square of sqrt(28) is below 28."""
+    logits = torch.arange(classes).float()
+    for variant in 'ab':
+        assert exact_kendall_tau(logits, logits, variant) <= 1
+        assert exact_kendall_tau(logits, -logits, variant) >= -1
+
+
 def test_constant_row_has_no_tau_b():
     assert exact_kendall_tau(torch.ones(1, 4), torch.randn(1, 4)).isnan()
 
