@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
-from strategies import cases
+
+from fuzz.strategies import cases
 
 # The error budgets and contracts are defined there, once.
 for folder in ('test_ops', 'test_losses'):

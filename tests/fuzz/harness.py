@@ -7,9 +7,9 @@ from unittest import mock
 
 import torch
 from hypothesis import strategies as st
-from strategies import DOUBLE
 from torch import Tensor
 
+from fuzz.strategies import DOUBLE
 from mmrkkd.ops import exact_kendall_tau, soft_rank
 from mmrkkd.ops.native_library import native_library
 

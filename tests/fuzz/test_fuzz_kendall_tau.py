@@ -8,9 +8,11 @@ import math
 import test_kendall_tau_approx as approx_tests
 import test_kendall_tau_fused as tau_tests
 import torch
-from harness import BAD, FEW, backends, seeds, spoil, using
 from hypothesis import strategies as st
-from strategies import (
+from torch import Tensor
+
+from fuzz.harness import BAD, FEW, backends, seeds, spoil, using
+from fuzz.strategies import (
     DOUBLE,
     HALVES,
     SINGLE,
@@ -20,8 +22,6 @@ from strategies import (
     pairs,
     permutation,
 )
-from torch import Tensor
-
 from mmrkkd.ops import kendall_tau
 from mmrkkd.ops.kendall_tau import FORMS, IMPLEMENTATIONS
 

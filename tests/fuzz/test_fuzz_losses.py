@@ -8,7 +8,10 @@ import hypothesis
 import pytest
 import torch
 from hypothesis import strategies as st
-from strategies import (
+from test_contracts import LOSSES, in_views, of_samples, total
+from torch import Tensor
+
+from fuzz.strategies import (
     DOUBLE,
     DTYPES,
     HALVES,
@@ -19,9 +22,6 @@ from strategies import (
     shapes,
     tensors,
 )
-from test_contracts import LOSSES, in_views, of_samples, total
-from torch import Tensor
-
 from mmrkkd.losses import Progress, set_progress
 
 # Terms that belong to the whole batch.

@@ -9,7 +9,10 @@ from fractions import Fraction
 import hypothesis
 import test_standardize_fused as standardize_tests
 import torch
-from harness import (
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fuzz.harness import (
     BAD,
     FEW,
     backends,
@@ -18,8 +21,7 @@ from harness import (
     using,
     value_and_gradient,
 )
-from hypothesis import strategies as st
-from strategies import (
+from fuzz.strategies import (
     DOUBLE,
     DTYPES,
     HALVES,
@@ -31,8 +33,6 @@ from strategies import (
     shapes,
     tensors,
 )
-from torch import Tensor
-
 from mmrkkd.ops import (
     exact_kendall_tau,
     kl_divergence,

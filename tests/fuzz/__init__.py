@@ -1,0 +1,1 @@
+"""Property-based tests; a package, so that its conftest is its own."""
