@@ -124,6 +124,7 @@ def check_data(config: Config, loaders: tuple[str, ...] = LOADERS) -> None:
     Args:
         config: A config whose data sets name ``data_root``, ``ann_file`` or
             both; others, and those that may download, are passed over.
+            ``data_source`` says where to get the data.
         loaders: The data loaders that will be used.
 
     Raises:
@@ -136,6 +137,7 @@ def check_data(config: Config, loaders: tuple[str, ...] = LOADERS) -> None:
         for dataset in datasets.values()
         if dataset.get('download')
     ]
+    source = config.get('data_source')
     for name, dataset in datasets.items():
         root = dataset.get('data_root') or ''
         ann_file = dataset.get('ann_file') or ''
@@ -148,6 +150,7 @@ def check_data(config: Config, loaders: tuple[str, ...] = LOADERS) -> None:
                 f'{name}: no {kind} {os.path.abspath(path)}. The '
                 f'config expects its data under data_root={root!r}; give '
                 'the place of yours with --cfg-options data_root=PATH'
+                + (f'. To get them: {source}' if source else '')
             )
 
 

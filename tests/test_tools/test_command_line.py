@@ -195,7 +195,8 @@ def test_missing_folders_say_where_they_were_expected(name, tmp_path):
     move_data_root(config, config.data_root, str(tmp_path / 'none'))
     with pytest.raises(
         FileNotFoundError,
-        match=rf'train_dataloader: no folder {tmp_path}/none/?\. .*--cfg-opt',
+        match=rf'train_dataloader: no folder {tmp_path}/none/?\. .*--cfg-opt'
+        '.*To get them: .*http',
     ):
         check_data(config)
     move_data_root(config, str(tmp_path / 'none'), str(tmp_path))

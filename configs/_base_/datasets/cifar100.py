@@ -1,6 +1,12 @@
 # CIFAR-100, 64 images a step on one device. Nothing is downloaded: unpack
 # cifar-100-python.tar.gz in data_root, or set download=True in the data set.
 data_root = 'data/cifar100/'
+# Told where the data are missing.
+data_source = (
+    'cifar-100-python.tar.gz of '
+    'https://www.cs.toronto.edu/~kriz/cifar.html, unpacked in data_root; or '
+    'train_dataloader.dataset.download=True'
+)
 
 data_preprocessor = dict(
     num_classes=100,

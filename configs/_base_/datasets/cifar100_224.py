@@ -2,6 +2,12 @@
 # augmented as DeiT is: two policies of RandAugment at magnitude 9 of 10, then
 # random erasing. Needs the data of cifar100.py.
 data_root = 'data/cifar100/'
+# Told where the data are missing.
+data_source = (
+    'cifar-100-python.tar.gz of '
+    'https://www.cs.toronto.edu/~kriz/cifar.html, unpacked in data_root; or '
+    'train_dataloader.dataset.download=True'
+)
 
 # RGB; mean and standard deviation of ImageNet, 0 to 255. A teacher on 32-pixel
 # images that was trained with those of CIFAR-100 must be told the difference.

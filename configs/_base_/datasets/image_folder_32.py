@@ -1,6 +1,11 @@
 # A folder of 32x32 images with train/<class>/ and val/<class>/, batches of
 # 64. tools/dataset_tools/image_folder_subset.py makes a smaller one of it.
 data_root = 'data/image_folder/'
+# Told where the data are missing.
+data_source = (
+    'data_root holds train/ and val/, a folder of images for each class in '
+    'both'
+)
 
 data_preprocessor = dict(
     # RGB; those of CIFAR-100, 0 to 255. A teacher needs the same numbers.

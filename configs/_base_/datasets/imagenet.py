@@ -1,5 +1,10 @@
 # ImageNet-1k at 224 pixels. 128 images a device: 512 a step on four of them.
 data_root = 'data/imagenet/'
+# Told where the data are missing.
+data_source = (
+    'https://image-net.org/download: data_root holds train/ and val/, a '
+    'folder for each class in both'
+)
 
 data_preprocessor = dict(
     num_classes=1000,

@@ -1,6 +1,11 @@
 # Tiny-ImageNet, 64x64, 128 images a step, turned by up to 20 degrees. Nothing
 # is downloaded; data_root is the archive as it unpacks, or a sorted copy.
 data_root = 'data/tiny-imagenet-200/'
+# Told where the data are missing.
+data_source = (
+    'tiny-imagenet-200.zip of http://cs231n.stanford.edu, unpacked: '
+    'data_root holds wnids.txt, train/ and val/'
+)
 
 data_preprocessor = dict(
     num_classes=200,
