@@ -8,6 +8,10 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict, DictAction
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+STRATEGIES = dict(
+    strategy=('SingleDeviceStrategy', 'DDPStrategy'),
+    model_wrapper_cfg=('MMDistributedDataParallel',),
+)
 EVALUATORS = ('val_evaluator', 'test_evaluator')
 
 
@@ -160,6 +164,30 @@ def _dataset(config: Config, loader: str) -> dict:
     while 'dataset' in dataset:
         dataset = dataset['dataset']
     return dataset
+
+
+def refuse_strategies(config: Config) -> None:
+    """Refuses parallel strategies under which a distiller does not work.
+
+    Args:
+        config: A whole config; models without a student are passed over.
+
+    Raises:
+        ValueError: ``strategy`` or ``model_wrapper_cfg`` is not MMEngine's
+            plain or data parallel one.
+    """
+    if 'student' not in config.model:
+        return
+    for name, known in STRATEGIES.items():
+        kind = (config.get(name) or {}).get('type', known[-1])
+        kind = getattr(kind, '__name__', kind)
+        if kind.split('.')[-1] not in known:
+            raise ValueError(
+                f'{name}.type={kind!r} cannot train a distiller: its teacher '
+                'stands outside of the module tree and its checkpoint is the '
+                "plain student's. Use MMDistributedDataParallel, the default "
+                'of --launcher (docs/en/robust_runs.md)'
+            )
 
 
 def model_config(config: Config) -> ConfigDict:

@@ -18,6 +18,7 @@ from mmrkkd.cli import (
     add_trust_option,
     check_data,
     read_config,
+    refuse_strategies,
 )
 from mmrkkd.hooks import prepare_resume, use_robust_hooks, use_safe_reader
 
@@ -80,6 +81,7 @@ def main() -> None:
         config.resume, config.load_from = True, None
     elif args.resume is not None:
         config.resume, config.load_from = True, args.resume
+    refuse_strategies(config)
     check_data(config, ('train_dataloader', 'val_dataloader'))
     use_safe_reader(args.trust_checkpoint)
     use_robust_hooks(config)

@@ -16,9 +16,11 @@ from .bridge import PreprocessBridge
 from .class_map import CLASS_MODES, ClassMap, match_classes
 from .gradient_share import gradient_telemetry
 from .logits.base import LogitPair, stack_views
+from .logits.samples import check_samples
 from .run_state import training_classes, training_progress
+from .sharding import refuse_sharding
 from .task_losses import total_loss, weighted_sum
-from .teacher import build_teacher
+from .teacher import build_teacher, check_teacher
 from .telemetry import agreement
 
 STUDENT = 'student.'
@@ -60,6 +62,7 @@ class LogitDistiller(BaseModel):
             that stands beside the model in a config.
 
     Raises:
+        TypeError: teacher has a key that :func:`build_teacher` does not.
         ValueError: gradient_interval is negative, or the models do not fit,
             see :func:`match_classes`.
     """
@@ -93,7 +96,7 @@ class LogitDistiller(BaseModel):
                 student.setdefault('data_preprocessor', data_preprocessor)
             student = MODELS.build(student)
         self.student = student
-        self.teacher = build_teacher(**teacher)
+        self.teacher = build_teacher(**check_teacher(teacher))
         if isinstance(losses, dict):
             losses = [losses]
         self.distiller = nn.ModuleList(build_loss(loss) for loss in losses)
@@ -142,9 +145,17 @@ class LogitDistiller(BaseModel):
         Returns:
             Log key to scalar or list of scalars. Those with 'loss' in the
             key are added up and optimised.
+
+        Raises:
+            NotImplementedError: FSDP has split the parameters.
+            ValueError: a label is no class of the student's, or a box has
+                no area.
         """
+        refuse_sharding(self)
         if self.class_map is None:
             self.class_map = self.match_student_classes(training_classes())
+        classes = self.reader.channels(self.student) - self.reader.background
+        check_samples(data_samples, classes)
         self.progress = training_progress()
         set_progress(self.distiller, self.progress)
         views = inputs if isinstance(inputs, (list, tuple)) else [inputs]

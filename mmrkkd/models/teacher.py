@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+from mmrkkd.losses.rank_kd import check_options
 from mmrkkd.registry import MODELS
 
 from .checkpoint import (
@@ -127,6 +128,33 @@ def build_teacher(
         f'{path} (sha256 {digest[:16]})',
         digest,
     )
+
+
+def check_teacher(teacher: dict) -> dict:
+    """Refuses what is not a dict of arguments for :func:`build_teacher`.
+
+    Args:
+        teacher: What a config states as ``teacher``.
+
+    Returns:
+        The same.
+
+    Raises:
+        TypeError: it is no dict, has no config, or an unknown key; the
+            message suggests the nearest one.
+    """
+    if not isinstance(teacher, dict):
+        raise TypeError(
+            'teacher must be a dict, teacher=dict(config=..., '
+            f'checkpoint=...), got {teacher!r:.200}'
+        )
+    check_options('teacher', build_teacher, teacher)
+    if 'config' not in teacher:
+        raise TypeError(
+            'teacher.config is missing: give the path of a config file or '
+            f'a dict; teacher has the keys {sorted(teacher)}'
+        )
+    return teacher
 
 
 def read_teacher_config(config: str | Path | dict) -> ConfigDict:

@@ -1,0 +1,84 @@
+"""Teachers that cannot teach: of another task, other classes, other heads."""
+
+import pytest
+from conftest import CLASSES, detector_config
+from mmengine.registry import init_default_scope
+
+from mmrkkd.models import KDClassifier, KDDetector
+
+pytestmark = pytest.mark.usefixtures('mmdet_scope')
+
+
+def classifier(num_classes=3, scope='mmpretrain.', **loss):
+    return dict(
+        type=f'{scope}ImageClassifier',
+        backbone=dict(type='mmrkkd.CIFARResNet', depth=8),
+        neck=dict(type=f'{scope}GlobalAveragePooling'),
+        head=dict(
+            type=f'{scope}LinearClsHead',
+            num_classes=num_classes,
+            in_channels=64,
+            loss=dict(type=f'{scope}CrossEntropyLoss', **loss),
+        ),
+    )
+
+
+def make(kind, student, teacher, names=CLASSES, **changes):
+    return kind(
+        student=student,
+        teacher=dict(config=teacher, allow_random_weights=True, **changes),
+        losses=dict(type='mmrkkd.KDLoss'),
+        class_names=names,
+    )
+
+
+def pretrain(config):
+    return dict(default_scope='mmpretrain', model=config)
+
+
+def test_a_classifier_does_not_teach_a_detector():
+    with pytest.raises(
+        TypeError,
+        match='the teacher ImageClassifier has no roi_head: KDDetector dist',
+    ):
+        make(KDDetector, detector_config(), pretrain(classifier(scope='')))
+
+
+def test_a_detector_does_not_teach_a_classifier():
+    init_default_scope('mmpretrain')
+    teacher = dict(default_scope='mmdet', model=detector_config())
+    with pytest.raises(
+        TypeError,
+        match='the teacher FasterRCNN .*KDClassifier distils image classif',
+    ):
+        make(KDClassifier, classifier(scope=''), teacher)
+
+
+def test_a_classifiers_student_is_no_detector():
+    with pytest.raises(TypeError, match='the student FasterRCNN .*KDClassif'):
+        make(KDClassifier, detector_config(), detector_config())
+
+
+def test_a_sigmoid_teacher_of_a_softmax_detector_is_refused():
+    teacher = detector_config()
+    teacher.roi_head.bbox_head.loss_cls.use_sigmoid = True
+    with pytest.raises(TypeError, match="the teacher's box head .*no softmax"):
+        make(KDDetector, detector_config(), teacher)
+
+
+def test_a_sigmoid_teacher_of_a_softmax_classifier_is_refused():
+    init_default_scope('mmpretrain')
+    teacher = classifier(scope='', use_sigmoid=True)
+    with pytest.raises(TypeError, match="the teacher's head .* by a sigmoid"):
+        make(KDClassifier, classifier(scope=''), teacher)
+
+
+def test_a_teacher_of_more_classes_is_refused_with_both_numbers():
+    init_default_scope('mmpretrain')
+    with pytest.raises(ValueError, match='has 3 channels, the teacher 7'):
+        make(
+            KDClassifier,
+            classifier(scope=''),
+            classifier(7, scope=''),
+            names=None,
+        )
