@@ -17,7 +17,8 @@ class AutocastOptimWrapper(OptimWrapper):
     MMEngine's ``AmpOptimWrapper`` scales the loss, as float16 needs, and
     refuses to run on a CPU. bfloat16 has the range of float32: nothing is
     scaled. On recent CPUs it about doubles the speed of a small network's
-    training.
+    training. MMCV's NMS takes float32 only on a CPU: two-stage detectors
+    need a GPU for this.
 
     Args:
         kwargs: Those of :class:`mmengine.optim.OptimWrapper`.
