@@ -1,6 +1,7 @@
 """Logits in, named losses out. Usable in plain PyTorch, without a config."""
 
 from .base import LogitLoss, set_progress
+from .build import build_loss
 from .crld import CRLDLoss
 from .ctkd import CTKDLoss
 from .dist import DISTLoss
@@ -11,7 +12,7 @@ from .lra import LRALoss
 from .lskd import LSKDLoss
 from .mlkd import MLKDLoss
 from .nkd import NKDLoss
-from .rank_kd import RankKDLoss, build_loss
+from .rank_kd import RankKDLoss
 from .schedule import Progress, build_schedule
 from .ttm import TTMLoss, WTTMLoss
 

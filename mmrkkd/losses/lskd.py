@@ -7,8 +7,8 @@ from mmrkkd.ops.checks import check_positive
 from mmrkkd.registry import MODELS
 
 from .base import LogitLoss
+from .build import build_loss
 from .kd import KDLoss
-from .rank_kd import build_loss
 
 
 @MODELS.register_module()

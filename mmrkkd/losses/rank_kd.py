@@ -1,15 +1,13 @@
 """RKKD: a distillation loss together with the ranking loss."""
 
-import inspect
-from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 
-from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from mmrkkd.registry import MODELS
 
 from .base import LogitLoss
+from .build import build_loss
 from .kd import KDLoss
 from .kendall import KendallLoss
 from .schedule import build_schedule
@@ -133,91 +131,3 @@ class RankKDLoss(LogitLoss):
     def extra_repr(self) -> str:
         """The settings, for the log."""
         return f'kd_weight={self.kd_weight}'
-
-
-def build_loss(loss: dict | nn.Module) -> LogitLoss:
-    """Builds a logit loss from its config.
-
-    Args:
-        loss: A dict with ``type`` (with or without the scope ``mmrkkd.``),
-            or a :class:`LogitLoss` already made.
-
-    Returns:
-        The loss.
-
-    Raises:
-        KeyError: there is no ``type``, or no loss of that name; the message
-            suggests the nearest one.
-        TypeError: it is not a :class:`LogitLoss`, or has no such option;
-            the message lists those that it has.
-    """
-    if isinstance(loss, dict):
-        with DefaultScope.overwrite_default_scope('mmrkkd'):
-            _check_config(loss)
-            loss = MODELS.build(loss)
-    if not isinstance(loss, LogitLoss):
-        raise TypeError(
-            'a distillation loss must be a LogitLoss or the config of one, '
-            f'got {type(loss).__name__}'
-        )
-    return loss
-
-
-def check_options(
-    owner: str, called: Callable, options: Iterable[str]
-) -> None:
-    """Refuses options that a class or a function does not take.
-
-    Args:
-        owner: What the options belong to, for the message.
-        called: The class or the function.
-        options: Their names.
-
-    Raises:
-        TypeError: it has no option of that name; the message suggests the
-            nearest one and lists all.
-    """
-    parameters = inspect.signature(called).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
-    for name in options:
-        if name not in parameters:
-            raise TypeError(
-                f'{owner} has no option {name!r}'
-                f'{_nearest(name, parameters)} Its options: '
-                f'{", ".join(parameters)}'
-            )
-
-
-def _check_config(config: dict) -> None:
-    """Refuses names that lead nowhere, with the nearest right one."""
-    known = sorted(
-        name
-        for name, module in MODELS.module_dict.items()
-        if inspect.isclass(module) and issubclass(module, LogitLoss)
-    )
-    kind = config.get('type')
-    if kind is None:
-        raise KeyError(
-            'the config of a distillation loss needs type, got the keys '
-            f'{sorted(config)}. The losses: {", ".join(known)}'
-        )
-    called = MODELS.get(kind) if isinstance(kind, str) else kind
-    if called is None:
-        name = kind.rpartition('.')[2]
-        raise KeyError(
-            f'{kind} is not in the registry of losses{_nearest(name, known)} '
-            f'The losses: {", ".join(known)}'
-        )
-    if callable(called):
-        options = [key for key in config if key not in ('type', '_scope_')]
-        check_options(called.__name__, called, options)
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    """': did you mean ...?' where a name is near, else '.'."""
-    by_lower_case = {known.lower(): known for known in names}
-    name = str(name).lower()
-    near = [known for known in by_lower_case if known.startswith(name)]
-    near = near or get_close_matches(name, by_lower_case, n=1)
-    return f': did you mean {by_lower_case[near[0]]!r}?' if near else '.'

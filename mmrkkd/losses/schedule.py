@@ -1,6 +1,7 @@
 """Weights that change while a run goes on."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,16 +23,16 @@ class Progress:
     iteration: int = 1
 
 
-class Schedule:
+class Schedule(ABC):
     """A number >= 0 that may depend on the progress of the run.
 
     Subclasses implement :meth:`__call__`, and ``__format__`` by way of
     ``__str__`` for the log.
     """
 
+    @abstractmethod
     def __call__(self, progress: Progress) -> float:
         """The value at this point of the run."""
-        raise NotImplementedError
 
     def __format__(self, spec: str) -> str:
         return str(self)
@@ -91,8 +92,9 @@ class _Ramp(_Timed):
         share = self.curve(min(max(share, 0.0), 1.0))
         return self.start + (self.stop - self.start) * share
 
+    @abstractmethod
     def curve(self, share: float) -> float:
-        raise NotImplementedError
+        """Share of the time to share of the way, both in [0, 1]."""
 
     def __str__(self) -> str:
         return (

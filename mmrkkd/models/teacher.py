@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from mmrkkd.losses.rank_kd import check_options
+from mmrkkd.ops.checks import check_options
 from mmrkkd.registry import MODELS
 
 from .checkpoint import (

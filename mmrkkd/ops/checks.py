@@ -1,6 +1,9 @@
 """Checks of what a caller passes, each fact and each message once."""
 
+import inspect
 import math
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 
 from torch import Tensor
 
@@ -72,3 +75,38 @@ def check_choice(name: str, value: object, choices: tuple) -> None:
     # True == 1, but nobody means form=True.
     if isinstance(value, bool) or value not in choices:
         raise ValueError(f'{name} must be one of {choices}, got {value!r}')
+
+
+def check_options(
+    owner: str, called: Callable, options: Iterable[str]
+) -> None:
+    """Refuses options that a class or a function does not take.
+
+    Args:
+        owner: What the options belong to, for the message.
+        called: The class or the function.
+        options: Their names.
+
+    Raises:
+        TypeError: it has no option of that name; the message suggests the
+            nearest one and lists all.
+    """
+    parameters = inspect.signature(called).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for name in options:
+        if name not in parameters:
+            raise TypeError(
+                f'{owner} has no option {name!r}'
+                f'{nearest_name(name, parameters)} Its options: '
+                f'{", ".join(parameters)}'
+            )
+
+
+def nearest_name(name: str, names: Iterable[str]) -> str:
+    """': did you mean ...?' where a name is near, else '.'."""
+    by_lower_case = {known.lower(): known for known in names}
+    name = str(name).lower()
+    near = [known for known in by_lower_case if known.startswith(name)]
+    near = near or get_close_matches(name, by_lower_case, n=1)
+    return f': did you mean {by_lower_case[near[0]]!r}?' if near else '.'

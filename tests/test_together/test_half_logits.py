@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from mmrkkd.losses import KDLoss, KendallLoss
-from mmrkkd.losses.rank_kd import build_loss
+from mmrkkd.losses import KDLoss, KendallLoss, build_loss
 
 HALVES = [torch.float16, torch.bfloat16]
 ONE_VIEW = [

@@ -12,6 +12,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmrkkd.cli import read_config
+from mmrkkd.models.checkpoint import file_sha256
 
 from .methods import AblationError, Method
 
@@ -129,11 +130,7 @@ def _settings(config: Config) -> dict:
 @lru_cache
 def _sha256(path: Path, changed: int) -> str:
     # Read once for all cells, and again when it has changed.
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+    return file_sha256(path)
 
 
 def differences(old: dict, new: dict, limit: int = 8) -> str:

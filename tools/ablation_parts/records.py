@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from mmrkkd.hooks.atomic import write_atomically
+
 from .cells import Cell, differences
 from .methods import AblationError
 
@@ -22,9 +24,8 @@ def read_json(path: Path) -> dict:
 
 def write_json(path: Path, content: dict) -> None:
     """Writes a JSON file, whole or not at all."""
-    partial = path.with_name(path.name + '.partial')
-    partial.write_text(json.dumps(content, indent=2) + '\n')
-    partial.replace(path)
+    text = json.dumps(content, indent=2) + '\n'
+    write_atomically(path, text.encode())
 
 
 def result_of(cell: Cell) -> dict:

@@ -75,7 +75,7 @@ def pick(name: str, table: dict, key: object) -> object:
 class StagedBackbone(BaseModule):
     """A stem and a row of stages, of which any may be returned.
 
-    A subclass makes its modules, sets :attr:`stage_names` and may override
+    A subclass makes its modules, sets :attr:`stage_names`, and may override
     :meth:`forward_stem` and :meth:`finish_stage`.
 
     Args:
@@ -120,9 +120,9 @@ class StagedBackbone(BaseModule):
             images: (N, 3, H, W).
 
         Returns:
-            Feature map, (N, channels, H', W').
+            Feature map, (N, channels, H', W'); by default the images.
         """
-        raise NotImplementedError
+        return images
 
     def finish_stage(self, index: int, features: Tensor) -> Tensor:
         """What is applied to a stage's result before it is returned.
