@@ -7,6 +7,7 @@ PY = $(VENV)/bin/python
 TEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+SOAK_ARGS ?=
 FUZZ_EXAMPLES ?= 100
 
 # The interpreter that runs the installer. Which one goes into the environment
@@ -19,7 +20,7 @@ INSTALL = $(DRIVER) tools/install.py --venv '$(VENV)' \
 	$(if $(STACK),--stack '$(STACK)') \
 	$(if $(OPS),--ops '$(OPS)')
 
-.PHONY: help install doctor demo test fuzz lint bench clean distclean
+.PHONY: help install doctor demo test fuzz lint bench soak clean distclean
 
 help:
 	@echo 'make install    create $(VENV) with torch, OpenMMLab and mmrkkd'
@@ -31,6 +32,7 @@ help:
 	@echo 'make fuzz       run thousands of random cases (FUZZ_EXAMPLES= a test)'
 	@echo 'make lint       check style and spelling'
 	@echo 'make bench      measure speed and memory of the losses'
+	@echo 'make soak       distil for an hour, watching memory, files and time'
 	@echo 'make clean      remove what builds and test runs leave behind'
 	@echo 'make distclean  remove $(VENV) as well'
 
@@ -57,6 +59,9 @@ lint: install
 
 bench: install
 	$(PY) tools/benchmarks/run.py $(BENCH_ARGS)
+
+soak: install
+	$(PY) tools/soak.py $(SOAK_ARGS)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

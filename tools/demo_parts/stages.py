@@ -167,26 +167,31 @@ def run_stage(stage, folder, options, key, on_progress):
     return record
 
 
-def run_logged(command, log, on_progress=None):
-    """Runs a command in the repository's root, its output in a file."""
-    environment = dict(os.environ, PYTHONUNBUFFERED='1')
-    environment['PYTHONPATH'] = os.pathsep.join(
-        filter(None, [str(ROOT), environment.get('PYTHONPATH')])
+def environment():
+    """The environment variables of a training in the background."""
+    variables = dict(os.environ, PYTHONUNBUFFERED='1')
+    variables['PYTHONPATH'] = os.pathsep.join(
+        filter(None, [str(ROOT), variables.get('PYTHONPATH')])
     )
     # Waiting threads that spin take the cores from those that work: with
     # anything else on the machine a step takes ten times as long.
-    environment.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    variables.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     # Small images: more threads than this only wait for each other.
-    environment.setdefault(
+    variables.setdefault(
         'OMP_NUM_THREADS', str(min(len(os.sched_getaffinity(0)), 8))
     )
+    return variables
+
+
+def run_logged(command, log, on_progress=None):
+    """Runs a command in the repository's root, its output in a file."""
     lines = []
     with (
         open(log, 'w') as file,
         subprocess.Popen(
             command,
             cwd=ROOT,
-            env=environment,
+            env=environment(),
             text=True,
             errors='replace',
             stdout=subprocess.PIPE,

@@ -1,0 +1,206 @@
+"""Distils for an hour and watches what the training takes of its machine.
+
+    python tools/soak.py
+
+Trains the demo's teacher, then distils its student with KL + Kendall's tau,
+with checkpoints and validations between the steps, and samples from outside
+the memory, the open files, the threads and the processor time of the training
+and its data workers. The picture and the numbers land in the work directory.
+The exit code is 1 if the end takes more than the beginning.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+# The folder of the package, so that a checkout works uninstalled too.
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
+
+import psutil
+from demo import RKKD, TEACHER, scalars_of, train
+from demo_parts import report, stages
+from demo_parts.progress import Progress
+from soak_parts.outcome import draw_soak, table, write_soak
+from soak_parts.watching import judge, look, series_of
+
+from mmrkkd.datasets import Recipe, make_demo_shapes
+from mmrkkd.visualization import read_scalars
+
+SECONDS_BETWEEN_SAMPLES = 5
+# More steps than any machine does in the time; it is stopped by the clock.
+ENDLESS = 10**8
+
+
+def parse_args(argv=None):
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument(
+        '--minutes',
+        type=float,
+        default=60,
+        help='how long to watch the distillation (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--work-dir',
+        default='work_dirs/soak',
+        help='where results go (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--data',
+        default='data/demo_shapes',
+        help='where the images go (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--interval',
+        type=int,
+        default=100,
+        help='steps between two checkpoints, and half of those between two '
+        'validations (default: %(default)s)',
+    )
+    args = parser.parse_args(argv)
+    if not args.minutes > 0 or args.interval < 1:
+        parser.error('--minutes and --interval must be above 0')
+    return args
+
+
+def main(argv=None):
+    """Runs the soak; returns the exit code."""
+    args = parse_args(argv)
+    folder, data = Path(args.work_dir).resolve(), Path(args.data).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    # Of the sources as they are now, not as they are in an hour.
+    where = report.surroundings(stages.ROOT)
+    try:
+        recipe = Recipe()
+        make_demo_shapes(data, recipe)
+        teacher = train_teacher(folder, data, recipe)
+        command = soak_command(folder / 'student', data, teacher, args)
+        series = watch(command, folder / 'student', 60 * args.minutes)
+        verdict = judge(series)
+    except (stages.StageError, OSError, ValueError) as error:
+        print(f'\nsoak: {error}', file=sys.stderr)
+        return 1
+    write_soak(
+        folder / 'soak.json',
+        dict(
+            command=stages.shown(command),
+            minutes=args.minutes,
+            surroundings=where,
+            verdict=verdict,
+            series=series,
+        ),
+    )
+    draw_soak(folder / 'soak.png', series, verdict)
+    print(table(verdict))
+    grown = [name for name, found in verdict.items() if found['grew']]
+    if grown:
+        print(f'\nsoak: {", ".join(grown)} grew', file=sys.stderr)
+    print(f'\nNumbers and picture: {folder}')
+    return 1 if grown else 0
+
+
+def train_teacher(folder, data, recipe):
+    """The demo's teacher, trained unless it stands finished; its file."""
+    progress = Progress([TEACHER.cost])
+    try:
+        record = train(
+            TEACHER,
+            folder / TEACHER.name,
+            {'data_root': f'{data}/', 'randomness.seed': 0},
+            progress,
+            fresh=False,
+            inputs=dict(data=recipe.record(), teacher=False),
+        )
+    finally:
+        progress.close()
+    return record['checkpoint']
+
+
+def soak_command(folder, data, teacher, args):
+    """The demo's distillation, without an end."""
+    return stages.train_command(
+        RKKD,
+        folder,
+        {
+            'data_root': f'{data}/',
+            'randomness.seed': 0,
+            'model.teacher.checkpoint': teacher,
+            'train_cfg.max_iters': ENDLESS,
+            'train_cfg.val_interval': 2 * args.interval,
+            'param_scheduler': '[]',
+            'default_hooks.checkpoint.interval': args.interval,
+            'default_hooks.checkpoint.max_keep_ckpts': 2,
+            'default_hooks.checkpoint.save_optimizer': True,
+            'default_hooks.logger.interval': 20,
+        },
+    )
+
+
+def watch(command, folder, seconds):
+    """Runs a training for some seconds; returns its curves.
+
+    Raises:
+        StageError: the training ended by itself.
+    """
+    known = set(folder.glob('*/vis_data/scalars.json'))
+    folder.mkdir(parents=True, exist_ok=True)
+    print('$ ' + stages.shown(command), flush=True)
+    progress = Progress([seconds])
+    samples, steps = [], []
+    with (
+        open(folder / 'train.log', 'w') as log,
+        subprocess.Popen(
+            command,
+            cwd=stages.ROOT,
+            env=stages.environment(),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        try:
+            progress.begin(f'distillation, {seconds / 60:g} minutes')
+            start, logged = None, {}
+            while start is None or time.time() - start < seconds:
+                time.sleep(SECONDS_BETWEEN_SAMPLES)
+                if process.poll() is not None:
+                    raise stages.StageError(
+                        f'the training ended with code {process.returncode}; '
+                        f'see {folder / "train.log"}'
+                    )
+                logged = _logged(folder, known)
+                if not logged.get('time'):
+                    continue
+                start = start or time.time()
+                now = time.time() - start
+                done = [step for _, step in steps]
+                steps += [
+                    (now, step)
+                    for step, _ in logged['time']
+                    if step not in done
+                ]
+                samples.append(look(psutil.Process(process.pid), start))
+                progress.update(
+                    min(now / seconds, 1),
+                    f'{steps[-1][1]} steps, '
+                    f'{samples[-1].memory_mib:.0f} MiB, '
+                    f'{samples[-1].open_files} files',
+                )
+        finally:
+            progress.close()
+            process.terminate()
+    return series_of(samples, steps, logged['time'])
+
+
+def _logged(folder, known):
+    """What the training has logged until now."""
+    if set(folder.glob('*/vis_data/scalars.json')) <= known:
+        return {}
+    return read_scalars(scalars_of(folder))
+
+
+if __name__ == '__main__':
+    os.environ.setdefault('PYTHONUNBUFFERED', '1')
+    sys.exit(main())
