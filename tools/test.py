@@ -18,6 +18,8 @@ from mmrkkd.cli import (
     check_data,
     read_config,
 )
+from mmrkkd.datasets import name_broken_images
+from mmrkkd.engine import join_processes
 from mmrkkd.hooks import use_safe_reader
 
 
@@ -126,6 +128,8 @@ def main() -> None:
     if args.tta:
         use_tta(config)
     check_data(config, ('test_dataloader',))
+    join_processes(config)
+    name_broken_images(config)
     if 'runner_type' in config:
         runner = RUNNERS.build(config)
     else:

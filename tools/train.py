@@ -20,6 +20,8 @@ from mmrkkd.cli import (
     read_config,
     refuse_strategies,
 )
+from mmrkkd.datasets import name_broken_images
+from mmrkkd.engine import join_processes
 from mmrkkd.hooks import prepare_resume, use_robust_hooks, use_safe_reader
 
 
@@ -85,7 +87,9 @@ def main() -> None:
     check_data(config, ('train_dataloader', 'val_dataloader'))
     use_safe_reader(args.trust_checkpoint)
     use_robust_hooks(config)
+    name_broken_images(config)
     prepare_resume(config, args.trust_checkpoint)
+    join_processes(config)
     if 'runner_type' in config:
         runner = RUNNERS.build(config)
     else:

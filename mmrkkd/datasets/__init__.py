@@ -3,9 +3,17 @@
 from importlib.util import find_spec
 
 from .demo_shapes import CLASSES, Recipe, make_demo_shapes
+from .loading import LoadIntactImage, name_broken_images
 from .transforms import StrongAugment
 
-__all__ = ['CLASSES', 'Recipe', 'StrongAugment', 'make_demo_shapes']
+__all__ = [
+    'CLASSES',
+    'LoadIntactImage',
+    'Recipe',
+    'StrongAugment',
+    'make_demo_shapes',
+    'name_broken_images',
+]
 
 # Who uses MMPretrain alone has no MMDetection, and can do without this one.
 if find_spec('mmdet') is not None:

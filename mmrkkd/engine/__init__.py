@@ -1,5 +1,6 @@
-"""What a runner needs beside the models: optimizer wrappers."""
+"""What a runner needs beside the models: precision, processes."""
 
 from .autocast import AutocastOptimWrapper
+from .processes import join_processes
 
-__all__ = ['AutocastOptimWrapper']
+__all__ = ['AutocastOptimWrapper', 'join_processes']

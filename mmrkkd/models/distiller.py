@@ -17,14 +17,12 @@ from .class_map import CLASS_MODES, ClassMap, match_classes
 from .gradient_share import gradient_telemetry
 from .logits.base import LogitPair, stack_views
 from .logits.samples import check_samples
+from .plain_state import as_distiller, as_plain_student
 from .run_state import training_classes, training_progress
 from .sharding import refuse_sharding
 from .task_losses import total_loss, weighted_sum
 from .teacher import build_teacher, check_teacher
 from .telemetry import agreement
-
-STUDENT = 'student.'
-DISTILLER = 'distiller.'
 
 
 class LogitDistiller(BaseModel):
@@ -35,9 +33,9 @@ class LogitDistiller(BaseModel):
         loss = beta * (task losses) + (distillation losses)
 
     To a runner it is the student: ``state_dict()`` has the plain student's
-    keys (what a loss learns itself stands under ``distiller.``), and
-    ``predict`` and ``tensor`` are the student's. The teacher is in no state
-    dict, optimizer, EMA copy or parameter count.
+    keys (what a loss learns itself travels in its metadata), and ``predict``
+    and ``tensor`` are the student's. The teacher is in no state dict,
+    optimizer, EMA copy or parameter count.
 
     Args:
         student: Config of the student, or the model.
@@ -114,7 +112,7 @@ class LogitDistiller(BaseModel):
             # The names of the training set are known at the first batch;
             # other numbers of channels are refused now.
             self.match_student_classes(None)
-        self._register_state_dict_hook(_as_plain_student)
+        self._register_state_dict_hook(as_plain_student)
         print_log(self.settings(), logger='current')
 
     @property
@@ -310,29 +308,14 @@ class LogitDistiller(BaseModel):
         return super()._apply(fn, *args, **kwargs)
 
     def _load_from_state_dict(
-        self, state_dict: dict, prefix: str, *args, **kwargs
+        self,
+        state_dict: dict,
+        prefix: str,
+        local_metadata: dict,
+        *args,
+        **kwargs,
     ) -> None:
-        # The plain student's keys, brought to where its modules stand.
-        for key in list(state_dict):
-            name = key[len(prefix) :]
-            if key.startswith(prefix) and not name.startswith(
-                (DISTILLER, STUDENT)
-            ):
-                state_dict[prefix + STUDENT + name] = state_dict.pop(key)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def _as_plain_student(
-    module: nn.Module, state_dict: dict, prefix: str, local_metadata: dict
-) -> None:
-    """State dict hook: the student's keys without their prefix."""
-    inner = prefix + STUDENT
-    for key in list(state_dict):
-        if key.startswith(inner):
-            state_dict[prefix + key[len(inner) :]] = state_dict.pop(key)
-    # The versions of the modules travel beside the keys, dots left off.
-    metadata = getattr(state_dict, '_metadata', {})
-    for key in list(metadata):
-        if (key + '.').startswith(inner):
-            name = (prefix + (key + '.')[len(inner) :])[:-1]
-            metadata[name] = metadata.pop(key)
+        as_distiller(state_dict, prefix, local_metadata)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, *args, **kwargs
+        )

@@ -5,10 +5,14 @@ import re
 import pytest
 import torch
 from conftest import CLASSES, detector_config
+from mmcv.transforms import LoadImageFromFile
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmrkkd.datasets import LoadIntactImage, name_broken_images
 from mmrkkd.models import KDClassifier, KDDetector
 from mmrkkd.models.logits.samples import check_samples
+from mmrkkd.registry import TRANSFORMS
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 RKKD = dict(type='mmrkkd.RankKDLoss')
@@ -125,11 +129,44 @@ def test_samples_without_labels_are_not_looked_at():
     check_samples([object()], 3)
 
 
-@pytest.mark.parametrize('content', [b'no image', b'\xff\xd8\xff\xe0JF'])
+@pytest.mark.parametrize('content', [b'', b'no image', b'\xff\xd8\xff\xe0JF'])
 def test_a_corrupt_image_is_named(content, tmp_path):
-    from mmcv.transforms import LoadImageFromFile
-
     path = tmp_path / 'broken.jpg'
     path.write_bytes(content)
-    with pytest.raises(AssertionError, match='to load image: .*broken.jpg'):
-        LoadImageFromFile()(dict(img_path=str(path)))
+    with pytest.raises(ValueError, match='broken.jpg is empty or no image'):
+        LoadIntactImage()(dict(img_path=str(path)))
+
+
+def test_a_missing_image_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match='missing.jpg'):
+        LoadIntactImage()(dict(img_path=str(tmp_path / 'missing.jpg')))
+
+
+def test_a_corrupt_image_may_be_passed_over(tmp_path):
+    path = tmp_path / 'broken.jpg'
+    path.write_bytes(b'')
+    assert LoadIntactImage(ignore_empty=True)(dict(img_path=str(path))) is None
+
+
+@pytest.mark.parametrize(
+    'kind',
+    ['LoadImageFromFile', 'mmcv.LoadImageFromFile', LoadImageFromFile],
+)
+def test_the_tools_name_images_of_any_config(kind, tmp_path):
+    (tmp_path / 'broken.jpg').write_bytes(b'')
+    dataset = dict(
+        type='RepeatDataset',
+        times=2,
+        dataset=dict(
+            type='BaseDataset',
+            serialize_data=False,
+            pipeline=[dict(type=kind), dict(type='LoadAnnotations')],
+        ),
+    )
+    config = Config(dict(train_dataloader=dict(dataset=dataset)))
+    name_broken_images(config)
+    first, second = config.train_dataloader.dataset.dataset.pipeline
+    assert second == dict(type='LoadAnnotations')
+    load = TRANSFORMS.build(first)
+    with pytest.raises(ValueError, match='broken.jpg'):
+        load(dict(img_path=str(tmp_path / 'broken.jpg')))

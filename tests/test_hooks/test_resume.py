@@ -51,6 +51,12 @@ def process_as_before(monkeypatch):
     DefaultScope._instance_dict.clear()
 
 
+def learned(path):
+    """What a checkpoint keeps of the losses' own parameters, or None."""
+    state = read_training_state(path)['state_dict']
+    return state._metadata[''].get('distiller')
+
+
 def assert_same_end(whole, resumed, name, first):
     """Weights, optimizer, schedules, log and random state are equal."""
     expected = read_training_state(whole / name)
@@ -62,6 +68,7 @@ def assert_same_end(whole, resumed, name, first):
         'random_state',
     ):
         same(state[part], expected[part], part)
+    same(learned(resumed / name), learned(whole / name), 'learned')
     histories = expected['message_hub']['log_scalars']
     for key in histories:
         # The validation of an epoch comes after its checkpoint.
@@ -87,9 +94,7 @@ def test_equals_the_uninterrupted_run_at_an_epochs_end(
     train(monkeypatch, whole, config())
     # Learned, logged, and not at its start any more.
     theta = [
-        read_training_state(whole / f'epoch_{epoch}.pth')['state_dict'][
-            'distiller.0.kd.theta'
-        ]
+        learned(whole / f'epoch_{epoch}.pth')['0.kd.theta']
         for epoch in (1, 2, 3)
     ]
     assert len({float(value) for value in theta}) == 3

@@ -125,17 +125,68 @@ def test_state_dict_is_the_plain_students():
     plain.load_state_dict(model.state_dict(), strict=True)
 
 
-def test_what_a_loss_learns_is_saved_and_loaded():
+def ctkd_at(theta=None):
     model = make(losses=dict(type='mmrkkd.CTKDLoss'))
-    extra = set(model.state_dict()) - set(make().state_dict())
-    assert extra and all(key.startswith('distiller.') for key in extra)
-    with torch.no_grad():
-        for parameter in model.distiller.parameters():
-            parameter.add_(0.25)
-    other = make(losses=dict(type='mmrkkd.CTKDLoss'))
-    other.load_state_dict(model.state_dict(), strict=True)
-    for key in extra:
-        assert torch.equal(other.state_dict()[key], model.state_dict()[key])
+    if theta is not None:
+        torch.nn.init.constant_(model.distiller[0].theta, theta)
+    return model
+
+
+def through_a_file(state, path):
+    torch.save(state, path)
+    return torch.load(path, weights_only=True)
+
+
+def test_what_a_loss_learns_is_saved_and_loaded(tmp_path):
+    state = through_a_file(ctkd_at(0.25).state_dict(), tmp_path / 'state.pth')
+    other = ctkd_at()
+    other.load_state_dict(state, strict=True)
+    assert other.distiller[0].theta.item() == 0.25
+
+
+def test_a_student_that_taught_its_loss_is_a_plain_student(tmp_path):
+    plain = MODELS.build(classifier())
+    state = through_a_file(ctkd_at(0.25).state_dict(), tmp_path / 'state.pth')
+    assert list(state) == list(plain.state_dict())
+    plain.load_state_dict(state, strict=True)
+
+
+def test_what_a_loss_learned_is_a_copy():
+    model = ctkd_at(0.25)
+    state = model.state_dict()
+    torch.nn.init.constant_(model.distiller[0].theta, 0.5)
+    model.load_state_dict(state, strict=True)
+    assert model.distiller[0].theta.item() == 0.25
+
+
+def test_in_another_module_it_keeps_its_prefix():
+    outer = torch.nn.ModuleDict({'model': ctkd_at(0.25)})
+    state = outer.state_dict()
+    plain = torch.nn.ModuleDict({'model': MODELS.build(classifier())})
+    plain.load_state_dict(state, strict=True)
+    other = torch.nn.ModuleDict({'model': ctkd_at()})
+    other.load_state_dict(state, strict=True)
+    assert other['model'].distiller[0].theta.item() == 0.25
+
+
+def test_keys_of_earlier_checkpoints_are_read():
+    """They held what a loss learns under ``distiller.``."""
+    state = dict(ctkd_at().state_dict())
+    state['distiller.0.theta'] = torch.tensor(0.25)
+    other = ctkd_at()
+    other.load_state_dict(state, strict=True)
+    assert other.distiller[0].theta.item() == 0.25
+
+
+def test_without_metadata_nothing_is_lost():
+    state = ctkd_at(0.25).state_dict(destination={})
+    assert state['distiller.0.theta'].item() == 0.25
+
+
+def test_a_plain_student_says_what_the_loss_has_not_learned():
+    plain = MODELS.build(classifier()).state_dict()
+    with pytest.raises(RuntimeError, match='"distiller.0.theta"'):
+        ctkd_at().load_state_dict(plain, strict=True)
 
 
 def test_predictions_are_the_students():

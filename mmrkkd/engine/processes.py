@@ -1,0 +1,34 @@
+"""Several processes on a machine without a GPU."""
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_distributed
+from torch import distributed
+
+WRAPPER = 'MMDistributedDataParallel'
+
+
+def join_processes(config: Config) -> None:
+    """Joins the processes of ``torchrun`` where there is no GPU.
+
+    MMEngine gives every process a GPU, and fails without one. On such a
+    machine the processes are joined by gloo here, and the model is wrapped
+    without a device. With a GPU, another launcher or a single process,
+    nothing is done: MMEngine does it.
+
+    Args:
+        config: A whole config with ``launcher``; changed in place.
+    """
+    if config.get('launcher') != 'pytorch' or torch.cuda.is_available():
+        return
+    if not is_distributed():
+        distributed.init_process_group('gloo')
+    wrapper = dict(config.get('model_wrapper_cfg') or {})
+    wrapper.setdefault('type', WRAPPER)
+    wrapper['device_ids'] = None
+    # What MMEngine's runner sets for a config without a wrapper.
+    wrapper.setdefault('broadcast_buffers', False)
+    wrapper.setdefault(
+        'find_unused_parameters', config.get('find_unused_parameters', False)
+    )
+    config.model_wrapper_cfg = wrapper

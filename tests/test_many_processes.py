@@ -1,0 +1,173 @@
+"""The launch scripts, with two processes that gloo joins on the CPU."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
+
+ROOT = Path(__file__).parents[1]
+HELPERS = str(ROOT / 'tests' / 'test_hooks')
+sys.path.insert(0, HELPERS)
+
+import toy_runs  # noqa: E402
+
+sys.path.remove(HELPERS)
+
+EPOCHS = 3
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(('127.0.0.1', 0))
+        return listener.getsockname()[1]
+
+
+def start(folder, script, *args, **variables):
+    """Starts a script of tools/ with this interpreter as ``python``."""
+    environment = dict(
+        os.environ,
+        PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
+        PYTHONPATH=str(ROOT),
+        OMP_NUM_THREADS='1',
+        **variables,
+    )
+    return subprocess.Popen(
+        [str(ROOT / 'tools' / script), *map(str, args)],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def end(*processes):
+    """Waits for processes; returns what they wrote.
+
+    Nobody may hang: gloo gives up after half an hour, this sooner.
+    """
+    try:
+        outputs = [
+            process.communicate(timeout=240)[0] for process in processes
+        ]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, output
+    return ''.join(outputs)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Images, a teacher and the config of a run."""
+    folder = tmp_path_factory.mktemp('processes')
+    toy_runs.make_images(folder / 'images')
+    teacher = toy_runs.save_teacher(folder / 'teacher.pth')
+    config = toy_runs.run_config(
+        folder / 'images',
+        toy_runs.distilled(teacher),
+        length=EPOCHS,
+        # Two processes see together what one sees alone.
+        **{'train_dataloader.batch_size': 3},
+    )
+    config.dump(folder / 'run.py')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def trained(folder):
+    """The output of a training with two processes."""
+    return end(
+        start(
+            folder,
+            'dist_train.sh',
+            'run.py',
+            2,
+            '--work-dir',
+            'whole',
+            PORT=str(free_port()),
+        )
+    )
+
+
+def accuracy(output):
+    return re.findall(r'accuracy/top1: ([\d.]+)', output)[-1]
+
+
+def test_two_processes_train_and_leave_a_plain_student(folder, trained):
+    steps = toy_runs.logged(folder / 'whole')
+    # 24 images, of which each process has half, 3 in a step.
+    assert sorted(steps) == list(range(1, 4 * EPOCHS + 1))
+    for step in steps.values():
+        assert step['loss_ctkd'] > 0 and step['loss_rank'] != 0
+    saved = torch.load(
+        folder / 'whole' / f'epoch_{EPOCHS}.pth', weights_only=False
+    )
+    init_default_scope('mmpretrain')
+    plain = MODELS.build(toy_runs.classifier())
+    DefaultScope._instance_dict.clear()
+    plain.load_state_dict(saved['state_dict'], strict=True)
+    assert not list((folder / 'whole').glob('*.partial'))
+    assert 'Distillation settings' in trained
+
+
+def test_two_machines_resume_what_one_began(folder, trained):
+    """torchrun on each, which agree on a port: here both are this one."""
+    work_dir = folder / 'resumed'
+    work_dir.mkdir()
+    (work_dir / 'epoch_2.pth').write_bytes(
+        (folder / 'whole' / 'epoch_2.pth').read_bytes()
+    )
+    where = dict(NNODES='2', MASTER_ADDR='127.0.0.1', PORT=str(free_port()))
+    options = ['run.py', 1, '--work-dir', 'resumed', '--resume']
+    output = end(
+        *(
+            start(folder, 'dist_train.sh', *options, NODE_RANK=rank, **where)
+            for rank in '01'
+        )
+    )
+    assert 'epoch_2.pth' in output
+    steps = toy_runs.logged(work_dir)
+    assert sorted(steps) == list(range(9, 4 * EPOCHS + 1))
+    # The second process draws other random numbers than it would have, so
+    # the terms differ; what was learned before does not.
+    before = toy_runs.logged(folder / 'whole')[9]
+    for key in ('kd/temperature', 'lr'):
+        assert steps[9][key] == before[key]
+
+
+def test_two_processes_score_as_one(folder, trained):
+    """And both with the student's own config, which knows no teacher."""
+    config = Config.fromfile(folder / 'run.py')
+    config.model = config.model.student
+    config.dump(folder / 'student.py')
+    checkpoint = folder / 'whole' / f'epoch_{EPOCHS}.pth'
+    together = end(
+        start(
+            folder,
+            'dist_test.sh',
+            'student.py',
+            checkpoint,
+            2,
+            '--work-dir',
+            'two',
+            PORT=str(free_port()),
+        )
+    )
+    assert accuracy(together) == accuracy(trained)
+
+
+def test_a_script_without_its_arguments_says_how_it_is_used(folder):
+    for script in ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh'):
+        process = start(folder, script)
+        output = process.communicate(timeout=60)[0]
+        assert process.returncode == 2
+        assert f'tools/{script}' in output
