@@ -162,7 +162,7 @@ def watch(command, folder, seconds):
     ):
         try:
             progress.begin(f'distillation, {seconds / 60:g} minutes')
-            start, logged = None, {}
+            start, logged = None, []
             while start is None or time.time() - start < seconds:
                 time.sleep(SECONDS_BETWEEN_SAMPLES)
                 if process.poll() is not None:
@@ -171,15 +171,13 @@ def watch(command, folder, seconds):
                         f'see {folder / "train.log"}'
                     )
                 logged = _logged(folder, known)
-                if not logged.get('time'):
+                if not logged:
                     continue
                 start = start or time.time()
                 now = time.time() - start
                 done = [step for _, step in steps]
                 steps += [
-                    (now, step)
-                    for step, _ in logged['time']
-                    if step not in done
+                    (now, step) for step, _ in logged if step not in done
                 ]
                 samples.append(look(psutil.Process(process.pid), start))
                 progress.update(
@@ -191,14 +189,17 @@ def watch(command, folder, seconds):
         finally:
             progress.close()
             process.terminate()
-    return series_of(samples, steps, logged['time'])
+    return series_of(samples, steps, logged)
 
 
 def _logged(folder, known):
-    """What the training has logged until now."""
+    """(step, seconds of a step) as the training has logged them."""
     if set(folder.glob('*/vis_data/scalars.json')) <= known:
-        return {}
-    return read_scalars(scalars_of(folder))
+        return []
+    series = read_scalars(scalars_of(folder))
+    # A validation logs its time too, and no loss.
+    steps = {step for step, _ in series.get('loss', [])}
+    return [pair for pair in series.get('time', []) if pair[0] in steps]
 
 
 if __name__ == '__main__':
