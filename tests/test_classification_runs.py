@@ -11,6 +11,7 @@ import mmcv
 import numpy as np
 import pytest
 import torch
+from conftest import script_environment
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.utils import get_installed_path
@@ -71,7 +72,7 @@ def run(folder, name, *args, script='tools/train.py', options=()):
             *(['--cfg-options', *options] if options else []),
         ],
         cwd=folder,
-        env=dict(os.environ, PYTHONPATH=str(ROOT), NUM_CLASSES='3'),
+        env=script_environment(script, NUM_CLASSES='3'),
         capture_output=True,
         text=True,
         check=False,

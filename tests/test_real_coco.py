@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import script_environment
 from mmengine.utils import get_installed_path
 
 ROOT = Path(__file__).parents[1]
@@ -60,7 +61,7 @@ def run(cwd, script, *args):
     result = subprocess.run(
         [sys.executable, str(ROOT / script), *map(str, args)],
         cwd=cwd,
-        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        env=script_environment(script),
         capture_output=True,
         text=True,
         check=False,

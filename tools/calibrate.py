@@ -27,10 +27,12 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 from mmrkkd.cli import (
     add_config_options,
+    add_trust_option,
     check_data,
     model_config,
     read_config,
 )
+from mmrkkd.hooks import use_safe_reader
 from mmrkkd.losses import RankKDLoss
 
 NORM = 'kd/grad_norm_'
@@ -70,6 +72,7 @@ def parse_args(argv=None):
         default=0,
         help='of weights and batches (default: %(default)s)',
     )
+    add_trust_option(parser)
     args = parser.parse_args(argv)
     if args.batches < 1:
         parser.error(f'--batches must be at least 1, got {args.batches}')
@@ -96,6 +99,7 @@ def build(config, args, device):
     model.gradient_interval = 1
     model = MODELS.build(model)
     model.init_weights()
+    use_safe_reader(args.trust_checkpoint)
     if args.checkpoint is not None:
         load_checkpoint(
             model, args.checkpoint, map_location='cpu', strict=True

@@ -1,7 +1,8 @@
 """Pearson's correlation, defined where nothing varies."""
 
-import torch
 from torch import Tensor
+
+from .rows import flatness_and_scale
 
 
 def pearson(
@@ -46,15 +47,7 @@ def _centered(values: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
     The scale is 1, or the largest magnitude where squares would overflow.
     Where the values are flat, the first two are 0 and 1.
     """
-    with torch.no_grad():
-        largest = values.amax(dim, keepdim=True)
-        smallest = values.amin(dim, keepdim=True)
-        magnitude = torch.maximum(largest.abs(), smallest.abs())
-        rounding = 4 * torch.finfo(values.dtype).eps * magnitude
-        flat = (largest - smallest <= rounding) & rounding.isfinite()
-        # Up to the limit, sums of 1e7 squares stay in the range.
-        limit = 1e-4 * torch.finfo(values.dtype).max ** 0.5
-        scale = torch.where(magnitude > limit, magnitude, 1.0)
+    flat, scale = flatness_and_scale(values, dim)
     values = values / scale
     centered = values - values.mean(dim, keepdim=True)
     squares = centered.square().sum(dim, keepdim=True)

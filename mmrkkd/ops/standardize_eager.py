@@ -3,17 +3,18 @@
 This file is the oracle for the C code: it favours being evidently right.
 """
 
-import torch
 from torch import Tensor
+
+from .rows import flatness_and_scale
 
 
 def standardize_eager(logits: Tensor, eps: float) -> Tensor:
     """z_hat by autograd; see :func:`mmrkkd.ops.standardize`."""
-    centered, deviation, flat = centered_and_deviation(logits)
-    return (centered / (deviation + eps)).masked_fill(flat, 0.0)
+    centered, deviation, flat, scale = centered_and_deviation(logits)
+    return (centered / (deviation + eps / scale)).masked_fill(flat, 0.0)
 
 
-def centered_and_deviation(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def centered_and_deviation(logits: Tensor) -> tuple[Tensor, ...]:
     """What both passes are made of.
 
     Args:
@@ -21,24 +22,18 @@ def centered_and_deviation(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Returns:
         The logits minus their mean, (..., C); their unbiased deviation,
-        (..., 1); and whether the row holds no order, bool, (..., 1), where
-        the deviation is 1 in its place.
+        (..., 1), both divided by the scale; whether the row holds no order,
+        bool, (..., 1), where the deviation is 1 in its place; and the scale,
+        (..., 1), which is 1 unless squares would overflow.
     """
-    with torch.no_grad():
-        largest = logits.amax(-1, keepdim=True)
-        smallest = logits.amin(-1, keepdim=True)
-        rounding = (
-            4
-            * torch.finfo(logits.dtype).eps
-            * torch.maximum(largest.abs(), smallest.abs())
-        )
-        flat = (largest - smallest <= rounding) & rounding.isfinite()
-    centered = logits - logits.mean(-1, keepdim=True)
+    flat, scale = flatness_and_scale(logits)
+    scaled = logits / scale
+    centered = scaled - scaled.mean(-1, keepdim=True)
     variance = centered.square().sum(-1, keepdim=True) / (logits.shape[-1] - 1)
     # Squares of tiny numbers may be 0 as well. The variance is replaced
     # before the root, so that its backward pass never divides by 0.
     flat = flat | (variance == 0)
-    return centered, variance.masked_fill(flat, 1.0).sqrt(), flat
+    return centered, variance.masked_fill(flat, 1.0).sqrt(), flat, scale
 
 
 def standardize_vjp_eager(
@@ -59,9 +54,9 @@ def standardize_vjp_eager(
     Returns:
         (..., C), differentiable in both.
     """
-    centered, deviation, flat = centered_and_deviation(logits)
+    centered, deviation, flat, scale = centered_and_deviation(logits)
     product = (gradient * centered).sum(-1, keepdim=True)
-    width = deviation + eps
+    width = deviation + eps / scale
     along = centered * product / (width * (logits.shape[-1] - 1) * deviation)
     across = gradient - gradient.mean(-1, keepdim=True)
-    return ((across - along) / width).masked_fill(flat, 0.0)
+    return ((across - along) / width / scale).masked_fill(flat, 0.0)

@@ -9,6 +9,9 @@ from .autograd import known_signature
 from .native_library import native_library
 from .standardize_eager import centered_and_deviation, standardize_vjp_eager
 
+# The C code works in float64, whose squares overflow beyond this; float32
+# never gets there.
+LARGEST_IN_C = 1e150
 # Below 50 us of work, at 1 ns a value, one thread does.
 VALUES_WORTH_THREADS = 50_000
 
@@ -76,9 +79,9 @@ def standardize_torch(logits: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     Returns:
         z_hat, (N, C), and the deviation, (N,), 0 for a row without order.
     """
-    centered, deviation, flat = centered_and_deviation(logits)
-    z = (centered / (deviation + eps)).masked_fill(flat, 0.0)
-    return z, deviation.masked_fill(flat, 0.0).squeeze(-1)
+    centered, deviation, flat, scale = centered_and_deviation(logits)
+    z = (centered / (deviation + eps / scale)).masked_fill(flat, 0.0)
+    return z, (scale * deviation).masked_fill(flat, 0.0).squeeze(-1)
 
 
 def standardize_vjp_torch(
@@ -108,6 +111,11 @@ def _standardize_cpu(logits: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     logits = logits.contiguous()
     z, deviation = _standardize_meta(logits, eps)
     _call_native('mmrkkd_standardize', (logits, z, deviation), eps)
+    if logits.dtype == torch.float64:
+        magnitude = torch.linalg.vector_norm(logits, torch.inf, -1)
+        huge = (magnitude > LARGEST_IN_C) & magnitude.isfinite()
+        if huge.any():
+            z[huge], deviation[huge] = standardize_torch(logits[huge], eps)
     return z, deviation
 
 

@@ -1,13 +1,12 @@
 """The scripts as a user starts them, each in a process of its own."""
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import detector_config
+from conftest import detector_config, script_environment
 from mmengine.config import Config
 from mmengine.utils import get_installed_path
 
@@ -74,7 +73,7 @@ def run(folder, script, *args, check=True):
             *(['--cfg-options', *options] if options else []),
         ],
         cwd=folder,
-        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        env=script_environment(script),
         capture_output=True,
         text=True,
         check=False,

@@ -14,11 +14,13 @@ from mmengine.runner import load_checkpoint
 
 from mmrkkd.cli import (
     add_config_options,
+    add_trust_option,
     check_data,
     model_config,
     read_config,
 )
 from mmrkkd.evaluation import held_out_loader, teacher_agreement
+from mmrkkd.hooks import use_safe_reader
 
 
 def main() -> None:
@@ -26,8 +28,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     add_config_options(parser)
     parser.add_argument('checkpoint', help="the student's checkpoint")
+    add_trust_option(parser)
     args = parser.parse_args()
     config = read_config(args)
+    use_safe_reader(args.trust_checkpoint)
     check_data(config, ('test_dataloader',))
     init_default_scope(config.get('default_scope', 'mmdet'))
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
