@@ -58,7 +58,6 @@ def single(draw, dtypes=WIDE, **choices):
 def test_standardize_keeps_the_error_budget(values, seed, backend):
     generator = torch.Generator().manual_seed(seed)
     upstream = torch.randn(values.shape, generator=generator)
-    hypothesis.assume(backend == 'native' or is_squarable(values))
     hypothesis.assume(values.dtype == SINGLE or is_known_in_double(values))
     with using(backend):
         standardize_tests.check_budget(values, upstream)
@@ -73,12 +72,6 @@ def is_known_in_double(values: Tensor) -> bool:
     return bool((spread | (deviation == 0)).all())
 
 
-def is_squarable(values: Tensor) -> bool:
-    """Whether squares stay in the range: tensor operations need them."""
-    limit = math.sqrt(torch.finfo(values.dtype).max / 1e4)
-    return bool((values.abs() < limit).all())
-
-
 @fuzz(
     values=st.one_of(single(shape=(3, 7)), single(shape=(2, 2, 33))),
     bad=st.sampled_from(BAD),
@@ -88,7 +81,6 @@ def is_squarable(values: Tensor) -> bool:
 )
 def test_a_spoiled_row_is_nan_alone(values, bad, row, backend, choice):
     function = dict(standardize=standardize, soft_rank=soft_rank)[choice]
-    hypothesis.assume(backend == 'native' or is_squarable(values))
     spoiled, others = spoil(values, bad, row)
     with using(backend):
         clean = value_and_gradient(function, values.contiguous())

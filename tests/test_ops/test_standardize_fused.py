@@ -95,11 +95,29 @@ def test_a_large_offset_costs_no_precision():
     )
 
 
-@pytest.mark.skipif('native' not in BACKENDS, reason='needs a C compiler')
-def test_squares_beyond_float32_do_not_overflow():
-    logits = 1e30 * torch.randn(3, 50)
-    exact = standardize_eager(logits.double(), EPS)
-    torch.testing.assert_close(standardize(logits).double(), exact)
+@pytest.mark.parametrize(
+    'size, dtype',
+    [
+        (1e18, torch.float32),
+        (1e30, torch.float32),
+        (3e38, torch.float32),
+        (1e160, torch.float64),
+        (1e308, torch.float64),
+    ],
+)
+@pytest.mark.parametrize('function', [standardize, standardize_eager])
+def test_squares_beyond_the_range_do_no_harm(backend, function, size, dtype):
+    relative = 2 * torch.rand(3, 50).to(dtype) - 1
+    upstream = torch.randn(3, 50)
+    z, gradient = z_and_gradient(function, relative * size, upstream)
+    # eps is nothing beside such a deviation.
+    exact, slope = z_and_gradient(
+        lambda leaf, _: standardize_eager(leaf, 0.0),
+        relative.double(),
+        upstream,
+    )
+    torch.testing.assert_close(z, exact.to(dtype))
+    torch.testing.assert_close(gradient * size, slope.to(dtype))
 
 
 @pytest.mark.parametrize('scale', [1e-25, 1e-30, 1e-42, 1e-45])
