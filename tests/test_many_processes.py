@@ -48,18 +48,18 @@ def start(folder, script, *args, **variables):
     )
 
 
-def end(*processes):
-    """Waits for processes; returns what they wrote.
-
-    Nobody may hang: gloo gives up after half an hour, this sooner.
-    """
+def outputs_of(processes):
+    """Waits for processes. Gloo gives up after half an hour, this sooner."""
     try:
-        outputs = [
-            process.communicate(timeout=240)[0] for process in processes
-        ]
+        return [process.communicate(timeout=240)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
+
+
+def end(*processes):
+    """Waits for processes that succeed; returns what they wrote."""
+    outputs = outputs_of(processes)
     for process, output in zip(processes, outputs, strict=True):
         assert process.returncode == 0, output
     return ''.join(outputs)
@@ -142,6 +142,27 @@ def test_two_machines_resume_what_one_began(folder, trained):
     before = toy_runs.logged(folder / 'whole')[9]
     for key in ('kd/temperature', 'lr'):
         assert steps[9][key] == before[key]
+
+
+def test_machines_that_see_other_checkpoints_are_refused(folder, trained):
+    where = dict(NNODES='2', MASTER_ADDR='127.0.0.1', PORT=str(free_port()))
+    processes = [
+        start(
+            folder,
+            'dist_train.sh',
+            'run.py',
+            1,
+            '--work-dir',
+            work_dir,
+            '--resume',
+            NODE_RANK=rank,
+            **where,
+        )
+        for rank, work_dir in (('0', 'whole'), ('1', 'empty'))
+    ]
+    outputs = outputs_of(processes)
+    assert all(process.returncode != 0 for process in processes)
+    assert any('by rank they are at iterations [12, 0]' in o for o in outputs)
 
 
 def test_two_processes_score_as_one(folder, trained):

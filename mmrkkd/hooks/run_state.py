@@ -1,10 +1,10 @@
 """What a resumed run needs and MMEngine does not keep."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
-from mmengine.dist import get_rank
+from mmengine.dist import all_gather_object, get_rank
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -33,7 +33,8 @@ class RunStateHook(Hook):
     start from a seed made of the run's, the iteration and their rank.
 
     Raises:
-        ValueError: the run is resumed with another teacher.
+        ValueError: the run is resumed with another teacher, or its processes
+            from different checkpoints.
     """
 
     priority = 'LOWEST'
@@ -78,6 +79,7 @@ class RunStateHook(Hook):
         if isinstance(loader, DataLoader) and loader.generator is None:
             # Or else making its iterator would draw from the state.
             loader.generator = torch.Generator().manual_seed(runner.seed)
+        check_same_start(all_gather_object(runner.iter))
         # Weights to start from (load_from) leave the count at 0.
         if runner.iter == 0:
             return
@@ -177,6 +179,25 @@ def teacher_sha256(model: nn.Module) -> str | None:
     if is_model_wrapper(model):
         model = model.module
     return getattr(getattr(model, 'teacher', None), 'sha256', None)
+
+
+def check_same_start(iterations: Sequence[int]) -> None:
+    """Refuses to train with processes that are at different iterations.
+
+    Args:
+        iterations: Steps that each process has behind it, by rank.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if len(set(iterations)) > 1:
+        raise ValueError(
+            'the processes do not go on from the same checkpoint: by rank '
+            f'they are at iterations {list(iterations)}. The first process '
+            'writes the checkpoints: let all machines see the same '
+            '--work-dir, or copy its newest checkpoint to each and give '
+            '--resume CHECKPOINT'
+        )
 
 
 def check_same_teacher(recorded: str | None, current: str | None) -> None:
