@@ -30,6 +30,9 @@ from torch import Tensor
 # for; tests hold it to these on float32 logits.
 TOLERANCE = 2e-6
 GAP = 9.0
+# With fewer, all pairs are less work than the polynomials, whose rounding in
+# float32 weighs more the fewer classes share it.
+LEAST_CLASSES = 128
 # Ranges of x beyond what this degree resolves are left to the exact path.
 LARGEST_DEGREE = 320
 # Values of T held at a time.
@@ -45,8 +48,9 @@ def kendall_tau_approx(
 ) -> tuple[Tensor, Tensor]:
     """tau of each row and its gradient, to TOLERANCE.
 
-    Rows too wide for a short sum (k times the sum of the gaps, each at most
-    GAP, above about 67) are computed exactly instead.
+    Rows of fewer than LEAST_CLASSES classes, and those too wide for a short
+    sum (k times the sum of the gaps, each at most GAP, above about 67), are
+    computed exactly instead.
 
     Args:
         student_logits: (N, C), float32 or float64.
@@ -71,7 +75,9 @@ def kendall_tau_approx(
         # Only the signs count: a sum of gaps would lose the smallest ones.
         teacher = teacher_logits.masked_fill(~used, 0)
         widest = teacher_range = student_range
-    narrow = widest <= _range_of_degree(LARGEST_DEGREE)
+    narrow = (widest <= _range_of_degree(LARGEST_DEGREE)) & (
+        used.sum(-1) >= LEAST_CLASSES
+    )
     tau = student_logits.new_zeros(len(student_logits))
     gradient = torch.zeros_like(student_logits)
     (rows,) = torch.nonzero(narrow, as_tuple=True)

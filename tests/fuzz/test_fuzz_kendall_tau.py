@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fuzz.harness import BAD, FEW, backends, seeds, spoil, using
 from fuzz.strategies import (
+    CLASSES,
     DOUBLE,
     HALVES,
     SINGLE,
@@ -55,7 +56,9 @@ def test_fused_tau_keeps_the_error_budget(case, backend):
 
 
 @fuzz(
-    case=tau_cases(samples=FEW, dtypes=(SINGLE,)),
+    case=tau_cases(
+        samples=FEW, dtypes=(SINGLE,), classes=(*CLASSES, 128, 300, 1000)
+    ),
     form=st.sampled_from((1, 3)),
 )
 def test_approx_tau_keeps_its_stated_error(case, form):
