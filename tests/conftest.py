@@ -1,6 +1,7 @@
 """Small detectors and batches that the tests share."""
 
 import copy
+import importlib.util
 import os
 from pathlib import Path
 
@@ -12,6 +13,15 @@ from mmengine.registry import DefaultScope, init_default_scope
 
 CLASSES = ('cat', 'dog', 'bird')
 ROOT = Path(__file__).parents[1]
+
+
+def load_tool(name):
+    """A script of tools/ as a module."""
+    path = ROOT / 'tools' / f'{name}.py'
+    spec = importlib.util.spec_from_file_location(f'tool_{name}', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def script_environment(script, **variables: str) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Runs of tools/train.py that take a second: a small folder of images."""
 
-import importlib.util
 import itertools
 import json
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from conftest import load_tool
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from PIL import Image
@@ -159,15 +159,6 @@ def run_config(root, model, by_epoch=True, length=3, **changes):
         config.log_processor = dict(by_epoch=False)
     config.merge_from_dict(changes)
     return config
-
-
-def load_tool(name):
-    """A script of tools/ as a module."""
-    path = ROOT / 'tools' / f'{name}.py'
-    spec = importlib.util.spec_from_file_location(f'tool_{name}', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def write_config(folder, config):
