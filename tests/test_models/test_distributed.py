@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from mmrkkd.models import KDDetector
 
 # A collective call that the other process never makes is an error.
-TIMEOUT = timedelta(seconds=120)
+TIMEOUT = timedelta(seconds=300)
 
 
 @dataclass
