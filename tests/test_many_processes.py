@@ -1,4 +1,7 @@
-"""The launch scripts, with two processes that gloo joins on the CPU."""
+"""The launch scripts, with two processes.
+
+Gloo joins them on the CPU; on a machine with two GPUs NCCL does.
+"""
 
 import os
 import re
@@ -29,10 +32,18 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def visible_gpus(machine=None):
+    """Two for the processes of one machine, or one on each of two."""
+    if torch.cuda.device_count() < 2:
+        return ''
+    return '0,1' if machine is None else machine
+
+
 def start(folder, script, *args, **variables):
     """Starts a script of tools/ with this interpreter as ``python``."""
     environment = dict(
         os.environ,
+        CUDA_VISIBLE_DEVICES=visible_gpus(variables.get('NODE_RANK')),
         PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
         PYTHONPATH=str(ROOT),
         OMP_NUM_THREADS='1',
