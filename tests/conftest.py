@@ -3,11 +3,13 @@
 import copy
 import importlib.util
 import os
+import socket
 from pathlib import Path
 
 import mmengine
 import pytest
 import torch
+import torch.distributed as dist
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope, init_default_scope
 
@@ -22,6 +24,13 @@ def load_tool(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def free_port() -> int:
+    """A port that processes of a test may meet at."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
 
 
 def script_environment(script, **variables: str) -> dict[str, str]:
@@ -90,6 +99,20 @@ def mmdet_scope():
     init_default_scope('mmdet')
     yield
     DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture
+def one_process(tmp_path, monkeypatch):
+    """A process group of this process alone."""
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    dist.init_process_group(
+        'gloo',
+        init_method=f'file://{tmp_path}/rendezvous',
+        rank=0,
+        world_size=1,
+    )
+    yield
+    dist.destroy_process_group()
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ Gloo joins them on the CPU; on a machine with two GPUs NCCL does.
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import free_port
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 
@@ -24,12 +24,6 @@ import toy_runs  # noqa: E402
 sys.path.remove(HELPERS)
 
 EPOCHS = 3
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(('127.0.0.1', 0))
-        return listener.getsockname()[1]
 
 
 def visible_gpus(machine=None):

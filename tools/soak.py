@@ -10,7 +10,6 @@ The exit code is 1 if the end takes more than the beginning.
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import time
@@ -23,10 +22,11 @@ import psutil
 from demo import RKKD, TEACHER, scalars_of, train
 from demo_parts import report, stages
 from demo_parts.progress import Progress
-from soak_parts.outcome import draw_soak, table, write_soak
+from soak_parts.outcome import draw_soak, table
 from soak_parts.watching import judge, look, series_of
 
 from mmrkkd.datasets import Recipe, make_demo_shapes
+from mmrkkd.hooks.atomic import write_json
 from mmrkkd.visualization import read_scalars
 
 SECONDS_BETWEEN_SAMPLES = 5
@@ -78,23 +78,24 @@ def main(argv=None):
         make_demo_shapes(data, recipe)
         teacher = train_teacher(folder, data, recipe)
         command = soak_command(folder / 'student', data, teacher, args)
-        series = watch(command, folder / 'student', 60 * args.minutes)
+        series, steps = watch(command, folder / 'student', 60 * args.minutes)
         verdict = judge(series)
     except (stages.StageError, OSError, ValueError) as error:
         print(f'\nsoak: {error}', file=sys.stderr)
         return 1
-    write_soak(
+    write_json(
         folder / 'soak.json',
         dict(
             command=stages.shown(command),
             minutes=args.minutes,
+            steps=steps,
             surroundings=where,
             verdict=verdict,
             series=series,
         ),
     )
     draw_soak(folder / 'soak.png', series, verdict)
-    print(table(verdict))
+    print(f'{steps} steps in {args.minutes:g} minutes\n\n{table(verdict)}')
     grown = [name for name, found in verdict.items() if found['grew']]
     if grown:
         print(f'\nsoak: {", ".join(grown)} grew', file=sys.stderr)
@@ -140,7 +141,7 @@ def soak_command(folder, data, teacher, args):
 
 
 def watch(command, folder, seconds):
-    """Runs a training for some seconds; returns its curves.
+    """Runs a training for some seconds; returns its curves and its steps.
 
     Raises:
         StageError: the training ended by itself.
@@ -175,10 +176,7 @@ def watch(command, folder, seconds):
                     continue
                 start = start or time.time()
                 now = time.time() - start
-                done = [step for _, step in steps]
-                steps += [
-                    (now, step) for step, _ in logged if step not in done
-                ]
+                steps += [(now, step) for step, _ in logged[len(steps) :]]
                 samples.append(look(psutil.Process(process.pid), start))
                 progress.update(
                     min(now / seconds, 1),
@@ -189,7 +187,7 @@ def watch(command, folder, seconds):
         finally:
             progress.close()
             process.terminate()
-    return series_of(samples, steps, logged)
+    return series_of(samples, steps, logged), steps[-1][1]
 
 
 def _logged(folder, known):
@@ -203,5 +201,4 @@ def _logged(folder, known):
 
 
 if __name__ == '__main__':
-    os.environ.setdefault('PYTHONUNBUFFERED', '1')
     sys.exit(main())

@@ -6,7 +6,6 @@ from mmengine.config import Config
 
 from ..registry import TRANSFORMS
 
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 STOCK = {'LoadImageFromFile'} | {
     f'{scope}.LoadImageFromFile' for scope in ('mmcv', 'mmdet', 'mmpretrain')
 }
@@ -50,8 +49,9 @@ def name_broken_images(config: Config) -> None:
         config: A whole config, changed in place; loaders of other types and
             ``ignore_empty`` keep their meaning.
     """
-    for name in LOADERS:
-        _replace_loaders(config.get(name) or {})
+    for name, value in config.items():
+        if name.endswith('_dataloader'):
+            _replace_loaders(value)
 
 
 def _replace_loaders(value: object) -> None:

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,21 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     _sync_folder(path.parent)
+
+
+def write_json(path: str | os.PathLike, content: dict) -> None:
+    """Writes a JSON file by :func:`write_atomically`.
+
+    Args:
+        path: The file.
+        content: What :mod:`json` can hold.
+
+    Raises:
+        OSError: it could not be written.
+        TypeError: JSON cannot hold the content.
+    """
+    text = json.dumps(content, indent=2) + '\n'
+    write_atomically(path, text.encode())
 
 
 @contextlib.contextmanager

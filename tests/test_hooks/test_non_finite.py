@@ -3,12 +3,12 @@
 import copy
 import itertools
 import math
-import socket
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from conftest import free_port
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel, MMDistributedDataParallel
@@ -221,10 +221,7 @@ def process(rank, port, folder):
 
 
 def test_all_processes_leave_out_a_step_that_is_bad_in_one(tmp_path):
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    mp.spawn(process, (port, tmp_path), nprocs=2)
+    mp.spawn(process, (free_port(), tmp_path), nprocs=2)
     first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1))
     for states in (first, second):
         for key in states[0]:

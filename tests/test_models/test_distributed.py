@@ -1,7 +1,6 @@
 """Two gloo processes on the CPU against one process."""
 
 import copy
-import socket
 from dataclasses import dataclass
 from datetime import timedelta
 from unittest import mock
@@ -10,7 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from conftest import CLASSES, detector_config
+from conftest import CLASSES, detector_config, free_port
 from mmdet.testing import demo_mm_inputs
 from mmengine.dataset import pseudo_collate
 from mmengine.model import MMDistributedDataParallel
@@ -206,14 +205,8 @@ def results():
     """Name of a run -> what each rank has of it."""
     with mp.Manager() as manager:
         shared = manager.dict()
-        mp.spawn(work, (2, _free_port(), shared), nprocs=2)
+        mp.spawn(work, (2, free_port(), shared), nprocs=2)
         return {name: [shared[name, 0], shared[name, 1]] for name in RUNS}
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
 
 
 def alone(name, *ranks):
@@ -385,19 +378,6 @@ def test_synchronised_bn_leaves_the_teacher_alone(results):
         assert 'BatchNorm2d' not in result['kinds']
         assert 'SyncBatchNorm' not in result['teacher_kinds']
         assert 'BatchNorm2d' in result['teacher_kinds']
-
-
-@pytest.fixture
-def one_process(tmp_path, monkeypatch):
-    monkeypatch.setenv('LOCAL_RANK', '0')
-    dist.init_process_group(
-        'gloo',
-        init_method=f'file://{tmp_path}/rendezvous',
-        rank=0,
-        world_size=1,
-    )
-    yield
-    dist.destroy_process_group()
 
 
 def make_runner(model, work_dir, **changes):

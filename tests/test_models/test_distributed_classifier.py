@@ -1,11 +1,10 @@
 """KDClassifier in two gloo processes on the CPU."""
 
-import socket
-
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from conftest import free_port
 from mmengine.model import MMDistributedDataParallel
 from mmengine.model.utils import convert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
@@ -97,12 +96,9 @@ def step(rank, world, port, results):
 
 @pytest.fixture(scope='module')
 def results():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
     with mp.Manager() as manager:
         shared = manager.dict()
-        mp.spawn(step, (2, port, shared), nprocs=2)
+        mp.spawn(step, (2, free_port(), shared), nprocs=2)
         return [shared[0], shared[1]]
 
 

@@ -126,6 +126,15 @@ def make_runner(model, work_dir, steps=3, batch_size=8, **changes):
     return runner
 
 
+def trained_beside_ema(content):
+    """Where a checkpoint has an average, it keeps the weights beside it."""
+    return {
+        key.removeprefix('module.'): value
+        for key, value in content['ema_state_dict'].items()
+        if key != 'steps'
+    }
+
+
 def train(*args, **changes):
     """Runs; returns what was logged, and the checkpoint."""
     runner = make_runner(*args, **changes)

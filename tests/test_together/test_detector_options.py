@@ -4,9 +4,10 @@ import pytest
 import torch
 from conftest import detector_config
 from mmengine.hooks import EMAHook, Hook
-from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 from mmengine.structures import InstanceData
+from small_classifiers import trained_beside_ema
 from small_detectors import (
     STAGES,
     Images,
@@ -30,11 +31,7 @@ FROZEN = tuple(
 )
 
 
-@pytest.fixture(autouse=True)
-def mmdet_names():
-    init_default_scope('mmdet')
-    yield
-    DefaultScope._instance_dict.clear()
+pytestmark = pytest.mark.usefixtures('mmdet_scope')
 
 
 @pytest.fixture(scope='module')
@@ -63,16 +60,6 @@ def both_models(runner):
     return runner.model.student, runner.model.teacher.model
 
 
-def averaged_and_trained(saved):
-    """Both students of a run with EMA; MMEngine saves them swapped."""
-    trained = {
-        key.removeprefix('module.'): value
-        for key, value in saved['ema_state_dict'].items()
-        if key != 'steps'
-    }
-    return saved['state_dict'], trained
-
-
 def assert_same_terms(steps, expected, rtol):
     assert len(steps) == len(expected)
     for ours, theirs in zip(steps, expected):
@@ -97,7 +84,7 @@ def test_ema_is_the_average_of_plain_students(plain, tmp_path, base):
         custom_hooks=[EMAHook(momentum=0.5)],
     )
     assert steps == plain(base)[1]  # An average beside the run is no change.
-    averaged, trained = averaged_and_trained(saved)
+    averaged, trained = saved['state_dict'], trained_beside_ema(saved)
     for state in (averaged, trained):
         plain_student(state, base)
     for key, value in plain(base)[2]['state_dict'].items():
@@ -434,7 +421,7 @@ def test_all_at_once_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
     for key, value in expected.items():
         assert torch.equal(ours[key], value), key
     # Each option was at work, or the run would show less than its name.
-    averaged, trained = averaged_and_trained(saved)
+    averaged, trained = saved['state_dict'], trained_beside_ema(saved)
     for state in (averaged, trained):
         plain_student(state, 'cascade-rcnn')
         for key, value in runner.start.items():

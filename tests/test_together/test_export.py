@@ -34,6 +34,7 @@ from export_helpers import (
 )
 from mmdet.testing import demo_mm_inputs
 from mmengine.utils import get_installed_path
+from small_classifiers import trained_beside_ema
 
 from mmrkkd.models.checkpoint import file_sha256
 
@@ -78,15 +79,6 @@ def assert_same_weights(state, expected):
     assert list(state) == list(expected)
     for key, value in expected.items():
         assert torch.equal(state[key], value), key
-
-
-def trained_beside_ema(content):
-    """Where a checkpoint has an average, it keeps the weights beside it."""
-    return {
-        key.removeprefix('module.'): value
-        for key, value in content['ema_state_dict'].items()
-        if key != 'steps'
-    }
 
 
 # -- what a run saves ------------------------------------------------------

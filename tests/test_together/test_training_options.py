@@ -2,14 +2,19 @@
 
 import pytest
 import torch
-import torch.distributed as dist
 from conftest import CLASSES as BOXES
 from conftest import detector_config
 from mmengine.hooks import EMAHook
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
-from small_classifiers import batch, classifier, distilled, train
+from small_classifiers import (
+    batch,
+    classifier,
+    distilled,
+    train,
+    trained_beside_ema,
+)
 
 from mmrkkd.models import KDDetector
 
@@ -60,11 +65,7 @@ def test_ema_is_the_average_of_plain_students(plain, tmp_path):
     assert steps == plain[1]  # An average beside the run changes nothing.
     # A checkpoint has the average where the weights were, and them beside.
     averaged = saved['state_dict']
-    trained = {
-        key.removeprefix('module.'): value
-        for key, value in saved['ema_state_dict'].items()
-        if key != 'steps'
-    }
+    trained = trained_beside_ema(saved)
     assert is_plain_students(averaged) and is_plain_students(trained)
     key = 'head.fc.weight'
     assert torch.equal(trained[key], plain[2]['state_dict'][key])
@@ -142,18 +143,6 @@ def test_frozen_stages_stay_and_the_rest_is_distilled(plain, tmp_path):
 
 
 # -- DistributedDataParallel and detectors ---------------------------------
-
-
-@pytest.fixture
-def one_process(tmp_path):
-    dist.init_process_group(
-        'gloo',
-        init_method=f'file://{tmp_path}/rendezvous',
-        rank=0,
-        world_size=1,
-    )
-    yield
-    dist.destroy_process_group()
 
 
 SETTINGS = [{}, dict(frozen_stages=2), dict(with_cp=True)]

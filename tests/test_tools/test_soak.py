@@ -12,6 +12,8 @@ import psutil
 import pytest
 from PIL import Image
 
+from mmrkkd.hooks.atomic import write_json
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = str(ROOT / 'tools')
 sys.path.insert(0, TOOLS)
@@ -135,7 +137,7 @@ def test_table_numbers_and_picture(soak, tmp_path):
     lines = outcome.table(verdict).splitlines()
     assert len(lines) == 2 + len(soak)
     assert '| Open files | 30.0 | 30.0 | +0.00 % | 0 % |' in lines
-    outcome.write_soak(tmp_path / 'soak.json', dict(verdict=verdict))
+    write_json(tmp_path / 'soak.json', dict(verdict=verdict))
     kept = json.loads((tmp_path / 'soak.json').read_text())
     assert kept['verdict'] == verdict
     outcome.draw_soak(tmp_path / 'soak.png', soak, verdict)

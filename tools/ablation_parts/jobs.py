@@ -13,10 +13,12 @@ from pathlib import Path
 
 from mmengine.config import ConfigDict
 
+from mmrkkd.hooks.atomic import write_json
+
 from .cells import ROOT, Cell
 from .compare import comparison_config
 from .methods import AblationError
-from .records import RESULT, STATE, measurements, read_json, write_json
+from .records import RESULT, STATE, measurements, read_json
 
 TRAIN = ROOT / 'tools' / 'train.py'
 COMPARE = ROOT / 'tools' / 'analysis_tools' / 'teacher_agreement.py'

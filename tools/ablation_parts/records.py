@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-from mmrkkd.hooks.atomic import write_atomically
-
 from .cells import Cell, differences
 from .methods import AblationError
 
@@ -20,12 +18,6 @@ def read_json(path: Path) -> dict:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Writes a JSON file, whole or not at all."""
-    text = json.dumps(content, indent=2) + '\n'
-    write_atomically(path, text.encode())
 
 
 def result_of(cell: Cell) -> dict:

@@ -1,11 +1,7 @@
-"""A soak's table, numbers and picture."""
-
-import json
+"""A soak's table and picture."""
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-
-from mmrkkd.hooks.atomic import write_atomically
 
 TITLES = {
     'memory_mib': 'Memory of its own, MiB',
@@ -34,11 +30,6 @@ def table(verdict):
             f'| {found["percent"]:+.2f} % | {limit} |'
         )
     return '\n'.join(lines)
-
-
-def write_soak(path, facts):
-    """Writes the JSON file, whole or not at all."""
-    write_atomically(path, (json.dumps(facts, indent=1) + '\n').encode())
 
 
 def draw_soak(path, series, verdict):
