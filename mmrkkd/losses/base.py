@@ -1,7 +1,5 @@
 """What every logit loss has in common: checks, precision, reduction."""
 
-from abc import ABC, abstractmethod
-
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +8,7 @@ from mmrkkd.ops.checks import check_logits
 from .schedule import Progress, Schedule
 
 
-class LogitLoss(nn.Module, ABC):
+class LogitLoss(nn.Module):
     """Base of the losses between a student's and a teacher's logits.
 
     A subclass implements :meth:`per_sample` and nothing else. This class
@@ -39,7 +37,6 @@ class LogitLoss(nn.Module, ABC):
         """The value of a schedule at this point of the run."""
         return schedule(self.progress)
 
-    @abstractmethod
     def per_sample(
         self,
         student_logits: Tensor,
@@ -59,6 +56,9 @@ class LogitLoss(nn.Module, ABC):
             MMEngine adds up exactly those. Others are diagnostics. A term
             that belongs to the whole batch is expanded to (N,).
         """
+        raise NotImplementedError(
+            f'{type(self).__name__} must implement per_sample()'
+        )
 
     def forward(
         self,
