@@ -189,8 +189,8 @@ def compare(folder, records, progress):
         row = dict(
             name=stage.name,
             title=stage.title,
-            ap=series['coco/bbox_mAP'][-1][1],
-            ap50=series['coco/bbox_mAP_50'][-1][1],
+            ap=last_score(series, 'coco/bbox_mAP'),
+            ap50=last_score(series, 'coco/bbox_mAP_50'),
             seconds=record['seconds'],
         )
         if stage is not TEACHER:
@@ -200,6 +200,14 @@ def compare(folder, records, progress):
         rows.append(row)
         progress.update((number + 1) / (len(STAGES) + 2))
     return rows
+
+
+def last_score(series, key):
+    """The last value in a log; 0 if the model found no object at all.
+
+    MMDetection then logs no score.
+    """
+    return series[key][-1][1] if key in series else 0.0
 
 
 def check_plain_student(folder, record, row, data):
@@ -223,7 +231,8 @@ def check_plain_student(folder, record, row, data):
         log,
     )
     values = re.findall(r'coco/bbox_mAP: ([-\d.]+)', output)
-    if not values or float(values[-1]) != row['ap']:
+    # None at all: no object was found, as in last_score.
+    if float(values[-1] if values else 0.0) != row['ap']:
         raise stages.StageError(
             f'with the plain student config the distilled checkpoint has AP '
             f'{values[-1:]}, in its training it had {row["ap"]}; see {log}'

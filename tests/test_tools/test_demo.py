@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = str(ROOT / 'tools')
 sys.path.insert(0, TOOLS)
 
+from demo import last_score  # noqa: E402
 from demo_parts import report, stages  # noqa: E402
 from demo_parts.progress import Progress  # noqa: E402
 
@@ -55,6 +56,12 @@ def facts(**changes):
         ),
         **changes,
     )
+
+
+def test_a_model_that_finds_nothing_scores_0():
+    scores = {'coco/bbox_mAP': [(3, 0.1), (6, 0.2)]}
+    assert last_score(scores, 'coco/bbox_mAP') == 0.2
+    assert last_score({}, 'coco/bbox_mAP') == 0.0
 
 
 def test_table_gives_percent_and_dashes():
