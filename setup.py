@@ -61,7 +61,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['mmrkkd', 'mmrkkd.*']),
     # The C code is built on the machine that runs it.
-    package_data={'mmrkkd.ops': ['native/*.[ch]']},
+    package_data={'mmrkkd.ops.backends.cpu': ['*.[ch]']},
     install_requires=read_requirements('runtime'),
     # torch and the two families are extras on purpose: see runtime.txt.
     extras_require={

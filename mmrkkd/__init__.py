@@ -1,15 +1,22 @@
-"""Rank-based knowledge distillation for OpenMMLab."""
+"""Rank-based knowledge distillation for OpenMMLab.
 
-from ._stack import check_stack
+This import needs torch alone, and ``mmrkkd.losses`` and ``mmrkkd.ops`` need
+no more. What stands on OpenMMLab is imported where it is used; the stack is
+examined there (:mod:`mmrkkd.registry`), and by the doctor.
+"""
 
-# Before anything that needs the stack: a missing or half-built one is told
-# in one message with the command that mends it, not by a deep traceback.
-check_stack()
+import sys
+from importlib.util import find_spec
 
-from . import losses, models  # noqa: E402
-from .registry import MODELS, publish  # noqa: E402
-from .version import __version__  # noqa: E402
+from .version import __version__
 
-publish(MODELS)
+if 'mmengine' in sys.modules and (
+    find_spec('mmdet') or find_spec('mmpretrain')
+):
+    # Imported by ``custom_imports`` of a config: bare names of ours resolve
+    # in MMDetection's and MMPretrain's registries from now on.
+    from .registry import publish_models
 
-__all__ = ['__version__', 'losses', 'models']
+    publish_models()
+
+__all__ = ['__version__']

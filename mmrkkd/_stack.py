@@ -1,8 +1,8 @@
 """What mmrkkd needs around it, and what to type where it is missing.
 
-Only the standard library is imported at module level: ``import mmrkkd`` runs
-this file before anything else, and the tools load it by path where nothing
-is installed at all.
+Only the standard library is imported at module level: ``mmrkkd.registry``
+runs this file before it needs anything else, and the tools load it by path
+where nothing is installed at all.
 
 The checks look at files and package metadata, then load the two compiled
 extensions against the torch that is there (a few milliseconds). A package is
@@ -15,7 +15,6 @@ import ctypes
 import functools
 import importlib
 import importlib.util
-import os
 import re
 import shlex
 import sys
@@ -42,7 +41,6 @@ FAMILIES = {
 }
 DEFAULT_FAMILY = 'onedl'
 MIN_TORCH = '2.1'
-PLAIN_TORCH = 'MMRKKD_PLAIN_TORCH'
 PIP = 'python -m pip'
 
 
@@ -92,35 +90,25 @@ def describe(problems: list[Problem]) -> str:
         'In a checkout of mmrkkd, `make install` builds a working .venv and '
         '`make doctor` checks it.'
     )
-    if not is_plain_torch():
-        lines.append(
-            f'For the losses alone, in plain PyTorch, set {PLAIN_TORCH}=1: '
-            'then only torch and mmengine are required.'
-        )
+    lines.append(
+        'The losses alone (mmrkkd.losses, mmrkkd.ops) need torch and nothing '
+        'else.'
+    )
     return '\n'.join(lines)
-
-
-def is_plain_torch() -> bool:
-    """Whether the user asked for the losses alone."""
-    return os.environ.get(PLAIN_TORCH, '') not in ('', '0')
 
 
 def find_problems() -> list[Problem]:
     """Everything that is wrong, most basic first; empty if all is well."""
-    plain = is_plain_torch()
-    mixed = _mixed_families(plain)
+    mixed = _mixed_families()
     torch, torch_problems = _check_torch()
-    problems = mixed + torch_problems
-    if not plain:
-        problems += _check_torchvision(torch)
+    problems = mixed + torch_problems + _check_torchvision(torch)
     if mixed:
         # Whatever else is wrong with them comes from that, or is found when
         # one family is left.
         return problems
-    problems += _check_mmengine(plain)
-    if not plain:
-        problems += _check_mmcv(torch)
-        problems += _check_codebases()
+    problems += _check_mmengine()
+    problems += _check_mmcv(torch)
+    problems += _check_codebases()
     return problems
 
 
@@ -232,10 +220,9 @@ def _install_torch(again: bool = False) -> str:
 # -- the checks -------------------------------------------------------------
 
 
-def _mixed_families(plain: bool) -> list[Problem]:
-    names = ['mmengine'] if plain else list(FAMILIES[DEFAULT_FAMILY])
+def _mixed_families() -> list[Problem]:
     mixed = []
-    for name in names:
+    for name in FAMILIES[DEFAULT_FAMILY]:
         dists = [FAMILIES[family][name] for family in FAMILIES]
         if all(find_version(dist) for dist in dists):
             mixed.append(' over '.join(dists))
@@ -348,7 +335,7 @@ def _match_torchvision(torch) -> str:
     return f'{PIP} install --force-reinstall --no-deps {wanted}'
 
 
-def _check_mmengine(plain: bool) -> list[Problem]:
+def _check_mmengine() -> list[Problem]:
     folder = package_folder('mmengine')
     dist = FAMILIES[detect_family()]['mmengine']
     if folder is None:
@@ -357,7 +344,7 @@ def _check_mmengine(plain: bool) -> list[Problem]:
     needs_it = source.is_file() and 'import pkg_resources' in source.read_text(
         encoding='utf-8'
     )
-    if plain or not needs_it or package_folder('pkg_resources') is not None:
+    if not needs_it or package_folder('pkg_resources') is not None:
         return []
     found = (
         f'{_version_in(folder)} needs pkg_resources, which the installed '

@@ -4,8 +4,19 @@
 MMEngine imports ``mmrkkd.registry`` when it meets the scope. After
 ``import mmrkkd`` (or ``custom_imports``) the bare name ``X`` resolves too,
 from every OpenMMLab registry: see :func:`publish`.
+
+Importing this module examines the stack: here OpenMMLab is first needed.
 """
 
+from importlib import import_module
+
+from ._stack import check_stack
+
+# Before anything of MMEngine's: a missing or half-built stack is told in one
+# message with the command that mends it, not by a deep traceback.
+check_stack()
+
+# ruff: noqa: E402
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
@@ -19,10 +30,13 @@ MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope='mmrkkd',
-    locations=['mmrkkd.losses', 'mmrkkd.models'],
+    locations=['mmrkkd.distillers', 'mmrkkd.backbones'],
 )
 HOOKS = Registry(
-    'hook', parent=MMENGINE_HOOKS, scope='mmrkkd', locations=['mmrkkd.hooks']
+    'hook',
+    parent=MMENGINE_HOOKS,
+    scope='mmrkkd',
+    locations=['mmrkkd.engine.hooks'],
 )
 DATASETS = Registry(
     'dataset',
@@ -48,6 +62,16 @@ OPTIM_WRAPPERS = Registry(
     scope='mmrkkd',
     locations=['mmrkkd.engine'],
 )
+
+
+def publish_models() -> None:
+    """Makes the bare names of our models, losses and backbones known.
+
+    See :func:`publish`.
+    """
+    for location in MODELS._locations:
+        import_module(location)
+    publish(MODELS)
 
 
 def publish(registry: Registry) -> None:

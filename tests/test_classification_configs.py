@@ -14,8 +14,8 @@ from mmengine.config import Config
 from mmengine.config import utils as config_utils
 from mmengine.registry import DefaultScope, init_default_scope
 
+from mmrkkd.distillers import KDClassifier
 from mmrkkd.losses import build_loss
-from mmrkkd.models import KDClassifier
 from mmrkkd.registry import MODELS
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ from mmengine.registry import Registry
 from mmpretrain.registry import MODELS as MMPRETRAIN
 
 import mmrkkd
-from mmrkkd.models import KDDetector
+from mmrkkd.distillers import KDDetector
 from mmrkkd.registry import MODELS, publish
 
 

@@ -11,8 +11,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
+from mmrkkd.checkpoint.fetch import read_checkpoint
 from mmrkkd.datasets.demo_shapes import CLASSES, Recipe, make_demo_shapes
-from mmrkkd.models.checkpoint import read_checkpoint
 
 DEMO = Path(__file__).parents[1] / 'configs' / 'demo' / 'demo_shapes.py'
 

@@ -35,7 +35,7 @@ from ablation_parts.report import write_report
 from ablation_parts.statistics import summarize
 from demo_parts.report import surroundings
 
-from mmrkkd.visualization.ablation import Panel, draw_bands
+from mmrkkd.report.bands import Panel, draw_bands
 
 MAX_THREADS = 8
 

@@ -25,6 +25,7 @@ from tqdm import tqdm
 # The folder of the package, so that a checkout works uninstalled too.
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
+from mmrkkd.checkpoint import use_safe_reader
 from mmrkkd.cli import (
     add_config_options,
     add_trust_option,
@@ -32,7 +33,6 @@ from mmrkkd.cli import (
     model_config,
     read_config,
 )
-from mmrkkd.hooks import use_safe_reader
 from mmrkkd.losses import RankKDLoss
 
 NORM = 'kd/grad_norm_'

@@ -22,12 +22,7 @@ from demo_parts.progress import Progress
 from demo_parts.stages import Stage
 
 from mmrkkd.datasets import Recipe, make_demo_shapes
-from mmrkkd.visualization import (
-    Curve,
-    draw_curves,
-    draw_detections,
-    read_scalars,
-)
+from mmrkkd.report import Curve, draw_curves, draw_detections, read_scalars
 
 TEACHER = Stage(
     'teacher', 'Teacher (ResNet-50)', 'faster-rcnn_r50_demo.py', 240

@@ -168,28 +168,27 @@ def run_probes(stack):
     pins = stack.read_pins()
     rebuild = stack.build_mmcv_command(family['mmcv'], again=True)
     probes = []
-    if not stack.is_plain_torch():
-        if stack.package_folder('torchvision'):
-            probes.append(
-                ('torchvision', probe_torchvision, again + 'torchvision')
+    if stack.package_folder('torchvision'):
+        probes.append(
+            ('torchvision', probe_torchvision, again + 'torchvision')
+        )
+    probes.append(('mmcv', probe_mmcv, rebuild))
+    if importlib.import_module('torch').cuda.is_available():
+        probes.append(
+            (
+                'mmcv on the GPU',
+                lambda: probe_mmcv('cuda'),
+                'make install OPS=cuda (needs nvcc), or: FORCE_CUDA=1 '
+                + rebuild,
             )
-        probes.append(('mmcv', probe_mmcv, rebuild))
-        if importlib.import_module('torch').cuda.is_available():
-            probes.append(
-                (
-                    'mmcv on the GPU',
-                    lambda: probe_mmcv('cuda'),
-                    'make install OPS=cuda (needs nvcc), or: FORCE_CUDA=1 '
-                    + rebuild,
-                )
-            )
-        for name, probe in (
-            ('mmdet', probe_mmdet),
-            ('mmpretrain', probe_mmpretrain),
-        ):
-            if stack.package_folder(name):
-                dist = family[name]
-                probes.append((name, probe, f'{pip} {pins.get(dist, dist)}'))
+        )
+    for name, probe in (
+        ('mmdet', probe_mmdet),
+        ('mmpretrain', probe_mmpretrain),
+    ):
+        if stack.package_folder(name):
+            dist = family[name]
+            probes.append((name, probe, f'{pip} {pins.get(dist, dist)}'))
     if stack.package_folder('mmrkkd'):
         probes.append(('mmrkkd', probe_mmrkkd, f'{pip} -e . (in a checkout)'))
     problems = []

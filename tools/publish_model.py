@@ -20,10 +20,10 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
+from mmrkkd.checkpoint import read_training_state
+from mmrkkd.checkpoint.atomic import write_atomically
 from mmrkkd.cli import add_trust_option
-from mmrkkd.hooks import read_training_state
-from mmrkkd.hooks.atomic import write_atomically
-from mmrkkd.models.plain_state import LEARNED
+from mmrkkd.distillers.student_state import LEARNED
 
 DESCRIBING = ('dataset_meta', 'epoch', 'iter', 'mmengine_version', 'time')
 

@@ -25,9 +25,9 @@ from demo_parts.progress import Progress
 from soak_parts.outcome import draw_soak, table
 from soak_parts.watching import judge, look, series_of
 
+from mmrkkd.checkpoint.atomic import write_json
 from mmrkkd.datasets import Recipe, make_demo_shapes
-from mmrkkd.hooks.atomic import write_json
-from mmrkkd.visualization import read_scalars
+from mmrkkd.report import read_scalars
 
 SECONDS_BETWEEN_SAMPLES = 5
 # More steps than any machine does in the time; it is stopped by the clock.

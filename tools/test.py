@@ -12,6 +12,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import METRICS, RUNNERS
 from mmengine.runner import Runner
 
+from mmrkkd.checkpoint import use_safe_reader
 from mmrkkd.cli import (
     add_config_options,
     add_trust_option,
@@ -20,7 +21,6 @@ from mmrkkd.cli import (
 )
 from mmrkkd.datasets import name_broken_images
 from mmrkkd.engine import join_processes
-from mmrkkd.hooks import use_safe_reader
 
 
 def parse_args() -> argparse.Namespace:

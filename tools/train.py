@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmrkkd.checkpoint import prepare_resume, use_safe_reader
 from mmrkkd.cli import (
     add_config_options,
     add_trust_option,
@@ -21,8 +22,7 @@ from mmrkkd.cli import (
     refuse_strategies,
 )
 from mmrkkd.datasets import name_broken_images
-from mmrkkd.engine import join_processes
-from mmrkkd.hooks import prepare_resume, use_robust_hooks, use_safe_reader
+from mmrkkd.engine import join_processes, use_robust_hooks
 
 
 def parse_args() -> argparse.Namespace:

@@ -4,7 +4,7 @@ import os
 
 from mmpretrain.datasets import CIFAR100 as PlainCIFAR100
 
-from ..registry import DATASETS
+from mmrkkd.registry import DATASETS
 
 
 @DATASETS.register_module()

@@ -2,7 +2,8 @@
 
 from mmdet.datasets import CocoDataset
 
-from ..registry import DATASETS
+from mmrkkd.registry import DATASETS
+
 from .demo_drawing import COLOURS
 from .demo_shapes import CLASSES
 

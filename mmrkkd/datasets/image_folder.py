@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mmpretrain.datasets import CustomDataset
 
-from ..registry import DATASETS
+from mmrkkd.registry import DATASETS
 
 
 @DATASETS.register_module()

@@ -4,7 +4,7 @@ import cv2
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 
-from ..registry import TRANSFORMS
+from mmrkkd.registry import TRANSFORMS
 
 STOCK = {'LoadImageFromFile'} | {
     f'{scope}.LoadImageFromFile' for scope in ('mmcv', 'mmdet', 'mmpretrain')

@@ -2,7 +2,8 @@
 
 import os
 
-from ..registry import DATASETS
+from mmrkkd.registry import DATASETS
+
 from .image_folder import ImageFolder, folder_names
 
 ANNOTATIONS = 'val_annotations.txt'

@@ -4,7 +4,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image, ImageEnhance, ImageOps
 
-from ..registry import TRANSFORMS
+from mmrkkd.registry import TRANSFORMS
 
 
 def _affine(*matrix):

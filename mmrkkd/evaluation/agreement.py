@@ -8,10 +8,10 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from mmrkkd.models import KDClassifier, KDDetector, LogitDistiller
-from mmrkkd.models.logits.classifier import image_logits
-from mmrkkd.models.logits.two_stage import box_logits
-from mmrkkd.models.telemetry import agreement
+from mmrkkd.distillers import KDClassifier, KDDetector, LogitDistiller
+from mmrkkd.distillers.readers.classifier import image_logits
+from mmrkkd.distillers.readers.two_stage import box_logits
+from mmrkkd.distillers.telemetry import agreement
 
 
 @torch.no_grad()

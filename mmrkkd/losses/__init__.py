@@ -1,38 +1,22 @@
-"""Logits in, named losses out. Usable in plain PyTorch, without a config."""
+"""Logits in, named losses out. Needs torch and nothing else.
+
+A method is a file: every :class:`LogitLoss` that a module of this package
+defines is found by itself, exported here, and known to configs by its name.
+"""
 
 from .base import LogitLoss, set_progress
-from .build import build_loss
-from .crld import CRLDLoss
-from .ctkd import CTKDLoss
-from .dist import DISTLoss
-from .dkd import DKDLoss
-from .kd import KDLoss
-from .kendall import KendallLoss
-from .lra import LRALoss
-from .lskd import LSKDLoss
-from .mlkd import MLKDLoss
-from .nkd import NKDLoss
-from .rank_kd import RankKDLoss
+from .build import build_loss, find_losses
 from .schedule import Progress, build_schedule
-from .ttm import TTMLoss, WTTMLoss
+
+LOSSES: dict[str, type[LogitLoss]] = find_losses(__name__, __path__)
+globals().update(LOSSES)
 
 __all__ = [
-    'CRLDLoss',
-    'CTKDLoss',
-    'DISTLoss',
-    'DKDLoss',
-    'KDLoss',
-    'KendallLoss',
-    'LRALoss',
-    'LSKDLoss',
+    'LOSSES',
     'LogitLoss',
-    'MLKDLoss',
-    'NKDLoss',
     'Progress',
-    'RankKDLoss',
-    'TTMLoss',
-    'WTTMLoss',
     'build_loss',
     'build_schedule',
     'set_progress',
+    *LOSSES,
 ]

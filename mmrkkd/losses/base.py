@@ -8,7 +8,28 @@ from mmrkkd.ops.checks import check_logits
 from .schedule import Progress, Schedule
 
 
-class LogitLoss(nn.Module):
+class DistillationLoss(nn.Module):
+    """What losses of logits and of features have in common: schedules.
+
+    Weights may be schedules (:func:`build_schedule`); whoever runs the
+    training keeps :func:`set_progress` informed.
+    """
+
+    # A base of losses, and no loss itself: every subclass is one unless it
+    # says so too.
+    is_base = True
+    progress = Progress()
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        cls.is_base = cls.__dict__.get('is_base', False)
+
+    def now(self, schedule: Schedule) -> float:
+        """The value of a schedule at this point of the run."""
+        return schedule(self.progress)
+
+
+class LogitLoss(DistillationLoss):
     """Base of the losses between a student's and a teacher's logits.
 
     A subclass implements :meth:`per_sample` and nothing else. This class
@@ -24,18 +45,11 @@ class LogitLoss(nn.Module):
     Methods that compare several augmented views of each image set
     ``views``: they are called with (V, N, C) logits, and their
     ``per_sample`` gets (N, V, C). For all others views are more samples.
-
-    Weights may be schedules (:func:`build_schedule`); whoever runs the
-    training keeps :func:`set_progress` informed.
     """
 
+    is_base = True
     views = 1
     needs_labels = False
-    progress = Progress()
-
-    def now(self, schedule: Schedule) -> float:
-        """The value of a schedule at this point of the run."""
-        return schedule(self.progress)
 
     def per_sample(
         self,
@@ -154,14 +168,14 @@ class LogitLoss(nn.Module):
 
 
 def set_progress(module: nn.Module, progress: Progress) -> None:
-    """Tells every logit loss inside a module how far the run is.
+    """Tells every loss inside a module how far the run is.
 
     Args:
         module: A loss, or anything that holds losses.
         progress: The epoch and the iteration in progress.
     """
     for part in module.modules():
-        if isinstance(part, LogitLoss):
+        if isinstance(part, DistillationLoss):
             part.progress = progress
 
 

@@ -1,22 +1,57 @@
-"""Losses from configs, with errors that say what was meant."""
+"""Losses found by their files, and built from configs."""
 
+import importlib
 import inspect
+import pkgutil
+import sys
+from collections.abc import Iterable
 
-from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmrkkd.ops.checks import check_options, nearest_name
-from mmrkkd.registry import MODELS
 
-from .base import LogitLoss
+from .base import DistillationLoss
+
+SCOPE = 'mmrkkd.'
 
 
-def build_loss(loss: dict | nn.Module) -> LogitLoss:
-    """Builds a logit loss from its config.
+def find_losses(
+    package: str, path: Iterable[str]
+) -> dict[str, type[DistillationLoss]]:
+    """The losses that the modules of a package define.
 
     Args:
-        loss: A dict with ``type`` (with or without the scope ``mmrkkd.``),
-            or a :class:`LogitLoss` already made.
+        package: Its dotted name.
+        path: Its ``__path__``.
+
+    Returns:
+        Class name to class, in the order of the names; bases (classes with
+        an abstract method, and those with a leading underscore) are none.
+    """
+    found = {}
+    for info in pkgutil.walk_packages(path, f'{package}.'):
+        module = importlib.import_module(info.name)
+        for name, kind in vars(module).items():
+            if (
+                inspect.isclass(kind)
+                and issubclass(kind, DistillationLoss)
+                and kind.__module__ == info.name
+                and not kind.is_base
+                and not name.startswith('_')
+            ):
+                found[name] = kind
+    return dict(sorted(found.items()))
+
+
+def build_loss(
+    loss: dict | nn.Module, kind: type = DistillationLoss
+) -> DistillationLoss:
+    """Builds a distillation loss from its config.
+
+    Args:
+        loss: A dict with ``type`` (with or without the scope ``mmrkkd.``,
+            or a class), or a loss already made.
+        kind: What it must be. Defaults to any distillation loss.
 
     Returns:
         The loss.
@@ -24,41 +59,68 @@ def build_loss(loss: dict | nn.Module) -> LogitLoss:
     Raises:
         KeyError: there is no ``type``, or no loss of that name; the message
             suggests the nearest one.
-        TypeError: it is not a :class:`LogitLoss`, or has no such option;
-            the message lists those that it has.
+        TypeError: it is not of that kind, or has no such option; the
+            message lists those that it has.
     """
     if isinstance(loss, dict):
-        with DefaultScope.overwrite_default_scope('mmrkkd'):
-            _check_config(loss)
-            loss = MODELS.build(loss)
-    if not isinstance(loss, LogitLoss):
+        options = {
+            key: value
+            for key, value in loss.items()
+            if key not in ('type', '_scope_')
+        }
+        called = _called(loss)
+        check_options(called.__name__, called, options)
+        loss = called(**options)
+    if not isinstance(loss, kind):
         raise TypeError(
-            'a distillation loss must be a LogitLoss or the config of one, '
-            f'got {type(loss).__name__}'
+            f'a distillation loss must be a {kind.__name__} or the config of '
+            f'one, got {type(loss).__name__}'
         )
     return loss
 
 
-def _check_config(config: dict) -> None:
-    """Refuses names that lead nowhere, with the nearest right one."""
-    known = sorted(
-        name
-        for name, module in MODELS.module_dict.items()
-        if inspect.isclass(module) and issubclass(module, LogitLoss)
-    )
+def _called(config: dict) -> type:
+    """The class that a config names."""
+    from . import LOSSES
+
+    registered = _registered()
+    known = {**LOSSES, **registered}
+    names = ', '.join(sorted(known))
     kind = config.get('type')
     if kind is None:
         raise KeyError(
             'the config of a distillation loss needs type, got the keys '
-            f'{sorted(config)}. The losses: {", ".join(known)}'
+            f'{sorted(config)}. The losses: {names}'
         )
-    called = MODELS.get(kind) if isinstance(kind, str) else kind
+    if not isinstance(kind, str):
+        return kind
+    called = known.get(kind.removeprefix(SCOPE)) or _elsewhere(kind)
     if called is None:
-        near = nearest_name(kind.rpartition('.')[2], known)
+        near = nearest_name(kind.rpartition('.')[2], sorted(known))
         raise KeyError(
             f'{kind} is not in the registry of losses{near} '
-            f'The losses: {", ".join(known)}'
+            f'The losses: {names}'
         )
-    if callable(called):
-        options = [key for key in config if key not in ('type', '_scope_')]
-        check_options(called.__name__, called, options)
+    return called
+
+
+def _registered() -> dict[str, type]:
+    """The losses that users entered in the registry.
+
+    It stands on MMEngine, which the losses do without: where it was never
+    imported nobody entered anything.
+    """
+    registry = sys.modules.get('mmrkkd.registry')
+    if registry is None:
+        return {}
+    return {
+        name: module
+        for name, module in registry.MODELS.module_dict.items()
+        if inspect.isclass(module) and issubclass(module, DistillationLoss)
+    }
+
+
+def _elsewhere(kind: str) -> object | None:
+    """What a name means to the registries of other packages."""
+    registry = sys.modules.get('mmrkkd.registry')
+    return None if registry is None else registry.MODELS.get(kind)

@@ -5,7 +5,6 @@ from torch import Tensor
 
 from mmrkkd.ops import kl_divergence
 from mmrkkd.ops.checks import check_non_negative, check_positive
-from mmrkkd.registry import MODELS
 
 from .base import LogitLoss
 from .schedule import build_schedule
@@ -13,7 +12,6 @@ from .schedule import build_schedule
 WEAK, STRONG = 0, 1
 
 
-@MODELS.register_module()
 class CRLDLoss(LogitLoss):
     """Distillation of each view, and of each view to the other one.
 

@@ -7,13 +7,11 @@ from torch import Tensor, nn
 
 from mmrkkd.ops import kl_divergence
 from mmrkkd.ops.checks import check_positive
-from mmrkkd.registry import MODELS
 
 from .base import LogitLoss
 from .schedule import build_schedule
 
 
-@MODELS.register_module()
 class CTKDLoss(LogitLoss):
     """Distillation at a temperature learned against the student.
 

@@ -4,13 +4,11 @@ from torch import Tensor
 
 from mmrkkd.ops import pearson
 from mmrkkd.ops.checks import check_positive
-from mmrkkd.registry import MODELS
 
 from .base import LogitLoss
 from .schedule import build_schedule
 
 
-@MODELS.register_module()
 class DISTLoss(LogitLoss):
     """Distillation from a stronger teacher (DIST).
 

@@ -4,13 +4,11 @@ from torch import Tensor
 
 from mmrkkd.ops import kl_divergence
 from mmrkkd.ops.checks import check_positive
-from mmrkkd.registry import MODELS
 
 from .base import LogitLoss
 from .schedule import build_schedule
 
 
-@MODELS.register_module()
 class KDLoss(LogitLoss):
     """Kullback-Leibler divergence of softened predictions.
 

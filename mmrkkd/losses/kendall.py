@@ -8,7 +8,6 @@ from torch import Tensor
 from mmrkkd.ops import kendall_tau, standardize
 from mmrkkd.ops.checks import check_choice, check_positive
 from mmrkkd.ops.kendall_tau import FORMS
-from mmrkkd.registry import MODELS
 
 from .base import LogitLoss
 from .schedule import build_schedule
@@ -16,7 +15,6 @@ from .schedule import build_schedule
 CHANNEL_ORDERS = ('top', 'min')
 
 
-@MODELS.register_module()
 class KendallLoss(LogitLoss):
     """Minus the soft Kendall's tau of each sample.
 

@@ -5,7 +5,6 @@ from torch import Tensor
 
 from mmrkkd.ops import pearson, soft_rank, standardize
 from mmrkkd.ops.checks import check_choice, check_positive
-from mmrkkd.registry import MODELS
 
 from .base import LogitLoss
 from .schedule import build_schedule
@@ -13,7 +12,6 @@ from .schedule import build_schedule
 DISTANCES = ('l2', 'l1', 'spearman')
 
 
-@MODELS.register_module()
 class LRALoss(LogitLoss):
     """Logit ranking alignment (LRA).
 

@@ -4,14 +4,12 @@ from torch import Tensor, nn
 
 from mmrkkd.ops import standardize
 from mmrkkd.ops.checks import check_positive
-from mmrkkd.registry import MODELS
 
 from .base import LogitLoss
 from .build import build_loss
 from .kd import KDLoss
 
 
-@MODELS.register_module()
 class LSKDLoss(LogitLoss):
     """A logit loss that sees standardised logits of both models.
 

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from mmrkkd.ops import kl_divergence, standardize
 from mmrkkd.ops.checks import check_positive
-from mmrkkd.registry import MODELS
 
 from .base import LogitLoss
 from .schedule import build_schedule
@@ -17,7 +16,6 @@ WEAK, STRONG = 0, 1
 RELEASED_STRONG = 3
 
 
-@MODELS.register_module()
 class MLKDLoss(LogitLoss):
     """Alignment of predictions on three levels, at several temperatures.
 

@@ -4,14 +4,12 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from mmrkkd.ops.checks import check_positive
-from mmrkkd.registry import MODELS
 
 from .base import LogitLoss
 from .dkd import split_target
 from .schedule import build_schedule
 
 
-@MODELS.register_module()
 class NKDLoss(LogitLoss):
     """Normalised knowledge distillation (NKD).
 

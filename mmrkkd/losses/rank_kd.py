@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mmrkkd.registry import MODELS
-
 from .base import LogitLoss
 from .build import build_loss
 from .kd import KDLoss
@@ -13,7 +11,6 @@ from .kendall import KendallLoss
 from .schedule import build_schedule
 
 
-@MODELS.register_module()
 class RankKDLoss(LogitLoss):
     """Ranking-enhanced distillation: any logit loss plus Kendall's tau.
 

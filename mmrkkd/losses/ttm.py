@@ -5,13 +5,11 @@ from torch.nn.functional import log_softmax
 
 from mmrkkd.ops import kl_divergence
 from mmrkkd.ops.checks import check_positive
-from mmrkkd.registry import MODELS
 
 from .base import LogitLoss
 from .schedule import build_schedule
 
 
-@MODELS.register_module()
 class TTMLoss(LogitLoss):
     """Transformed teacher matching (TTM).
 
@@ -64,7 +62,6 @@ class TTMLoss(LogitLoss):
         return f'exponent={self.exponent:g}, loss_weight={self.loss_weight}'
 
 
-@MODELS.register_module()
 class WTTMLoss(TTMLoss):
     """Transformed teacher matching, weighted by sample (WTTM).
 

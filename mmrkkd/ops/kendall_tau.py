@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from .backends.kendall_tau_fused import kendall_tau_fused
 from .checks import check_choice, check_logits, check_positive
 from .kendall_tau_eager import kendall_tau_eager
-from .kendall_tau_fused import kendall_tau_fused
 
 IMPLEMENTATIONS = ('auto', 'eager', 'fused', 'approx')
 FORMS = (1, 2, 3)

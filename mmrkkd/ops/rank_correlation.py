@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from .backends.cpu.kendall_tau_native import pair_counts_native
+from .backends.cpu.native_library import native_library
 from .checks import check_choice, check_logits
-from .kendall_tau_native import pair_counts_native
-from .native_library import native_library
 
 # Pair signs held at a time: 2**22 int8 values a side are 4 MiB.
 PAIRS_AT_ONCE = 2**22

@@ -5,9 +5,9 @@ import ctypes
 import torch
 from torch import Tensor
 
-from .autograd import known_signature
+from .backends.autograd import known_signature
+from .backends.cpu.native_library import native_library
 from .checks import check_positive
-from .native_library import native_library
 
 # Below 200 us of work, at 10 ns a value, one thread does: waking the others
 # takes about 50, and milliseconds where other programs have their cores.

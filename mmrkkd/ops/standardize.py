@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from .backends.standardize_fused import standardize_fused
 from .standardize_eager import standardize_eager
-from .standardize_fused import standardize_fused
 
 FUSED_DTYPES = (torch.float32, torch.float64)
 

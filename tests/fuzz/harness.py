@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fuzz.strategies import DOUBLE
 from mmrkkd.ops import exact_kendall_tau, soft_rank
-from mmrkkd.ops.native_library import native_library
+from mmrkkd.ops.backends.cpu.native_library import native_library
 
 BACKENDS = ('torch', 'native') if native_library() is not None else ('torch',)
 BAD = (math.nan, math.inf, -math.inf)

@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmrkkd.datasets import LoadIntactImage, name_broken_images
-from mmrkkd.models import KDClassifier, KDDetector
-from mmrkkd.models.logits.samples import check_samples
+from mmrkkd.distillers import KDClassifier, KDDetector
+from mmrkkd.distillers.annotations import check_samples
 from mmrkkd.registry import TRANSFORMS
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')

@@ -2,8 +2,8 @@
 
 import pytest
 
+from mmrkkd.distillers.teacher import check_teacher
 from mmrkkd.losses import KDLoss, LogitLoss, build_loss
-from mmrkkd.models.teacher import check_teacher
 from mmrkkd.registry import MODELS
 
 

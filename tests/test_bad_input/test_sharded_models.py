@@ -11,7 +11,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope, init_default_scope
 
 from mmrkkd.cli import refuse_strategies
-from mmrkkd.models import KDClassifier
+from mmrkkd.distillers import KDClassifier
 
 
 @pytest.fixture

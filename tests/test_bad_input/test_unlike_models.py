@@ -4,7 +4,7 @@ import pytest
 from conftest import CLASSES, detector_config
 from mmengine.registry import init_default_scope
 
-from mmrkkd.models import KDClassifier, KDDetector
+from mmrkkd.distillers import KDClassifier, KDDetector
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 

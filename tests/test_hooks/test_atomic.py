@@ -23,8 +23,8 @@ from toy_runs import (
     write_config,
 )
 
-from mmrkkd.hooks import atomic, read_training_state
-from mmrkkd.hooks.atomic import write_atomically
+from mmrkkd.checkpoint import atomic, read_training_state
+from mmrkkd.checkpoint.atomic import write_atomically
 
 # Half of the second checkpoint is written, and the rest never comes.
 SLOW_WRITER = """

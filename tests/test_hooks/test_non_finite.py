@@ -17,9 +17,9 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import nn
 
-from mmrkkd.hooks import NonFiniteHook, NonFiniteLossError
-from mmrkkd.hooks.batches import image_names, plain_values
-from mmrkkd.hooks.non_finite import non_finite_terms
+from mmrkkd.engine.batches import image_names, plain_values
+from mmrkkd.engine.hooks import NonFiniteHook, NonFiniteLossError
+from mmrkkd.engine.hooks.non_finite import non_finite_terms
 
 BAD = 3
 NUMBERS = itertools.count()

@@ -12,13 +12,13 @@ from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import CheckpointLoader
 from toy_runs import same
 
-from mmrkkd.hooks import read_training_state, use_safe_reader
-from mmrkkd.hooks.random_state import (
+from mmrkkd.checkpoint import read_training_state, use_safe_reader
+from mmrkkd.checkpoint.random_state import (
     random_state,
     seed_all,
     set_random_state,
 )
-from mmrkkd.hooks.reading import check_intact, zoo_location
+from mmrkkd.checkpoint.training_state import check_intact, zoo_location
 
 # Every schedule of MMEngine's for the learning rate, with what it needs.
 SCHEDULERS = dict(
@@ -231,7 +231,7 @@ def test_names_of_model_zoos_are_urls(tmp_path, monkeypatch):
     weights = {'backbone.a': torch.ones(1), 'head.b': torch.ones(1)}
     torch.save(dict(state_dict=weights), path)
     monkeypatch.setattr(
-        'mmrkkd.hooks.reading.zoo_location', lambda name: str(path)
+        'mmrkkd.checkpoint.training_state.zoo_location', lambda name: str(path)
     )
     use_safe_reader()
     content = CheckpointLoader.load_checkpoint('mmcls://x')

@@ -24,9 +24,9 @@ from toy_runs import (
     train,
 )
 
+from mmrkkd.checkpoint import read_training_state
 from mmrkkd.datasets.demo_shapes import CLASSES, Recipe, make_demo_shapes
-from mmrkkd.hooks import read_training_state
-from mmrkkd.hooks.run_state import _RestoresAfterSkip
+from mmrkkd.engine.hooks.run_state import _RestoresAfterSkip
 
 
 @pytest.fixture(scope='module')

@@ -7,8 +7,9 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 
-from mmrkkd.hooks import prepare_resume, use_robust_hooks
-from mmrkkd.hooks.resume import candidates
+from mmrkkd.checkpoint import prepare_resume
+from mmrkkd.checkpoint.resume import candidates
+from mmrkkd.engine import use_robust_hooks
 
 
 def checkpoint(folder, name, age, **changes):

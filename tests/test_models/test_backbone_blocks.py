@@ -6,22 +6,22 @@ import torch.nn.functional as F
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from torch import nn
 
-from mmrkkd.models import backbones
-from mmrkkd.models.backbones import (
+from mmrkkd import backbones
+from mmrkkd.backbones import (
     CIFARVGG,
     CIFARResNet,
     CIFARShuffleNetV2,
     CIFARWideResNet,
     TupleOutput,
 )
-from mmrkkd.models.backbones.cifar_mobilenet_v2 import InvertedResidual
-from mmrkkd.models.backbones.cifar_resnet import BasicBlock
-from mmrkkd.models.backbones.cifar_shufflenet import (
+from mmrkkd.backbones.cifar_mobilenet_v2 import InvertedResidual
+from mmrkkd.backbones.cifar_resnet import BasicBlock
+from mmrkkd.backbones.cifar_shufflenet import (
     ShuffleUnit,
     SplitUnit,
     channel_shuffle,
 )
-from mmrkkd.models.backbones.cifar_wide_resnet import PreActivationBlock
+from mmrkkd.backbones.cifar_wide_resnet import PreActivationBlock
 from mmrkkd.registry import MODELS
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor
 
-from mmrkkd.models.bridge import PreprocessBridge
+from mmrkkd.distillers.bridge import PreprocessBridge
 
 IMAGENET = dict(
     mean=[123.675, 116.28, 103.53],

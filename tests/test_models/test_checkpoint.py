@@ -10,8 +10,8 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.optim import OneCycleLR
 
-from mmrkkd.models import checkpoint
-from mmrkkd.models.checkpoint import (
+from mmrkkd.checkpoint import fetch
+from mmrkkd.checkpoint.fetch import (
     checkpoint_classes,
     fetch_checkpoint,
     read_checkpoint,
@@ -207,5 +207,5 @@ def test_failed_download_says_what_to_do(tmp_path, monkeypatch):
 
 
 def test_old_torch_reads_tensors_only(weights_file, monkeypatch):
-    monkeypatch.setattr(checkpoint.torch, '__version__', '2.1.2')
+    monkeypatch.setattr(fetch.torch, '__version__', '2.1.2')
     assert read_checkpoint(weights_file)['state_dict']['a'].sum() == 2

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmrkkd.models.class_map import ClassMap, match_classes
+from mmrkkd.distillers.class_map import ClassMap, match_classes
 
 STUDENT = ['cat', 'dog', 'bird']
 

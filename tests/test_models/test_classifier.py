@@ -8,8 +8,8 @@ from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from torch.nn.functional import cross_entropy, interpolate
 
+from mmrkkd.distillers import KDClassifier
 from mmrkkd.losses import KDLoss
-from mmrkkd.models import KDClassifier
 
 CLASSES = ('cat', 'dog', 'bird', 'fish', 'frog')
 MEAN, STD = [120.0, 110.0, 100.0], [60.0, 50.0, 40.0]

@@ -10,7 +10,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from mmengine.runner.checkpoint import get_state_dict, load_state_dict
 
-from mmrkkd.models import KDDetector
+from mmrkkd.distillers import KDDetector
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 RKKD = dict(type='mmrkkd.RankKDLoss', temperature=1.0)

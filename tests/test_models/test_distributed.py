@@ -20,7 +20,7 @@ from mmengine.runner.checkpoint import get_state_dict
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmrkkd.models import KDDetector
+from mmrkkd.distillers import KDDetector
 
 # A collective call that the other process never makes is an error.
 TIMEOUT = timedelta(seconds=300)

@@ -11,7 +11,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmrkkd.models import KDClassifier
+from mmrkkd.distillers import KDClassifier
 
 LEARNING_RATE = 0.1
 CLASSES = ('cat', 'dog', 'bird')

@@ -10,8 +10,8 @@ from conftest import detector_config
 from mmengine.registry import MODELS
 from torch import nn
 
-from mmrkkd.models import teacher as teacher_module
-from mmrkkd.models.teacher import FrozenTeacher, build_teacher
+from mmrkkd.distillers import teacher as teacher_module
+from mmrkkd.distillers.teacher import FrozenTeacher, build_teacher
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 

@@ -3,7 +3,7 @@
 import torch
 from scipy.stats import kendalltau
 
-from mmrkkd.models.telemetry import agreement
+from mmrkkd.distillers.telemetry import agreement
 
 
 def test_values():

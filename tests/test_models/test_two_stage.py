@@ -6,8 +6,8 @@ from conftest import detector_config
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from mmrkkd.models.logits import TwoStageReader
-from mmrkkd.models.logits.two_stage import box_logits
+from mmrkkd.distillers.readers import TwoStageReader
+from mmrkkd.distillers.readers.two_stage import box_logits
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 DETECTORS = ('faster-rcnn', 'mask-rcnn', 'cascade-rcnn')

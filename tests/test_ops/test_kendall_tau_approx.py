@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmrkkd.ops import kendall_tau
-from mmrkkd.ops.kendall_tau_approx import (
+from mmrkkd.ops.backends.kendall_tau_approx import (
     LARGEST_DEGREE,
     LEAST_CLASSES,
     TOLERANCE,

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from mmrkkd.ops import kendall_tau
-from mmrkkd.ops import kendall_tau_fused as fused_module
-from mmrkkd.ops.kendall_tau_chunked import kendall_tau_chunked
-from mmrkkd.ops.kendall_tau_native import kendall_tau_native
-from mmrkkd.ops.native_library import native_library, use_openmp
+from mmrkkd.ops.backends import kendall_tau_fused as fused_module
+from mmrkkd.ops.backends.cpu.kendall_tau_native import kendall_tau_native
+from mmrkkd.ops.backends.cpu.native_library import native_library, use_openmp
+from mmrkkd.ops.backends.kendall_tau_chunked import kendall_tau_chunked
 
 BUDGET = 4
 FORMS = (1, 2, 3)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmrkkd.ops.kendall_tau_chunked import kendall_tau_chunked
+from mmrkkd.ops.backends.kendall_tau_chunked import kendall_tau_chunked
 
 pytest.importorskip('triton')
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
@@ -62,7 +62,7 @@ def test_it_compiles_for(capability, form, masked, monkeypatch, tmp_path):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from mmrkkd.ops import kendall_tau_triton as module
+    from mmrkkd.ops.backends import kendall_tau_triton as module
 
     monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
     settings = dict(
@@ -89,7 +89,7 @@ def check(
     form: int = 1,
     class_mask: Tensor | None = None,
 ) -> None:
-    from mmrkkd.ops.kendall_tau_triton import kendall_tau_triton
+    from mmrkkd.ops.backends.kendall_tau_triton import kendall_tau_triton
 
     truth = kendall_tau_chunked(
         student.double(), teacher.double(), class_mask, steepness, form
@@ -179,7 +179,7 @@ def test_float64_and_no_rows():
 
 @needs_triton
 def test_a_value_that_is_not_finite_spoils_its_row_only():
-    from mmrkkd.ops.kendall_tau_triton import kendall_tau_triton
+    from mmrkkd.ops.backends.kendall_tau_triton import kendall_tau_triton
 
     student, teacher = torch.randn(2, 3, 20).to(DEVICE)
     clean = kendall_tau_triton(student, teacher, None, 1.0, 1)
@@ -193,7 +193,7 @@ def test_a_value_that_is_not_finite_spoils_its_row_only():
 @pytest.mark.skipif(DEVICE == 'cpu', reason='needs a GPU')
 def test_the_door_uses_it_on_cuda():
     from mmrkkd.ops import kendall_tau
-    from mmrkkd.ops.kendall_tau_fused import _triton_kernel
+    from mmrkkd.ops.backends.kendall_tau_fused import _triton_kernel
 
     student, teacher = torch.randn(2, 64, 300, device=DEVICE)
     leaf = student.requires_grad_()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmrkkd.ops import native_library as module
+from mmrkkd.ops.backends.cpu import native_library as module
 
 needs_compiler = pytest.mark.skipif(
     module.native_library() is None, reason='needs a C compiler'
@@ -126,11 +126,12 @@ def test_processes_that_start_together_all_get_one(tmp_path):
 
 def test_the_sources_are_packaged():
     """A wheel without them would silently be the slow one."""
-    root = Path(module.__file__).resolve().parents[2]
+    root = Path(module.__file__).resolve().parents[4]
     if not (root / 'setup.py').exists():
         pytest.skip('not a checkout')
-    assert "'mmrkkd.ops': ['native/*.[ch]']" in (root / 'setup.py').read_text()
+    setup = (root / 'setup.py').read_text()
+    assert "'mmrkkd.ops.backends.cpu': ['*.[ch]']" in setup
     assert (
-        'recursive-include mmrkkd/ops/native *.c *.h'
+        'recursive-include mmrkkd/ops/backends/cpu *.c *.h'
         in (root / 'MANIFEST.in').read_text()
     )

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mmrkkd.ops import exact_kendall_tau
-from mmrkkd.ops.kendall_tau_native import pair_counts_native
-from mmrkkd.ops.native_library import native_library
+from mmrkkd.ops.backends.cpu.kendall_tau_native import pair_counts_native
+from mmrkkd.ops.backends.cpu.native_library import native_library
 from mmrkkd.ops.rank_correlation import pair_counts_torch
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmrkkd.ops import soft_rank
-from mmrkkd.ops.native_library import native_library
+from mmrkkd.ops.backends.cpu.native_library import native_library
 
 soft_rank_module = sys.modules[soft_rank.__module__]
 BACKENDS = ['torch'] + (['native'] if native_library() is not None else [])

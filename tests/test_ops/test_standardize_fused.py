@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmrkkd.ops import standardize, standardize_fused
-from mmrkkd.ops.native_library import native_library
+from mmrkkd.ops import standardize
+from mmrkkd.ops.backends import standardize_fused
+from mmrkkd.ops.backends.cpu.native_library import native_library
 from mmrkkd.ops.standardize_eager import standardize_eager
 
 BUDGET = 4

@@ -16,8 +16,8 @@ from small_classifiers import Images, classifier, make_runner
 from small_classifiers import distilled as distilled_classifier
 from torch import nn
 
+from mmrkkd.checkpoint import use_safe_reader
 from mmrkkd.datasets.demo_shapes import CLASSES, Recipe, make_demo_shapes
-from mmrkkd.hooks import use_safe_reader
 
 KINDS = dict(classifier='mmpretrain', detector='mmdet')
 RKKD = dict(type='mmrkkd.RankKDLoss', temperature=2.0)

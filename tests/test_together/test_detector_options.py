@@ -20,7 +20,8 @@ from small_detectors import (
 )
 from torch.utils.data import Subset
 
-from mmrkkd.hooks import RunStateHook, use_safe_reader
+from mmrkkd.checkpoint import use_safe_reader
+from mmrkkd.engine.hooks import RunStateHook
 
 BASES = tuple(STAGES)
 # A rounding of 2**-24 in each of some thousand sums, as far as it is random,

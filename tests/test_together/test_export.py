@@ -36,7 +36,7 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.utils import get_installed_path
 from small_classifiers import trained_beside_ema
 
-from mmrkkd.models.checkpoint import file_sha256
+from mmrkkd.checkpoint.fetch import file_sha256
 
 # Tracing a detector says of every branch that it is fixed.
 pytestmark = pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')

@@ -9,8 +9,8 @@ from conftest import detector_config
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from small_classifiers import batch, distilled
 
+from mmrkkd.distillers import KDDetector
 from mmrkkd.engine import AutocastOptimWrapper
-from mmrkkd.models import KDDetector
 
 HALVES = [torch.float16, torch.bfloat16]
 TERMS = ('loss_kd', 'loss_rank', 'total')

@@ -16,7 +16,7 @@ from small_classifiers import (
     trained_beside_ema,
 )
 
-from mmrkkd.models import KDDetector
+from mmrkkd.distillers import KDDetector
 
 KD_TERMS = ('loss_kd', 'loss_rank', 'kd/tau', 'kd/top1_agreement', 'kd/kl')
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmrkkd.visualization.ablation import Panel, band, draw_bands
+from mmrkkd.report.bands import Panel, band, draw_bands
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = str(ROOT / 'tools')

@@ -12,7 +12,7 @@ from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.visualization import Visualizer
 from PIL import Image
 
-from mmrkkd.models.gradient_share import term_gradients
+from mmrkkd.distillers.gradient_share import term_gradients
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = str(ROOT / 'tools')

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmrkkd.visualization import (
+from mmrkkd.report import (
     Curve,
     Detections,
     draw_curves,

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from mmrkkd.hooks.atomic import write_json
+from mmrkkd.checkpoint.atomic import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = str(ROOT / 'tools')

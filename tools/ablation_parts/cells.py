@@ -11,8 +11,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmrkkd.checkpoint.fetch import file_sha256
 from mmrkkd.cli import read_config
-from mmrkkd.models.checkpoint import file_sha256
 
 from .methods import AblationError, Method
 

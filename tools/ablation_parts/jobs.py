@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mmengine.config import ConfigDict
 
-from mmrkkd.hooks.atomic import write_json
+from mmrkkd.checkpoint.atomic import write_json
 
 from .cells import ROOT, Cell
 from .compare import comparison_config

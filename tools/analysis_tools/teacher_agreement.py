@@ -12,6 +12,7 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 
+from mmrkkd.checkpoint import use_safe_reader
 from mmrkkd.cli import (
     add_config_options,
     add_trust_option,
@@ -20,7 +21,6 @@ from mmrkkd.cli import (
     read_config,
 )
 from mmrkkd.evaluation import held_out_loader, teacher_agreement
-from mmrkkd.hooks import use_safe_reader
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmrkkd.ops import kendall_tau, standardize
-from mmrkkd.ops.kendall_tau_chunked import kendall_tau_chunked
+from mmrkkd.ops.backends.kendall_tau_chunked import kendall_tau_chunked
 from mmrkkd.ops.kendall_tau_eager import kendall_tau_eager
 from mmrkkd.ops.standardize_eager import standardize_eager
 

@@ -28,8 +28,8 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmrkkd.models import distiller
-from mmrkkd.models.logits import two_stage
+from mmrkkd.distillers import distiller
+from mmrkkd.distillers.readers import two_stage
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs' / 'rkkd_fasterrcnn_r50_mv2_coco.py'

@@ -9,10 +9,10 @@ from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import DATASETS, init_default_scope
 
+from mmrkkd.checkpoint.fetch import read_checkpoint
 from mmrkkd.evaluation import held_out_loader, teacher_agreement
-from mmrkkd.models.checkpoint import read_checkpoint
 from mmrkkd.registry import MODELS
-from mmrkkd.visualization import Detections
+from mmrkkd.report import Detections
 
 LEAST_OBJECTS = 3
 

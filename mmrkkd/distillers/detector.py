@@ -7,7 +7,7 @@ from torch import nn
 from mmrkkd.registry import MODELS
 
 from .distiller import LogitDistiller
-from .logits import TwoStageReader
+from .readers import TwoStageReader
 
 
 @MODELS.register_module()
@@ -20,7 +20,7 @@ class KDDetector(LogitDistiller):
 
     Args:
         student: Config of the student detector, or the detector.
-        teacher: Arguments of :func:`mmrkkd.models.teacher.build_teacher`.
+        teacher: Arguments of :func:`mmrkkd.distillers.teacher.build_teacher`.
         losses: Config of a logit loss, or a list of them.
         task_weight: beta, the weight of the detector's own losses (RPN,
             boxes, cross entropy), a number or a schedule. Defaults to 1.0.

@@ -12,14 +12,14 @@ from mmrkkd.losses import build_loss, build_schedule, set_progress
 from mmrkkd.ops.checks import check_choice
 from mmrkkd.registry import MODELS
 
+from .annotations import check_samples
 from .bridge import PreprocessBridge
 from .class_map import CLASS_MODES, ClassMap, match_classes
 from .gradient_share import gradient_telemetry
-from .logits.base import LogitPair, stack_views
-from .logits.samples import check_samples
-from .plain_state import as_distiller, as_plain_student
-from .run_state import training_classes, training_progress
+from .readers.base import LogitPair, stack_views
+from .running import training_classes, training_progress
 from .sharding import refuse_sharding
+from .student_state import as_distiller, as_plain_student
 from .task_losses import total_loss, weighted_sum
 from .teacher import build_teacher, check_teacher
 from .telemetry import agreement
@@ -39,7 +39,7 @@ class LogitDistiller(BaseModel):
 
     Args:
         student: Config of the student, or the model.
-        teacher: Arguments of :func:`mmrkkd.models.teacher.build_teacher`:
+        teacher: Arguments of :func:`mmrkkd.distillers.teacher.build_teacher`:
             config, checkpoint, sha256, classes, allow_random_weights,
             trust_checkpoint.
         losses: Config of a logit loss, or a list of them.

@@ -12,10 +12,9 @@ from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmrkkd.checkpoint.atomic import write_atomically
+from mmrkkd.engine.batches import image_names, plain_values
 from mmrkkd.registry import HOOKS
-
-from .atomic import write_atomically
-from .batches import image_names, plain_values
 
 ACTIONS = ('stop', 'skip', 'save')
 FOLDER = 'non_finite'

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from .autograd import known_signature
+from .cpu.kendall_tau_native import kendall_tau_native
+from .cpu.native_library import native_library
 from .kendall_tau_approx import kendall_tau_approx
 from .kendall_tau_chunked import kendall_tau_chunked
-from .kendall_tau_native import kendall_tau_native
-from .native_library import native_library
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Reading a checkpoint: from a path or a URL, verified, without running it.
 
 A checkpoint is a pickle, and a pickle can run code when it is read: see
-:mod:`mmrkkd.models.safe_pickle` for what is allowed in one.
+:mod:`mmrkkd.checkpoint.safe_pickle` for what is allowed in one.
 """
 
 import hashlib

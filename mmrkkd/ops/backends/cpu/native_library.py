@@ -1,4 +1,4 @@
-"""Builds and loads the C code of ``native/``, once for each machine.
+"""Builds and loads the C code of this folder, once for each machine.
 
 The sources need nothing but a C compiler and take about two seconds. What
 is built stays in the user's cache folder under a name made of everything
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 
-SOURCES = Path(__file__).resolve().parent / 'native'
+SOURCES = Path(__file__).resolve().parent
 # The file that includes all others.
 MAIN_SOURCE = SOURCES / 'mmrkkd_native.c'
 FLAGS = ('-O3', '-std=gnu11', '-fPIC', '-shared', '-pthread')

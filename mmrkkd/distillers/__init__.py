@@ -1,16 +1,21 @@
 """The data path: from a batch to the losses of a distillation step."""
 
-from . import backbones
+from mmrkkd.losses import LOSSES
+from mmrkkd.registry import MODELS
+
 from .classifier import KDClassifier
 from .detector import KDDetector
 from .distiller import LogitDistiller
 from .teacher import FrozenTeacher, build_teacher
+
+# The losses know nothing of MMEngine: here configs get to know them.
+for _loss in LOSSES.values():
+    MODELS.register_module(module=_loss)
 
 __all__ = [
     'FrozenTeacher',
     'KDClassifier',
     'KDDetector',
     'LogitDistiller',
-    'backbones',
     'build_teacher',
 ]

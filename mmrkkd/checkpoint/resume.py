@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from .reading import check_intact
+from .training_state import check_intact
 
 LISTED = 5
 

@@ -11,9 +11,12 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmrkkd.checkpoint.random_state import (
+    random_state,
+    seed_all,
+    set_random_state,
+)
 from mmrkkd.registry import HOOKS
-
-from .random_state import random_state, seed_all, set_random_state
 
 RANDOM_STATE = 'random_state'
 TEACHER = 'teacher_sha256'

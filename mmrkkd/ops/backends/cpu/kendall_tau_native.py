@@ -1,4 +1,4 @@
-"""Soft Kendall's tau on the CPU by the C code of ``native/``."""
+"""Soft Kendall's tau on the CPU by the C code beside it."""
 
 import ctypes
 

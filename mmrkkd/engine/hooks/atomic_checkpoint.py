@@ -8,9 +8,8 @@ from mmengine.fileio.backends import BaseStorageBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from mmrkkd.checkpoint.atomic import BACKEND, write_atomically
 from mmrkkd.registry import HOOKS
-
-from .atomic import BACKEND, write_atomically
 
 
 @HOOKS.register_module()

@@ -8,8 +8,8 @@ from torch.nn.functional import interpolate
 from mmrkkd.registry import MODELS
 
 from .distiller import LogitDistiller
-from .logits import ClassifierReader
-from .multi_view import MultiViewPreprocessor
+from .readers import ClassifierReader
+from .views import MultiViewPreprocessor
 
 
 @MODELS.register_module()
@@ -18,7 +18,7 @@ class KDClassifier(LogitDistiller):
 
     Args:
         student: Config of the student classifier, or the classifier.
-        teacher: Arguments of :func:`mmrkkd.models.teacher.build_teacher`.
+        teacher: Arguments of :func:`mmrkkd.distillers.teacher.build_teacher`.
         losses: Config of a logit loss, or a list of them. Losses that
             compare two views of each image (MLKD, CRLD) need a data
             pipeline that makes them.

@@ -5,9 +5,13 @@ import ctypes
 import torch
 from torch import Tensor
 
+from mmrkkd.ops.standardize_eager import (
+    centered_and_deviation,
+    standardize_vjp_eager,
+)
+
 from .autograd import known_signature
-from .native_library import native_library
-from .standardize_eager import centered_and_deviation, standardize_vjp_eager
+from .cpu.native_library import native_library
 
 # The C code works in float64, whose squares overflow beyond this; float32
 # never gets there.

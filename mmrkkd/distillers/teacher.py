@@ -14,15 +14,14 @@ from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from mmrkkd.ops.checks import check_options
-from mmrkkd.registry import MODELS
-
-from .checkpoint import (
+from mmrkkd.checkpoint.fetch import (
     checkpoint_classes,
     fetch_checkpoint,
     file_sha256,
     read_checkpoint,
 )
+from mmrkkd.ops.checks import check_options
+from mmrkkd.registry import MODELS
 
 KEYS_SHOWN = 200
 

@@ -9,8 +9,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
-from mmrkkd.models.checkpoint import fetch_checkpoint
-from mmrkkd.models.safe_pickle import Inert, unpickle
+from .fetch import fetch_checkpoint
+from .safe_pickle import Inert, unpickle
 
 FILES = ('', 'http://', 'https://')
 REFUSED = (r'(\S+\:)?s3://', r'(\S+\:)?petrel://', 'pavi://')

@@ -1,0 +1,13 @@
+"""The old name of :mod:`mmrkkd.distillers`; goes with version 0.3."""
+
+import warnings
+
+from .distillers import *  # noqa: F403
+from .distillers import __all__  # noqa: F401
+
+warnings.warn(
+    'mmrkkd.models is called mmrkkd.distillers now, and its backbones '
+    'mmrkkd.backbones; the old name goes with version 0.3',
+    FutureWarning,
+    stacklevel=2,
+)

@@ -1,0 +1,1 @@
+"""The C code, what builds and loads it, and what calls it."""
