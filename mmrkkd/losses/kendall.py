@@ -10,6 +10,7 @@ from mmrkkd.ops.checks import check_choice, check_positive
 from mmrkkd.ops.kendall_tau import FORMS
 
 from .base import LogitLoss
+from .min_std import MinStd
 from .schedule import build_schedule
 
 CHANNEL_ORDERS = ('top', 'min')
@@ -47,6 +48,12 @@ class KendallLoss(LogitLoss):
             indices counting from the end: ``[-1]`` leaves a detector's
             background out of the ranking. Defaults to none.
         impl: Backend of the operator. Defaults to 'auto'.
+        min_std: The least deviation that the student's logits are divided
+            by (:class:`~mmrkkd.losses.min_std.MinStd`): a number >= 0
+            times the teacher's own of that sample, or
+            ``dict(absolute=number)`` in logits. Above it nothing changes;
+            below it the student's gradient is divided by the floor and not
+            by a deviation near 0. Defaults to none, the paper's formula.
 
     Log keys: ``loss_kendall``.
 
@@ -66,6 +73,7 @@ class KendallLoss(LogitLoss):
         channel_order: str = 'top',
         ignore_channels: Sequence[int] = (),
         impl: str = 'auto',
+        min_std: float | dict | None = None,
     ) -> None:
         super().__init__()
         self.loss_weight = build_schedule('loss_weight', loss_weight)
@@ -83,6 +91,7 @@ class KendallLoss(LogitLoss):
         self.channel_order = channel_order
         self.ignore_channels = tuple(ignore_channels)
         self.impl = impl
+        self.min_std = MinStd(min_std)
 
     def per_sample(
         self,
@@ -96,7 +105,9 @@ class KendallLoss(LogitLoss):
             student_logits = student_logits[:, kept]
             teacher_logits = teacher_logits[:, kept]
         if self.normalize:
-            student_logits = standardize(student_logits, self.eps)
+            student_logits = standardize(
+                student_logits, self.eps, self.min_std.floor(teacher_logits)
+            )
             teacher_logits = standardize(teacher_logits, self.eps)
         tau = kendall_tau(
             student_logits,
@@ -146,6 +157,8 @@ class KendallLoss(LogitLoss):
         )
         if self.channel_share < 1:
             text += f', {self.channel_order} {self.channel_share:.0%}'
+        if self.min_std:
+            text += f', min_std={self.min_std}'
         if self.ignore_channels:
             text += f', ignore_channels={list(self.ignore_channels)}'
         return text

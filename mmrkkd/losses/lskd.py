@@ -8,6 +8,7 @@ from mmrkkd.ops.checks import check_positive
 from .base import LogitLoss
 from .build import build_loss
 from .kd import KDLoss
+from .min_std import MinStd
 
 
 class LSKDLoss(LogitLoss):
@@ -43,6 +44,9 @@ class LSKDLoss(LogitLoss):
         kd: The loss to wrap, a registered type's config or a module.
             Defaults to ``KDLoss(temperature=2.0, loss_weight=9.0)``.
         eps: Added to the standard deviation, in logits. Defaults to 1e-7.
+        min_std: The least deviation that the student's logits are divided
+            by, see :class:`KendallLoss`. Defaults to none, the paper's
+            formula.
 
     Log keys: those of the wrapped loss.
 
@@ -54,13 +58,17 @@ class LSKDLoss(LogitLoss):
     """
 
     def __init__(
-        self, kd: dict | nn.Module | None = None, eps: float = 1e-7
+        self,
+        kd: dict | nn.Module | None = None,
+        eps: float = 1e-7,
+        min_std: float | dict | None = None,
     ) -> None:
         super().__init__()
         if kd is None:
             kd = KDLoss(temperature=2.0, loss_weight=9.0)
-        self.kd = build_loss(kd)
+        self.kd = build_loss(kd, LogitLoss)
         self.eps = check_positive('eps', eps)
+        self.min_std = MinStd(min_std)
         self.views = self.kd.views
         self.needs_labels = self.kd.needs_labels
 
@@ -72,11 +80,14 @@ class LSKDLoss(LogitLoss):
     ) -> dict[str, Tensor]:
         """See :meth:`LogitLoss.per_sample`."""
         return self.kd.per_sample(
-            standardize(student_logits, self.eps),
+            standardize(
+                student_logits, self.eps, self.min_std.floor(teacher_logits)
+            ),
             standardize(teacher_logits, self.eps),
             labels,
         )
 
     def extra_repr(self) -> str:
         """The settings, for the log."""
-        return f'eps={self.eps:g}'
+        text = f'eps={self.eps:g}'
+        return f'{text}, min_std={self.min_std}' if self.min_std else text

@@ -39,6 +39,8 @@ class RankKDLoss(LogitLoss):
         kd: The loss to enhance, a registered type's config or a module.
             Defaults to :class:`KDLoss`.
         impl: Backend of the ranking operator. Defaults to 'auto'.
+        eps: See :class:`KendallLoss`. Defaults to 1e-7.
+        min_std: See :class:`KendallLoss`. Defaults to none.
 
     With a KD loss of several views (MLKD) the ranking term of each view is
     added once.
@@ -61,6 +63,8 @@ class RankKDLoss(LogitLoss):
         ignore_channels: Sequence[int] = (),
         kd: dict | nn.Module | None = None,
         impl: str = 'auto',
+        eps: float = 1e-7,
+        min_std: float | dict | None = None,
     ) -> None:
         super().__init__()
         self.kd_weight = build_schedule('kd_weight', kd_weight)
@@ -74,7 +78,7 @@ class RankKDLoss(LogitLoss):
                 'temperature belongs to the default KL term; with kd=... set '
                 f'it there, got temperature={temperature!r}'
             )
-        self.kd = build_loss(kd)
+        self.kd = build_loss(kd, LogitLoss)
         if any(isinstance(part, RankKDLoss) for part in self.kd.modules()):
             raise ValueError(
                 'kd ranks already, and its loss_rank would be overwritten: '
@@ -92,6 +96,8 @@ class RankKDLoss(LogitLoss):
             channel_order=channel_order,
             ignore_channels=ignore_channels,
             impl=impl,
+            eps=eps,
+            min_std=min_std,
         )
 
     def per_sample(

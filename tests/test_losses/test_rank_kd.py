@@ -1,5 +1,7 @@
 """The combination, its configs and MMRazor's way of calling."""
 
+import inspect
+
 import pytest
 import torch
 from torch import nn
@@ -87,9 +89,41 @@ def test_ranking_twice_is_refused():
         RankKDLoss(kd=dict(type='RankKDLoss'))
 
 
-def test_only_logit_losses_are_built():
-    with pytest.raises(TypeError, match='must be a LogitLoss .* got MSELoss'):
+def test_only_losses_are_built():
+    with pytest.raises(
+        TypeError, match='must be a DistillationLoss .* got MSELoss'
+    ):
         build_loss(nn.MSELoss())
+
+
+def test_only_logit_losses_are_enhanced():
+    with pytest.raises(TypeError, match='must be a LogitLoss .* got MSELoss'):
+        RankKDLoss(kd=nn.MSELoss())
+
+
+def test_every_option_of_the_ranking_term_can_be_set():
+    own = inspect.signature(RankKDLoss).parameters
+    term = inspect.signature(KendallLoss).parameters
+    assert set(term) - {'loss_weight'} <= set(own)
+
+
+def test_options_of_the_ranking_term_reach_it(logits):
+    options = dict(
+        steepness=2.0,
+        form=3,
+        eps=0.5,
+        channel_share=0.5,
+        channel_order='min',
+        ignore_channels=[0],
+        min_std=dict(absolute=2.0),
+        impl='eager',
+    )
+    expected = KendallLoss(**options)
+    assert repr(RankKDLoss(rank_weight=1.0, **options).rank) == repr(expected)
+    torch.testing.assert_close(
+        RankKDLoss(rank_weight=1.0, **options)(*logits)['loss_rank'],
+        expected(*logits)['loss_kendall'],
+    )
 
 
 def test_builds_from_the_registry():

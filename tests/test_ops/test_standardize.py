@@ -5,6 +5,7 @@ import torch
 from torch.autograd import gradcheck
 
 from mmrkkd.ops import standardize
+from mmrkkd.ops.standardize import deviation
 
 
 def test_mean_zero_and_unbiased_deviation_one():
@@ -72,3 +73,78 @@ def test_nan_row_stays_alone():
     result = standardize(logits)
     assert result[0].isnan().all()
     assert torch.equal(result[1], expected)
+
+
+def test_a_floor_stands_for_a_smaller_deviation():
+    # Deviation 1 of both; floors 2 and 0.5: the second row stays.
+    logits = torch.tensor([[1.0, 2.0, 3.0]] * 2, dtype=torch.float64)
+    result = standardize(logits, eps=0.25, floor=torch.tensor([2.0, 0.5]))
+    torch.testing.assert_close(
+        result,
+        torch.tensor([[-1 / 2.25, 0, 1 / 2.25], [-0.8, 0, 0.8]]).double(),
+    )
+    assert torch.equal(standardize(logits, eps=0.25, floor=2.0)[0], result[0])
+
+
+def test_below_the_floor_the_deviation_is_a_constant():
+    # (1, 0, 0) minus its mean 1/3, over the floor 2, eps -> 0.
+    logits = torch.tensor([1.0, 2.0, 3.0]).double().requires_grad_()
+    standardize(logits, eps=1e-300, floor=2.0)[0].backward()
+    torch.testing.assert_close(
+        logits.grad, torch.tensor([1 / 3, -1 / 6, -1 / 6]).double()
+    )
+
+
+def test_a_floor_bounds_the_gradient_of_nearly_constant_logits():
+    logits = (1e-3 * torch.randn(4, 50)).requires_grad_()
+    upstream = torch.randn(4, 50)
+    (steep,) = torch.autograd.grad(standardize(logits), logits, upstream)
+    (bounded,) = torch.autograd.grad(
+        standardize(logits, floor=0.5), logits, upstream
+    )
+    assert steep.norm() > 900 * upstream.norm()
+    assert bounded.norm() <= upstream.norm() / 0.5
+
+
+def test_a_constant_row_with_a_floor_has_its_gradient():
+    logits = torch.full((2, 3), 7.0, requires_grad=True)
+    result = standardize(logits, floor=torch.tensor([2.0, 0.0]))
+    result[:, 0].sum().backward()
+    assert (result == 0).all()
+    torch.testing.assert_close(
+        logits.grad, torch.tensor([[1 / 3, -1 / 6, -1 / 6], [0, 0, 0]])
+    )
+
+
+@pytest.mark.parametrize('floor', [None, 0.0, 0, torch.zeros(3)])
+def test_no_floor_is_the_published_formula(floor):
+    logits = torch.randn(3, 9)
+    assert torch.equal(standardize(logits, floor=floor), standardize(logits))
+
+
+def test_the_floor_gets_no_gradient():
+    logits = torch.randn(3, 9, requires_grad=True)
+    floor = torch.ones(3, requires_grad=True)
+    standardize(logits, floor=5 * floor).sum().backward()
+    assert floor.grad is None
+
+
+@pytest.mark.parametrize(
+    'floor, message',
+    [
+        (-1.0, 'floor must be a finite number >= 0, got -1.0'),
+        (torch.inf, 'floor must be a finite number >= 0, got inf'),
+        (torch.ones(3, 1), r'value for each row, shape \(3,\), got \(3, 1\)'),
+    ],
+)
+def test_wrong_floors_are_refused(floor, message):
+    with pytest.raises(ValueError, match=message):
+        standardize(torch.randn(3, 9), floor=floor)
+
+
+def test_deviation_of_rows():
+    # Squares 1, 0, 1 over 2; no order; beyond float32's squares.
+    logits = torch.tensor([[1.0, 2, 3], [4, 4, 4], [1e30, 2e30, 3e30]])
+    torch.testing.assert_close(
+        deviation(logits), torch.tensor([1.0, 0.0, 1e30])
+    )

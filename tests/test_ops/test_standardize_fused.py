@@ -21,6 +21,8 @@ from mmrkkd.ops.standardize_eager import standardize_eager
 
 BUDGET = 4
 EPS = 1e-7
+# The plain equation and what must agree with it.
+FUNCTIONS = (standardize_eager, standardize)
 BACKENDS = ['torch'] + (['native'] if native_library() is not None else [])
 
 
@@ -44,13 +46,16 @@ def z_and_gradient(function, logits: Tensor, upstream: Tensor):
     return z.detach(), gradient
 
 
-def check_budget(logits: Tensor, upstream: Tensor | None = None) -> None:
+def check_budget(
+    logits: Tensor, upstream: Tensor | None = None, functions=FUNCTIONS
+) -> None:
     """Asserts the error budget of this module's docstring."""
+    plain_function, fused_function = functions
     if upstream is None:
         upstream = torch.randn(logits.shape)
-    truth = z_and_gradient(standardize_eager, logits.double(), upstream)
-    eager = z_and_gradient(standardize_eager, logits, upstream)
-    fused = z_and_gradient(standardize, logits, upstream)
+    truth = z_and_gradient(plain_function, logits.double(), upstream)
+    eager = z_and_gradient(plain_function, logits, upstream)
+    fused = z_and_gradient(fused_function, logits, upstream)
     limits = torch.finfo(logits.dtype)
     # What the gradient is a difference of: for two classes it is 0.
     width = logits.double().std(-1, keepdim=True) + EPS
@@ -279,3 +284,110 @@ def test_the_switch_takes_the_tensor_operations():
         check=True,
         env={**os.environ, 'MMRKKD_NATIVE': '0'},
     )
+
+
+# Rows of deviation 1: below, at about, above and far above their floor.
+FLOORS = (2.0, 1.0, 0.5, 1e-9)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('classes', [2, 7, 81, 1203])
+@pytest.mark.parametrize('scale', [1e-3, 1.0, 1e4])
+def test_a_floor_agrees_with_eager(backend, classes, scale, dtype):
+    logits = torch.randn(8, classes).to(dtype)
+    logits = scale * (1 + standardize(logits))
+    floor = scale * torch.tensor(FLOORS, dtype=dtype).repeat(2)
+    # A deviation that rounding alone puts on one side or the other.
+    floor[1::4] = (1 + 1e-3) * logits.double().std(-1)[1::4].to(dtype)
+
+    def with_floor(function):
+        return lambda x, eps: function(x, eps, floor.to(x.dtype))
+
+    check_budget(logits, functions=map(with_floor, FUNCTIONS))
+
+
+@pytest.mark.parametrize('eps', [1e-7, 0.5])
+def test_first_and_second_derivatives_with_a_floor(backend, eps):
+    logits = torch.randn(4, 6, dtype=torch.float64)
+    logits = logits / logits.std(-1, keepdim=True)
+    logits[1] = 3.0  # without order, on a floor
+    logits.requires_grad_()
+    floor = torch.tensor([2.0, 0.7, 0.5, 0.0]).double()
+
+    def z_hat(x):
+        return standardize(x, eps, floor)
+
+    assert torch.autograd.gradcheck(z_hat, logits)
+    assert torch.autograd.gradgradcheck(z_hat, logits)
+
+
+def test_a_floor_of_one_row_changes_no_other(backend):
+    logits, upstream = torch.randn(2, 3, 20)
+    clean = z_and_gradient(standardize, logits, upstream)
+    floor = torch.tensor([0.0, 9.0, 0.0])
+    floored = z_and_gradient(
+        lambda x, eps: standardize(x, eps, floor), logits, upstream
+    )
+    for now, before in zip(floored, clean):
+        assert torch.equal(now[[0, 2]], before[[0, 2]])
+        assert not torch.equal(now[1], before[1])
+
+
+@pytest.mark.parametrize('bad', [torch.nan, torch.inf])
+def test_a_value_that_is_not_finite_is_nan_on_a_floor_too(backend, bad):
+    logits = torch.randn(2, 20)
+    logits[0, 4] = bad
+    z, gradient = z_and_gradient(
+        lambda x, eps: standardize(x, eps, 1e3), logits, torch.randn(2, 20)
+    )
+    assert z[0].isnan().all() and gradient[0].isnan().all()
+    assert z[1].isfinite().all() and gradient[1].isfinite().all()
+
+
+def test_a_floor_under_huge_float64_rows(backend):
+    logits = 1e160 * torch.tensor([[1.0, 2, 3]] * 2).double()
+    floor = torch.tensor([2e160, 0.5e160], dtype=torch.float64)
+    z, gradient = z_and_gradient(
+        lambda x, eps: standardize(x, eps, floor),
+        logits,
+        torch.tensor([[1.0, 0, 0]] * 2),
+    )
+    torch.testing.assert_close(
+        z, torch.tensor([[-0.5, 0, 0.5], [-1, 0, 1]]).double()
+    )
+    # On the floor 2: (2, -1, -1) / 6. Above: (1, -2, 1) / 6.
+    torch.testing.assert_close(
+        1e160 * gradient,
+        torch.tensor([[2.0, -1, -1], [1, -2, 1]]).double() / 6,
+    )
+
+
+@pytest.mark.parametrize('in_dims', [(0, 0), (0, None), (None, 0)])
+def test_vmap_over_logits_and_floors(in_dims):
+    logits, floor = torch.randn(4, 3, 8), torch.rand(4, 3)
+    if in_dims[0] is None:
+        logits = logits[0]
+    if in_dims[1] is None:
+        floor = floor[0]
+    by_vmap = torch.func.vmap(
+        lambda x, f: standardize(x, floor=f), in_dims=in_dims
+    )(logits, floor)
+    whole = standardize(
+        logits.expand(4, 3, 8), floor=floor.expand(4, 3).contiguous()
+    )
+    assert torch.equal(by_vmap, whole)
+
+
+@pytest.mark.parametrize('floor', [1.0, 'of rows'])
+def test_a_compiled_caller_keeps_the_floor(floor):
+    torch._dynamo.reset()
+    logits = torch.randn(5, 12, requires_grad=True)
+    floor = torch.rand(5) + 0.5 if floor == 'of rows' else floor
+
+    def loss(x):
+        return standardize(x, floor=floor).pow(3).sum()
+
+    compiled = torch.compile(loss, fullgraph=True, backend='aot_eager')
+    compiled(logits).backward()
+    (gradient,) = torch.autograd.grad(loss(logits), logits)
+    torch.testing.assert_close(logits.grad, gradient)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmrkkd.ops.standardize_eager import (
-    centered_and_deviation,
+    centered_rows,
     standardize_vjp_eager,
 )
 
@@ -20,27 +20,33 @@ LARGEST_IN_C = 1e150
 VALUES_WORTH_THREADS = 50_000
 
 
-def standardize_fused(logits: Tensor, eps: float) -> Tensor:
+def standardize_fused(
+    logits: Tensor, eps: float, floor: Tensor | None = None
+) -> Tensor:
     """See :func:`mmrkkd.ops.standardize`.
 
     Args:
         logits: (..., C), C >= 2, float32 or float64, on the CPU.
         eps: Added to the deviation.
+        floor: The least deviation of each row, (...), or None.
 
     Returns:
         z_hat, (..., C), differentiable any number of times.
     """
-    return _Standardize.apply(logits, eps)[0]
+    return _Standardize.apply(logits, eps, floor)[0]
 
 
 @known_signature
 class _Standardize(torch.autograd.Function):
-    """z_hat, and the deviation of each row, 0 for one without order."""
+    """z_hat, and the deviation of each row: 0 for one without order, minus
+    the floor where that stands in its place.
+    """
 
     @staticmethod
-    def forward(logits: Tensor, eps: float):
+    def forward(logits: Tensor, eps: float, floor: Tensor | None):
         rows = logits.reshape(-1, logits.shape[-1])
-        z, deviation = torch.ops.mmrkkd.standardize(rows, eps)
+        floor = None if floor is None else floor.reshape(-1)
+        z, deviation = torch.ops.mmrkkd.standardize(rows, eps, floor)
         return z.reshape(logits.shape), deviation.reshape(logits.shape[:-1])
 
     @staticmethod
@@ -48,17 +54,18 @@ class _Standardize(torch.autograd.Function):
         ctx.eps = inputs[1]
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(inputs[0], *output)
+        ctx.save_for_backward(inputs[0], inputs[2], *output)
 
     @staticmethod
     def backward(ctx, grad_z: Tensor, _):
         if grad_z is None:
-            return None, None
-        logits, z, deviation = ctx.saved_tensors
+            return None, None, None
+        logits, floor, z, deviation = ctx.saved_tensors
         # Autograd would take z for a constant: where a second derivative
         # may be asked for, the first is made of operations that it knows.
         if torch.is_grad_enabled():
-            return standardize_vjp_eager(grad_z, logits, ctx.eps), None
+            gradient = standardize_vjp_eager(grad_z, logits, ctx.eps, floor)
+            return gradient, None, None
         classes = logits.shape[-1]
         gradient = torch.ops.mmrkkd.standardize_vjp(
             grad_z.reshape(-1, classes),
@@ -66,26 +73,40 @@ class _Standardize(torch.autograd.Function):
             deviation.reshape(-1),
             ctx.eps,
         )
-        return gradient.reshape(logits.shape), None
+        return gradient.reshape(logits.shape), None, None
 
     @staticmethod
-    def vmap(info, in_dims, logits: Tensor, eps: float):
-        return _Standardize.apply(logits.movedim(in_dims[0], 0), eps), (0, 0)
+    def vmap(info, in_dims, logits: Tensor, eps: float, floor: Tensor | None):
+        def batched(values: Tensor | None, dim: int | None) -> Tensor | None:
+            if values is None:
+                return None
+            if dim is None:
+                return values.expand(info.batch_size, *values.shape)
+            return values.movedim(dim, 0)
+
+        logits = batched(logits, in_dims[0])
+        floor = batched(floor, in_dims[2])
+        return _Standardize.apply(logits, eps, floor), (0, 0)
 
 
-def standardize_torch(logits: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def standardize_torch(
+    logits: Tensor, eps: float, floor: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Tensor operations only, for a CPU without a C compiler.
 
     Args:
         logits: (N, C).
         eps: Added to the deviation.
+        floor: The least deviation of each row, (N,), or None.
 
     Returns:
-        z_hat, (N, C), and the deviation, (N,), 0 for a row without order.
+        z_hat, (N, C), and the deviation, (N,), 0 for a row without order,
+        minus the floor where that stands in its place.
     """
-    centered, deviation, flat, scale = centered_and_deviation(logits)
+    centered, deviation, flat, raised, scale = centered_rows(logits, floor)
     z = (centered / (deviation + eps / scale)).masked_fill(flat, 0.0)
-    return z, (scale * deviation).masked_fill(flat, 0.0).squeeze(-1)
+    marked = torch.where(raised, -deviation, deviation)
+    return z, (scale * marked).masked_fill(flat, 0.0).squeeze(-1)
 
 
 def standardize_vjp_torch(
@@ -97,29 +118,37 @@ def standardize_vjp_torch(
 
         d L / d z_i = [g_i - mean g - z_hat_i (g . z_hat) / (C - 1)
                                       * (std + eps) / std] / (std + eps)
+
+    and without the term with z_hat where the floor stands for std.
     """
-    deviation = deviation.unsqueeze(-1)
-    flat = deviation == 0
-    deviation = deviation.masked_fill(flat, 1.0)
+    marked = deviation.unsqueeze(-1)
+    flat = marked == 0
+    deviation = marked.abs().masked_fill(flat, 1.0)
     width = deviation + eps
     slope = (gradient * z).sum(-1, keepdim=True) / (z.shape[-1] - 1)
+    slope = slope.masked_fill(marked < 0, 0.0)
     # Centred last: that also takes out what rounding has left of z's mean.
     across = gradient - z * (slope * (width / deviation))
     result = (across - across.mean(-1, keepdim=True)) / width
     return result.masked_fill(flat, 0.0)
 
 
-def _standardize_cpu(logits: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def _standardize_cpu(
+    logits: Tensor, eps: float, floor: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     if native_library() is None:
-        return standardize_torch(logits, eps)
+        return standardize_torch(logits, eps, floor)
     logits = logits.contiguous()
+    floor = None if floor is None else floor.contiguous()
     z, deviation = _standardize_meta(logits, eps)
-    _call_native('mmrkkd_standardize', (logits, z, deviation), eps)
+    _call_native('mmrkkd_standardize', (logits, z, deviation, floor), eps)
     if logits.dtype == torch.float64:
         magnitude = torch.linalg.vector_norm(logits, torch.inf, -1)
         huge = (magnitude > LARGEST_IN_C) & magnitude.isfinite()
         if huge.any():
-            z[huge], deviation[huge] = standardize_torch(logits[huge], eps)
+            z[huge], deviation[huge] = standardize_torch(
+                logits[huge], eps, None if floor is None else floor[huge]
+            )
     return z, deviation
 
 
@@ -138,12 +167,17 @@ def _standardize_vjp_cpu(
     return result
 
 
-def _call_native(name: str, tensors: tuple[Tensor, ...], eps: float) -> None:
+def _call_native(
+    name: str, tensors: tuple[Tensor | None, ...], eps: float
+) -> None:
     rows, classes = tensors[0].shape
     kind = 'float' if tensors[0].dtype == torch.float32 else 'double'
     worth = rows * classes > VALUES_WORTH_THREADS
     failed = getattr(native_library(), f'{name}_{kind}')(
-        *(ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors),
+        *(
+            ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+            for tensor in tensors
+        ),
         ctypes.c_int64(rows),
         ctypes.c_int64(classes),
         ctypes.c_double(eps),
@@ -153,7 +187,9 @@ def _call_native(name: str, tensors: tuple[Tensor, ...], eps: float) -> None:
         raise MemoryError(f'no memory to share out {rows} rows')
 
 
-def _standardize_meta(logits: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def _standardize_meta(
+    logits: Tensor, eps: float, floor: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     return torch.empty_like(logits), logits.new_empty(logits.shape[0])
 
 
@@ -165,7 +201,10 @@ def _standardize_vjp_meta(
 
 # Operators of PyTorch's dispatcher, so that torch.compile keeps them whole.
 _LIBRARY = torch.library.Library('mmrkkd', 'FRAGMENT')
-_LIBRARY.define('standardize(Tensor logits, float eps) -> (Tensor, Tensor)')
+_LIBRARY.define(
+    'standardize(Tensor logits, float eps, Tensor? floor=None) '
+    '-> (Tensor, Tensor)'
+)
 _LIBRARY.define(
     'standardize_vjp(Tensor gradient, Tensor z, Tensor deviation, float eps) '
     '-> Tensor'

@@ -7,14 +7,17 @@
  *                  - z_i (g . z) / (n - 1) (std + eps) / std] / (std + eps)
  *
  * g the gradient at z. The matrix of the derivative is symmetric. A std of 0
- * marks a row that holds no order; its z and its derivative are 0.
+ * marks a row that holds no order; its z and its derivative are 0. Where std
+ * is not above a row's floor, the floor stands in its place, as a constant:
+ * the term with z is missing then, and a negative sign marks it.
  */
 
 typedef struct {
   const REAL *input; /* rows x classes: logits, or the gradient at z */
   REAL *output;      /* rows x classes: z, or the gradient at the logits */
   const REAL *z;     /* rows x classes, of the backward pass */
-  REAL *deviation;   /* rows */
+  REAL *deviation;   /* rows: std, 0 for no order, minus the floor */
+  const REAL *floor; /* rows, or NULL for none */
   int64_t classes;
   double eps;
 } NAMED(standardizing);
@@ -91,6 +94,7 @@ static void NAMED(standardize_row)(const void *argument, int64_t index,
   const REAL *x = job->input + index * n;
   REAL *z = job->output + index * n;
   double low, high, mean = NAMED(extremes_and_mean)(x, n, &low, &high);
+  double floor = job->floor ? job->floor[index] : 0;
   (void)scratch;
   if (!isfinite(mean)) {
     for (; i < n; ++i) z[i] = NAN;
@@ -99,15 +103,18 @@ static void NAMED(standardize_row)(const void *argument, int64_t index,
   }
   double largest = fabs(high) > fabs(low) ? fabs(high) : fabs(low);
   int flat = high - low <= 4 * EPSILON * largest;
-  double variance = flat ? 0 : NAMED(variance)(x, n, &mean);
+  int floored = floor > 0;
+  double variance = flat && !floored ? 0 : NAMED(variance)(x, n, &mean);
+  double deviation = sqrt(variance);
+  int raised = floored && deviation <= floor;
   /* Rounded: as constant as it is to operations on REAL. */
-  if ((REAL)variance == 0) {
+  if (!raised && (flat || (REAL)variance == 0)) {
     for (; i < n; ++i) z[i] = 0;
     job->deviation[index] = 0;
     return;
   }
-  double deviation = sqrt(variance), factor = 1 / (deviation + job->eps);
-  job->deviation[index] = deviation;
+  double factor = 1 / ((raised ? floor : deviation) + job->eps);
+  job->deviation[index] = raised ? -floor : deviation;
   for (; i + WIDE_LANES <= n; i += WIDE_LANES)
     NAMED(store)(z + i,
                  ((NAMED(widen)(x + i) - (double)x[0]) - mean) * factor);
@@ -120,7 +127,8 @@ static void NAMED(standardize_vjp_row)(const void *argument, int64_t index,
   int64_t n = job->classes, i = 0;
   const REAL *g = job->input + index * n, *z = job->z + index * n;
   REAL *output = job->output + index * n;
-  double deviation = job->deviation[index], sum = 0, product = 0;
+  double marked = job->deviation[index], deviation = fabs(marked);
+  double sum = 0, product = 0;
   doubles sums = {0}, products = {0};
   (void)scratch;
   if (deviation == 0) {
@@ -142,6 +150,7 @@ static void NAMED(standardize_vjp_row)(const void *argument, int64_t index,
   }
   double factor = 1 / (deviation + job->eps), mean = sum / n;
   double slope = product / (n - 1) * ((deviation + job->eps) / deviation);
+  if (marked < 0) slope = 0;
   for (i = 0; i + WIDE_LANES <= n; i += WIDE_LANES)
     NAMED(store)(output + i, (NAMED(widen)(g + i) - mean -
                               NAMED(widen)(z + i) * slope) * factor);
@@ -149,9 +158,9 @@ static void NAMED(standardize_vjp_row)(const void *argument, int64_t index,
 }
 
 int NAMED(mmrkkd_standardize)(const REAL *logits, REAL *z, REAL *deviation,
-                              int64_t rows, int64_t classes, double eps,
-                              int64_t threads) {
-  NAMED(standardizing) job = {logits, z, NULL, deviation, classes, eps};
+                              const REAL *floor, int64_t rows,
+                              int64_t classes, double eps, int64_t threads) {
+  NAMED(standardizing) job = {logits, z, NULL, deviation, floor, classes, eps};
   return for_each_row(NAMED(standardize_row), &job, rows, 64, threads);
 }
 
@@ -159,7 +168,7 @@ int NAMED(mmrkkd_standardize_vjp)(const REAL *gradient, const REAL *z,
                                   const REAL *deviation, REAL *output,
                                   int64_t rows, int64_t classes, double eps,
                                   int64_t threads) {
-  NAMED(standardizing) job = {gradient, output, z, (REAL *)deviation,
-                              classes, eps};
+  NAMED(standardizing) job = {gradient, output,  z,  (REAL *)deviation,
+                              NULL,     classes, eps};
   return for_each_row(NAMED(standardize_vjp_row), &job, rows, 64, threads);
 }
