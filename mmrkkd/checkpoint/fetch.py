@@ -14,7 +14,7 @@ import torch
 from mmengine.dist import barrier, get_local_rank
 from mmengine.logging import print_log
 
-from .safe_pickle import unpickle
+from .file_formats import read_file
 
 # OpenMMLab ends the name of a published file with the start of its SHA-256.
 PUBLISHED_HASH = re.compile(r'-([0-9a-f]{8,64})\.pth?$')
@@ -79,8 +79,7 @@ def fetch_checkpoint(
 
 
 def _download(url: str) -> Path:
-    name = Path(urlparse(url).path).name
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / name
+    path = _cached(url)
     failure = None
     if get_local_rank() == 0 and not path.exists():
         print_log(f'Downloading {url} to {path}', logger='current')
@@ -98,6 +97,19 @@ def _download(url: str) -> Path:
             'other means and give its path instead'
         ) from failure
     return path
+
+
+def _cached(url: str) -> Path:
+    """Where a download is kept: beside PyTorch's own if its name is unique.
+
+    Many files are called ``model.safetensors``: without digits of its own a
+    name gets a folder for its address.
+    """
+    folder = Path(torch.hub.get_dir()) / 'checkpoints'
+    name = Path(urlparse(url).path).name
+    if PUBLISHED_HASH.search(name) is None:
+        folder /= hashlib.sha256(url.encode()).hexdigest()[:16]
+    return folder / name
 
 
 def file_sha256(path: str | os.PathLike) -> str:
@@ -127,7 +139,7 @@ def read_checkpoint(path: str | os.PathLike, trust: bool = False) -> dict:
         ValueError: the file holds more than weights and is not trusted, is
             damaged, or has no weights in it.
     """
-    return _normalized(unpickle(path, trust), path)
+    return _normalized(read_file(path, trust), path)
 
 
 def _normalized(content: object, path: str | os.PathLike) -> dict:
@@ -152,18 +164,3 @@ def _normalized(content: object, path: str | os.PathLike) -> dict:
     weights = {key.removeprefix('module.'): weights[key] for key in weights}
     meta = content.get('meta') if weights is not content else None
     return dict(content, state_dict=weights, meta=meta or {})
-
-
-def checkpoint_classes(checkpoint: dict) -> tuple[str, ...] | None:
-    """The class names that a checkpoint was trained on, if it says so.
-
-    Args:
-        checkpoint: What :func:`read_checkpoint` gives. MMEngine keeps the
-            names in ``meta['dataset_meta']['classes']``, the generation
-            before it in ``meta['CLASSES']``.
-    """
-    meta = checkpoint['meta']
-    classes = (meta.get('dataset_meta') or {}).get(
-        'classes', meta.get('CLASSES')
-    )
-    return None if classes is None else tuple(classes)

@@ -26,8 +26,13 @@ DAMAGE = (
     LookupError,
     TypeError,
     AttributeError,
-    UnicodeError,
+    ValueError,
     struct.error,
+)
+# How the unpicklers of torch and Python put it that a pickle breaks off, or
+# never was one: trust would not help.
+NO_PICKLE = re.compile(
+    'Unsupported operand|invalid load key|truncated|MARK|underflow'
 )
 
 
@@ -61,8 +66,9 @@ def unpickle(
             )
         return _load(path, map_location, history or Inert)
     except pickle.UnpicklingError as error:
-        found = re.search(r'GLOBAL [\w.]+', str(error))
-        reason = found.group() if found else str(error).splitlines()[0]
+        reason = _reason(error)
+        if trust or NO_PICKLE.search(reason):
+            raise _damaged(path, reason) from error
         raise ValueError(
             f'checkpoint {path} holds more than weights ({reason}): reading '
             'it could run code, so it was refused. If you trust its author, '
@@ -70,10 +76,23 @@ def unpickle(
             '--trust-checkpoint'
         ) from error
     except DAMAGE as error:
-        raise ValueError(
-            f'checkpoint {path} cannot be read, it is damaged or no '
-            f'checkpoint: {error}'
-        ) from error
+        raise _damaged(path, str(error)) from error
+
+
+def _reason(error: pickle.UnpicklingError) -> str:
+    """What the unpickler met, without torch's advice."""
+    for pattern in (r'(GLOBAL [\w.]+)', r'WeightsUnpickler error:\s*(.+)'):
+        found = re.search(pattern, str(error))
+        if found:
+            return found.group(1)
+    return str(error).splitlines()[0]
+
+
+def _damaged(path: str | os.PathLike, reason: str) -> ValueError:
+    return ValueError(
+        f'checkpoint {path} cannot be read, it is damaged or no checkpoint: '
+        f'{reason}'
+    )
 
 
 class Inert:

@@ -10,7 +10,8 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from .fetch import fetch_checkpoint
-from .safe_pickle import Inert, unpickle
+from .file_formats import read_file
+from .safe_pickle import Inert
 
 FILES = ('', 'http://', 'https://')
 REFUSED = (r'(\S+\:)?s3://', r'(\S+\:)?petrel://', 'pavi://')
@@ -121,7 +122,7 @@ def read_training_state(
         ValueError: it holds anything else, is damaged or is no dict.
     """
     path = fetch_checkpoint(location)
-    content = unpickle(path, trust, map_location, history=_History)
+    content = read_file(path, trust, map_location, history=_History)
     if not isinstance(content, dict):
         raise ValueError(
             f'checkpoint {path} holds a {type(content).__name__}, expected a '

@@ -11,11 +11,8 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.optim import OneCycleLR
 
 from mmrkkd.checkpoint import fetch
-from mmrkkd.checkpoint.fetch import (
-    checkpoint_classes,
-    fetch_checkpoint,
-    read_checkpoint,
-)
+from mmrkkd.checkpoint.fetch import fetch_checkpoint, read_checkpoint
+from mmrkkd.distillers.class_names import checkpoint_classes
 
 
 @pytest.fixture
@@ -146,7 +143,7 @@ def test_log_history_of_a_file_does_not_change_the_class(tmp_path):
 def test_damaged_file(tmp_path, weights_file, kept):
     path = tmp_path / 'cut.pth'
     path.write_bytes(weights_file.read_bytes()[:kept])
-    with pytest.raises(ValueError, match='cut.pth (cannot be read|holds)'):
+    with pytest.raises(ValueError, match='cut.pth (cannot be read|holds|is )'):
         read_checkpoint(path)
 
 
@@ -191,6 +188,19 @@ def test_download_is_cached_and_checked_by_its_published_name(
     assert calls == [good]
     with pytest.raises(ValueError, match='expected 00000000'):
         fetch_checkpoint('https://x.org/a-00000000.pth')
+
+
+def test_files_of_one_name_are_not_taken_for_each_other(tmp_path, monkeypatch):
+
+    def download(url, path):
+        with open(path, 'wb') as file:
+            file.write(url.encode())
+
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    urls = [f'https://x.org/{name}/model.safetensors' for name in 'ab']
+    for url in urls + urls:
+        assert fetch_checkpoint(url).read_text() == url
 
 
 def test_failed_download_says_what_to_do(tmp_path, monkeypatch):
