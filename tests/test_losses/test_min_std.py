@@ -1,12 +1,25 @@
 """The floor under the deviation that a ranking is standardised by."""
 
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 
-from mmrkkd.losses import KDLoss, KendallLoss, LSKDLoss, RankKDLoss
+from mmrkkd.losses import (
+    KDLoss,
+    KendallLoss,
+    LSKDLoss,
+    RankKDLoss,
+    build_loss,
+)
 from mmrkkd.losses.min_std import MinStd
 from mmrkkd.ops import kendall_tau, standardize
 
+SWEEP = (
+    Path(__file__).parents[2]
+    / 'configs/classification/image_folder/min_std.yml'
+)
 KINDS = {
     'KendallLoss': KendallLoss,
     'RankKDLoss': lambda **options: RankKDLoss(kd_weight=0.0, **options),
@@ -137,3 +150,17 @@ def test_errors(kind, min_std):
 def test_an_empty_dict_is_refused(kind):
     with pytest.raises(ValueError, match=r'min_std must be .* got \{\}'):
         kind(min_std={})
+
+
+def test_cells_of_the_experiment_are_losses():
+    cells = yaml.safe_load(SWEEP.read_text())['cells']
+    assert len(cells) == 14
+    for cell in cells.values():
+        options = {
+            key.removeprefix('model.losses.'): value
+            for key, value in cell.get('cfg_options', {}).items()
+            if key.startswith('model.losses.')
+        }
+        ranks = cell['config'].startswith('rkkd_')
+        assert ranks == bool(options)
+        build_loss(dict(type='RankKDLoss' if ranks else 'KDLoss', **options))
