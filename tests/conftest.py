@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope, init_default_scope
 
 CLASSES = ('cat', 'dog', 'bird')
@@ -91,6 +92,13 @@ def _merge(target: dict, changes: dict) -> None:
             _merge(target[key], value)
         else:
             target[key] = value
+
+
+@pytest.fixture(autouse=True)
+def no_experiment_is_left_running():
+    """What a run that failed told MMEngine reaches no other test."""
+    yield
+    MessageHub._instance_dict.clear()
 
 
 @pytest.fixture

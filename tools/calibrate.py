@@ -19,7 +19,6 @@ import torch
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint
-from mmengine.visualization import Visualizer
 from tqdm import tqdm
 
 # The folder of the package, so that a checkout works uninstalled too.
@@ -33,7 +32,7 @@ from mmrkkd.cli import (
     model_config,
     read_config,
 )
-from mmrkkd.losses import RankKDLoss
+from mmrkkd.losses import KendallLoss, RankKDLoss
 
 NORM = 'kd/grad_norm_'
 
@@ -180,8 +179,10 @@ def weights(model):
     found = {'task': ('task_weight', model.task_weight(model.progress))}
     for loss in model.distiller:
         if isinstance(loss, RankKDLoss):
-            found['rank'] = 'rank_weight', loss.now(loss.rank.loss_weight)
+            found['rank'] = 'rank_weight', loss.now(loss.rank.rank_weight)
             found[_stem(loss.kd)] = 'kd_weight', loss.now(loss.kd_weight)
+        elif isinstance(loss, KendallLoss):
+            found['rank'] = 'rank_weight', loss.now(loss.rank_weight)
         elif hasattr(loss, 'loss_weight'):
             found[_stem(loss)] = 'loss_weight', loss.now(loss.loss_weight)
     return found
@@ -253,10 +254,10 @@ def calibrate(args):
     model = build(config, args, device)
     loader = Runner.build_dataloader(config.train_dataloader, seed=args.seed)
     # Where a training loop would tell the model its classes and the epoch.
-    visualizer = Visualizer.get_instance('calibrate')
-    visualizer.dataset_meta = getattr(loader.dataset, 'metainfo', None)
     MessageHub.get_current_instance().update_info_dict(
         dict(
+            loop_stage='train',
+            dataset_meta=getattr(loader.dataset, 'metainfo', None),
             epoch=args.epoch - 1,
             iter=(args.epoch - 1) * len(loader),
         )

@@ -1,12 +1,19 @@
 """Which channel of the teacher belongs to which channel of the student."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from .class_names import names_in_order
+
 CLASS_MODES = ('same', 'shared')
+NEEDS_TWO = (
+    ': a single class has no order to rank, and a softmax over it alone is '
+    'constant'
+)
 
 
 @dataclass(frozen=True)
@@ -30,27 +37,71 @@ class ClassMap:
         """(..., C_t) -> (..., C)."""
         return _columns(logits, self.teacher)
 
+    def select_samples(
+        self, labels: Tensor | None, weight: Tensor | None, channels: int
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """What losses get of labels and weights.
+
+        A sample of a class that the teacher never saw is left out, whether
+        the losses need labels or not; a mixed one counts as much as it
+        holds of classes that the teacher knows.
+
+        Args:
+            labels: (...), indices into the student's channels, or
+                (..., C_s), the shares of a mixed sample's classes (Mixup,
+                CutMix); None where nothing is known, and then every sample
+                stays.
+            weight: (...), or None for 1.
+            channels: C_s.
+
+        Returns:
+            Labels in the compared channels, see :meth:`select_labels`, None
+            for mixed samples; the weights, None for 1.
+        """
+        mixed = labels is not None and labels.is_floating_point()
+        if labels is None or self.student is None:
+            return None if mixed else labels, weight
+        if mixed:
+            labels, known = None, self._known_share(labels)
+        else:
+            labels, known = self.select_labels(labels, channels)
+        if len(self.student) == channels:
+            return labels, weight
+        return labels, known.float() if weight is None else weight * known
+
     def select_labels(
         self, labels: Tensor, channels: int
     ) -> tuple[Tensor, Tensor]:
         """Labels in the compared channels, and which samples have one.
 
         Args:
-            labels: (...), indices into the student's channels.
+            labels: (...), indices into the student's channels; where a
+                background is no channel, C_s stands for it, and -1 for
+                none.
             channels: C_s.
 
         Returns:
-            (...) indices into the compared channels, 0 where there is none,
-            and (...) bool.
+            (...) indices into the C compared channels, 0 where the class is
+            not compared, C for a background that is no channel, and -1 for
+            none; and (...) bool, False where the class is not compared.
         """
         if self.student is None:
             return labels, torch.ones_like(labels, dtype=torch.bool)
-        position = labels.new_full((channels,), -1)
-        position[list(self.student)] = torch.arange(
-            len(self.student), device=labels.device
+        # One place more for the background: position[-1] is not met.
+        position = labels.new_full((channels + 1,), -1)
+        position[[*self.student, channels]] = torch.arange(
+            len(self.student) + 1, device=labels.device
         )
-        selected = position[labels]
-        return selected.clamp(min=0), selected >= 0
+        selected = position[labels.clamp(0, channels)]
+        known = (selected >= 0) | (labels < 0)
+        return torch.where(labels < 0, labels, selected.clamp(min=0)), known
+
+    def _known_share(self, shares: Tensor) -> Tensor:
+        """(..., C_s) -> (...), the share of the compared classes."""
+        total = shares.sum(-1)
+        return _columns(shares, self.student).sum(-1) / torch.where(
+            total > 0, total, 1.0
+        )
 
 
 def _columns(logits: Tensor, indices: tuple[int, ...] | None) -> Tensor:
@@ -64,6 +115,7 @@ def match_classes(
     teacher_channels: int,
     background: bool = False,
     mode: str = 'same',
+    min_shared: int = 2,
 ) -> ClassMap:
     """Compares the class lists of both sides by name.
 
@@ -76,6 +128,9 @@ def match_classes(
         background: Whether each side's last channel is the background.
         mode: 'same' wants the same names, in any order; 'shared' compares
             on the names that both know. Defaults to 'same'.
+        min_shared: The fewest names that 'shared' needs: 2 where a loss
+            ranks, or where one takes a softmax without a background; else
+            1. Defaults to 2.
 
     Returns:
         The map; names in another order are permuted.
@@ -84,6 +139,8 @@ def match_classes(
         ValueError: the lists do not match, or cannot be known to; the
             message names the classes.
     """
+    student_classes = names_in_order("the student's classes", student_classes)
+    teacher_classes = names_in_order("the teacher's classes", teacher_classes)
     if student_classes is None or teacher_classes is None:
         if student_channels == teacher_channels and mode == 'same':
             return ClassMap()
@@ -96,54 +153,77 @@ def match_classes(
             'class_names=[...] for the student and teacher.classes=[...] for '
             "the teacher and set classes='shared'"
         )
-    for owner, names, channels in (
-        ('student', student_classes, student_channels),
-        ('teacher', teacher_classes, teacher_channels),
-    ):
-        if len(names) + background != channels or len(set(names)) != len(
-            names
-        ):
-            raise ValueError(
-                f'the {owner} has {channels} channels'
-                f'{", background included," if background else ""} but '
-                f'{len(names)} class names ({len(set(names))} different): '
-                f'{_shown(names)}'
-            )
-    if tuple(student_classes) == tuple(teacher_classes):
+    _check_length('student', student_classes, student_channels, background)
+    _check_length('teacher', teacher_classes, teacher_channels, background)
+    if student_classes == teacher_classes:
         return ClassMap()
-    shared = [name for name in student_classes if name in teacher_classes]
-    if mode == 'same' and not len(shared) == len(student_classes) == len(
-        teacher_classes
-    ):
-        _refuse(student_classes, teacher_classes, shared)
-    if len(shared) < 2:
+    shared = _shared_names(student_classes, teacher_classes, mode)
+    if len(shared) < min_shared and mode == 'shared':
         raise ValueError(
-            f'teacher and student share {len(shared)} classes, and a ranking '
-            f'needs at least 2; student: {_shown(student_classes)}; teacher: '
-            f'{_shown(teacher_classes)}'
+            f'teacher and student share {len(shared)} of their classes '
+            f'({_shown(shared)}), and the losses need at least {min_shared}'
+            f'{NEEDS_TWO if min_shared > 1 else ""}; student: '
+            f'{_shown(student_classes)}; teacher: {_shown(teacher_classes)}'
         )
-    student = [list(student_classes).index(name) for name in shared]
-    teacher = [list(teacher_classes).index(name) for name in shared]
-    if background:
-        student.append(student_channels - 1)
-        teacher.append(teacher_channels - 1)
-    return ClassMap(tuple(student), tuple(teacher))
-
-
-def _refuse(
-    student: Sequence[str], teacher: Sequence[str], shared: Sequence[str]
-) -> None:
-    only_student = [name for name in student if name not in shared]
-    only_teacher = [name for name in teacher if name not in shared]
-    raise ValueError(
-        'teacher and student were not made for the same classes.\n'
-        f'Only the student has ({len(only_student)}): '
-        f'{_shown(only_student)}\n'
-        f'Only the teacher has ({len(only_teacher)}): '
-        f'{_shown(only_teacher)}\n'
-        f"Set classes='shared' to distil on the {len(shared)} names that "
-        'both know, or use a teacher of your classes.'
+    return ClassMap(
+        _channels_of(shared, student_classes, background),
+        _channels_of(shared, teacher_classes, background),
     )
+
+
+def _channels_of(
+    shared: Sequence[str], names: Sequence[str], background: bool
+) -> tuple[int, ...]:
+    channels = {name: channel for channel, name in enumerate(names)}
+    last = [len(names)] if background else []
+    return (*(channels[name] for name in shared), *last)
+
+
+def _check_length(
+    owner: str, names: Sequence[str], channels: int, background: bool
+) -> None:
+    if len(names) + background != channels:
+        option = dict(
+            student="class_names=[...], or the training set's "
+            'metainfo=dict(classes=...)',
+            teacher='teacher.classes=[...]',
+        )[owner]
+        raise ValueError(
+            f'the {owner} has {channels} channels'
+            f'{", background included," if background else ""} but '
+            f'{len(names)} class names: {_shown(names)}; correct {option}, '
+            'or num_classes of its head'
+        )
+
+
+def _shared_names(
+    student_classes: Sequence[str], teacher_classes: Sequence[str], mode: str
+) -> list[str]:
+    """The names that both know, in the student's order; or it refuses."""
+    student, teacher = Counter(student_classes), Counter(teacher_classes)
+    shared = [name for name in student if name in teacher]
+    if mode == 'same' and student != teacher:
+        only_student = list((student - teacher).elements())
+        only_teacher = list((teacher - student).elements())
+        raise ValueError(
+            'teacher and student were not made for the same classes.\n'
+            f'Only the student has ({len(only_student)}): '
+            f'{_shown(only_student)}\n'
+            f'Only the teacher has ({len(only_teacher)}): '
+            f'{_shown(only_teacher)}\n'
+            f"Set classes='shared' to distil on the {len(shared)} names that "
+            'both know, or use a teacher of your classes.'
+        )
+    for name in shared:
+        if student[name] > 1 or teacher[name] > 1:
+            raise ValueError(
+                f'{name!r} stands {student[name]} times among the classes of '
+                f'the student and {teacher[name]} times among those of the '
+                'teacher, and the two lists differ, so its channels cannot '
+                'be matched by name; give lists without repeated names: '
+                'class_names=[...] and teacher.classes=[...]'
+            )
+    return shared
 
 
 def _shown(names: Sequence[str]) -> str:

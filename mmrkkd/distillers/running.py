@@ -1,31 +1,40 @@
 """What the running experiment tells whoever asks: classes, progress."""
 
 import logging
-from collections.abc import Sequence
 
 from mmengine.logging import MessageHub, print_log
-from mmengine.visualization import Visualizer
 
 from mmrkkd.losses import Progress
+
+from .class_names import metainfo_classes
 
 
 def training_progress() -> Progress:
     """The epoch and iteration in progress, as the running loop states."""
-    info = MessageHub.get_current_instance().runtime_info
+    info = _running_hub().runtime_info
     return Progress(info.get('epoch', 0) + 1, info.get('iter', 0) + 1)
 
 
-def training_classes() -> Sequence[str] | None:
+def training_classes() -> tuple[str, ...] | None:
     """The class names of the training set, from the running experiment.
 
-    A training loop hands its data set's metainfo to the visualizer; it is
-    the one place where a model can see it.
+    Every training loop of MMEngine states its data set's metainfo in the
+    message hub when it begins, and nothing else writes there. The
+    visualizer has a ``dataset_meta`` too, but of the data set that came
+    last: the validation set's.
+
+    Returns:
+        The names, or None where the training set or the loop states none;
+        then the log says so.
+
+    Raises:
+        ValueError: see :func:`mmrkkd.distillers.class_names.metainfo_classes`.
     """
-    try:
-        meta = Visualizer.get_current_instance().dataset_meta
-    except RuntimeError:
-        meta = None
-    classes = (meta or {}).get('classes')
+    classes = metainfo_classes(
+        'the class names of the training set (class_names=[...] of the model '
+        'takes their place)',
+        _running_hub().get_info('dataset_meta'),
+    )
     if classes is None:
         print_log(
             'The class names of the training set are not known: channels of '
@@ -35,3 +44,15 @@ def training_classes() -> Sequence[str] | None:
             level=logging.WARNING,
         )
     return classes
+
+
+def _running_hub() -> MessageHub:
+    """The message hub of the experiment that is running.
+
+    MMEngine's current one is the latest made: where a second runner was
+    made before the first one trains, it knows nothing of the training. The
+    running one has a stage.
+    """
+    current = MessageHub.get_current_instance()
+    hubs = reversed(MessageHub._instance_dict.values())
+    return next((hub for hub in hubs if hub.get_info('loop_stage')), current)

@@ -3,7 +3,7 @@
 import copy
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,54 +15,19 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from mmrkkd.checkpoint.fetch import (
-    checkpoint_classes,
     fetch_checkpoint,
     file_sha256,
     read_checkpoint,
 )
+from mmrkkd.checkpoint.key_names import prefix_advice, without_prefix
 from mmrkkd.ops.checks import check_options
 from mmrkkd.registry import MODELS
 
+from .class_names import checkpoint_classes, names_in_order
+from .frozen_teacher import FrozenTeacher
+from .model_config import plain_model
+
 KEYS_SHOWN = 200
-
-
-class FrozenTeacher:
-    """Holds a teacher outside the module tree of its distiller.
-
-    It is no ``nn.Module``, so what walks the tree never meets the teacher:
-    state dict, optimizer, parameter count, DDP buckets, SyncBN conversion.
-    A deep copy (the EMA of a model is one) shares the teacher.
-
-    Args:
-        model: Put into eval mode for good, all gradients off.
-        classes: The class names in the order of its channels, if known.
-        source: What it was built from, for the log.
-        sha256: SHA-256 of the file that its weights were read from.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        classes: Sequence[str] | None = None,
-        source: str = '',
-        sha256: str | None = None,
-    ) -> None:
-        self.model = model.eval().requires_grad_(False)
-        self.classes = None if classes is None else tuple(classes)
-        self.source = source
-        self.sha256 = sha256
-        # Whoever calls train() on the teacher itself changes nothing.
-        model.train = self._stay_in_eval
-
-    def _stay_in_eval(self, mode: bool = True) -> nn.Module:
-        return self.model
-
-    def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
-        return self
-
-    def apply(self, function: Callable[[Tensor], Tensor]) -> None:
-        """Follows the distiller to another device or dtype."""
-        self.model._apply(function)
 
 
 def build_teacher(
@@ -84,8 +49,8 @@ def build_teacher(
             config as a dict, or its ``model`` part.
         checkpoint: Path or https URL of its weights.
         sha256: Expected SHA-256 of the checkpoint, at least 8 digits.
-        classes: Its class names; by default those that the checkpoint
-            states.
+        classes: Its class names, a list in the order of its channels; by
+            default those that the checkpoint states.
         allow_random_weights: Go on without a checkpoint. For tests and
             benchmarks of speed. Defaults to False.
         trust_checkpoint: Read a checkpoint that holds more than weights,
@@ -97,8 +62,10 @@ def build_teacher(
     Raises:
         FileNotFoundError: config or checkpoint is not there.
         ValueError: there is no checkpoint, or it does not fit; the message
-            lists every missing and every wrongly shaped key.
+            lists every missing and every wrongly shaped key. Or the class
+            names have no order.
     """
+    classes = names_in_order('teacher.classes', classes)
     config = read_teacher_config(config)
     if checkpoint is None and not allow_random_weights:
         raise ValueError(
@@ -121,12 +88,27 @@ def build_teacher(
     content = read_checkpoint(path, trust_checkpoint)
     load_strictly(model, content['state_dict'], str(path))
     digest = file_sha256(path)
+    if classes is None:
+        classes = _stated_classes(content)
     return FrozenTeacher(
         model,
-        classes or checkpoint_classes(content),
+        classes,
         f'{path} (sha256 {digest[:16]})',
         digest,
     )
+
+
+def _stated_classes(content: dict) -> Sequence[str] | None:
+    classes = checkpoint_classes(content)
+    if classes is None:
+        print_log(
+            "The teacher's checkpoint states no class names: channels of "
+            'teacher and student are matched by position. Give '
+            'teacher.classes=[...] to have them compared.',
+            logger='current',
+            level=logging.WARNING,
+        )
+    return classes
 
 
 def check_teacher(teacher: dict) -> dict:
@@ -176,13 +158,9 @@ def read_teacher_config(config: str | Path | dict) -> ConfigDict:
             'teacher.config must be a config with a model, or a model with a '
             f'type; it has the keys {sorted(config)}'
         )
-    if 'student' in config.model:
-        # A teacher that was itself distilled: its checkpoint is its plain
-        # student's.
-        config.model = config.model.student
-    if config.get('data_preprocessor') is not None:
-        # It may stand beside the model; the runner would hand it on.
-        config.model.setdefault('data_preprocessor', config.data_preprocessor)
+    # The checkpoint of a teacher that was itself distilled is its plain
+    # student's.
+    config.model = plain_model(config)
     return config
 
 
@@ -207,9 +185,10 @@ def load_strictly(
 ) -> None:
     """Loads weights that fit entirely, or changes nothing.
 
-    Keys that the model does not have (a head of another task, optimizer
-    copies) are named in the log; a BatchNorm's count of batches may be
-    missing, as old checkpoints lack it and inference does not use it.
+    A prefix of another tool that all keys share is taken off. Keys that the
+    model does not have (a head of another task, optimizer copies) are named
+    in the log; a BatchNorm's count of batches may be missing, as old
+    checkpoints lack it and inference does not use it.
 
     Args:
         model: The model to load into.
@@ -220,6 +199,13 @@ def load_strictly(
         ValueError: keys are missing or have another shape; all are listed.
     """
     own = model.state_dict()
+    weights, prefix = without_prefix(weights, own)
+    if prefix:
+        print_log(
+            f'Teacher checkpoint {source}: {prefix!r} was taken off the '
+            'names of its weights.',
+            logger='current',
+        )
     missing = [
         key
         for key in own
@@ -239,6 +225,7 @@ def load_strictly(
             + _listed('Keys of another shape', misshapen)
             + _listed('Keys that the model does not have', unknown)
             + '\nCheck that config and checkpoint belong together.'
+            + prefix_advice(weights, own)
         )
     if unknown:
         print_log(

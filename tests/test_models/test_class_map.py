@@ -69,10 +69,125 @@ def test_unknown_names_are_matched_by_position():
             'student has 3 channels, background included, but 3 class',
         ),
         ((STUDENT, STUDENT, 3, 4), 'teacher has 4 channels but 3 class names'),
-        ((['a', 'a'], STUDENT, 2, 3), r'2 class names \(1 different\)'),
-        ((STUDENT, ['fish', 'cat'], 3, 2, False, 'shared'), 'share 1 classes'),
+        (
+            (STUDENT, ['fish', 'cat'], 3, 2, False, 'shared'),
+            r"share 1 of their classes \('cat'\), and the losses need at "
+            'least 2: a single class has no order to rank',
+        ),
+        (
+            (STUDENT, ['fish'], 4, 2, True, 'shared', 1),
+            r'share 0 of their classes \(none\), .* at least 1; student',
+        ),
+        (('person', ['person'], 7, 2, True), r"\('person',\)"),
+        ((['person'], 'person', 2, 7, True), r"\('person',\)"),
+        (
+            (['a', 'a', 'b'], ['a', 'b', 'b'], 3, 3),
+            r"student has \(1\): 'a'\nOnly the teacher has \(1\): 'b'",
+        ),
     ],
 )
 def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         match_classes(*arguments)
+
+
+# -- repeated names ----------------------------------------------------------
+
+# ImageNet's list has 'crane' and 'maillot' twice.
+REPEATED = ['crane', 'fish', 'crane', 'dog']
+
+
+@pytest.mark.parametrize('mode', ['same', 'shared'])
+def test_equal_lists_match_whatever_they_hold(mode):
+    assert match_classes(REPEATED, tuple(REPEATED), 4, 4, mode=mode) == (
+        ClassMap()
+    )
+
+
+@pytest.mark.parametrize('mode', ['same', 'shared'])
+@pytest.mark.parametrize('swaps_sides', [False, True])
+def test_repeated_names_in_another_order_are_ambiguous(mode, swaps_sides):
+    lists = [REPEATED, REPEATED[::-1]]
+    with pytest.raises(
+        ValueError, match="'crane' stands 2 times .* student and 2 times"
+    ):
+        match_classes(*lists[:: -1 if swaps_sides else 1], 4, 4, mode=mode)
+
+
+def test_a_name_repeated_on_one_side_is_ambiguous():
+    with pytest.raises(
+        ValueError, match="'crane' stands 2 times .* student and 1 times"
+    ):
+        match_classes(REPEATED, ['crane', 'dog'], 4, 2, mode='shared')
+
+
+def test_repeated_names_of_one_side_alone_are_no_trouble():
+    class_map = match_classes(REPEATED, ['dog', 'fish'], 4, 2, mode='shared')
+    assert class_map == ClassMap((1, 3), (1, 0))
+
+
+# -- one shared class --------------------------------------------------------
+
+
+def test_one_shared_class_beside_the_background_will_do_without_ranking():
+    class_map = match_classes(
+        STUDENT, ['fish', 'bird'], 4, 3, True, mode='shared', min_shared=1
+    )
+    assert class_map == ClassMap((2, 3), (1, 2))
+
+
+# -- which samples are compared ----------------------------------------------
+
+# Of cat, dog, bird and background the teacher knows cat and bird.
+SHARED = ClassMap((0, 2, 3), (1, 0, 2))
+
+
+def test_samples_of_unknown_classes_weigh_nothing():
+    labels, weight = SHARED.select_samples(
+        torch.tensor([0, 1, 2, 3]), torch.tensor([1.0, 1.0, 0.5, 1.0]), 4
+    )
+    assert weight.tolist() == [1, 0, 0.5, 1]
+    assert labels[weight > 0].tolist() == [0, 1, 2]
+    _, weight = SHARED.select_samples(torch.tensor([1, 0]), None, 4)
+    assert weight.tolist() == [0, 1]
+
+
+def test_mixed_samples_count_as_far_as_their_classes_are_known():
+    shares = torch.tensor(
+        [
+            [0.0, 1.0, 0.0, 0.0],
+            [0.5, 0.5, 0.0, 0.0],
+            [0.75, 0.0, 0.25, 0.0],
+            # Several labels, and none.
+            [1.0, 1.0, 0.0, 0.0],
+            [0.0, 0.0, 0.0, 0.0],
+        ]
+    )
+    labels, weight = SHARED.select_samples(shares, None, 4)
+    assert labels is None
+    assert weight.tolist() == [0, 0.5, 1, 0.5, 0]
+    _, weight = SHARED.select_samples(shares, torch.full((5,), 2.0), 4)
+    assert weight.tolist() == [0, 1, 2, 1, 0]
+
+
+@pytest.mark.parametrize('weight', [None, torch.ones(2)])
+def test_nothing_is_left_out_where_nothing_is_known(weight):
+    assert SHARED.select_samples(None, weight, 4) == (None, weight)
+
+
+@pytest.mark.parametrize('class_map', [ClassMap(), ClassMap((1, 0), (0, 1))])
+def test_where_every_class_is_compared_all_samples_stay(class_map):
+    labels, weight = class_map.select_samples(torch.tensor([0, 1]), None, 2)
+    assert weight is None
+    order = list(class_map.student or (0, 1))
+    assert [order[label] for label in labels] == [0, 1]
+    assert class_map.select_samples(torch.eye(2), None, 2) == (None, None)
+
+
+def test_a_background_that_is_no_channel_stays_one():
+    # Sigmoid heads call it by the number of classes; -1 is no label at all.
+    class_map = ClassMap((0, 2), (1, 0))
+    labels = torch.tensor([0, 1, 2, 3, -1])
+    selected, known = class_map.select_labels(labels, 3)
+    assert selected.tolist() == [0, 0, 1, 2, -1]
+    assert known.tolist() == [True, False, True, True, True]

@@ -374,11 +374,12 @@ def progress():
     hub = MessageHub.get_current_instance()
 
     def set_to(epoch, iteration):
+        hub.update_info('loop_stage', 'train')
         hub.update_info('epoch', epoch)
         hub.update_info('iter', iteration)
 
     yield set_to
-    for name in ('epoch', 'iter'):
+    for name in ('loop_stage', 'epoch', 'iter'):
         hub.runtime_info.pop(name, None)
 
 

@@ -83,9 +83,13 @@ def test_frozen_for_good(config):
     assert not any(module.training for module in model.modules())
 
 
-def test_copies_share_it(config):
+def test_copies_of_a_detector_are_its_equals(config):
     teacher = build_teacher(config, allow_random_weights=True)
-    assert copy.deepcopy(dict(x=teacher))['x'] is teacher
+    twin = copy.deepcopy(dict(x=teacher))['x']
+    own = teacher.model.state_dict()
+    for key, value in twin.model.state_dict().items():
+        assert torch.equal(value, own[key])
+    assert not twin.model.train().training
 
 
 def test_random_state_is_left_alone(config):
@@ -134,6 +138,44 @@ def test_extra_keys_alone_are_named_in_the_log(
     change(checkpoint, lambda weights: weights.update(extra=torch.ones(1)))
     build_teacher(config, checkpoint)
     assert 'not used (1):\n  extra' in ''.join(messages)
+
+
+@pytest.mark.parametrize('stated', [True, False])
+def test_unknown_names_are_told_in_the_log(
+    stated, config, checkpoint, monkeypatch
+):
+    messages = []
+    monkeypatch.setattr(
+        teacher_module, 'print_log', lambda text, **_: messages.append(text)
+    )
+    if not stated:
+        content = torch.load(checkpoint)
+        torch.save(dict(content, meta={}), checkpoint)
+    teacher = build_teacher(config, checkpoint)
+    assert ('states no class names' in ''.join(messages)) is not stated
+    assert (teacher.classes is None) is not stated
+    messages.clear()
+    names = ['dog', 'cat', 'bird']
+    assert build_teacher(config, checkpoint, classes=names).classes == (
+        'dog',
+        'cat',
+        'bird',
+    )
+    assert not messages
+
+
+@pytest.mark.parametrize('key', ['classes', 'CLASSES'])
+def test_names_in_capitals_are_names(key, config, checkpoint):
+    content = torch.load(checkpoint)
+    content['meta'] = dict(dataset_meta={key: ['cat', 'dog', 'bird']})
+    torch.save(content, checkpoint)
+    teacher = build_teacher(config, checkpoint)
+    assert teacher.classes == ('cat', 'dog', 'bird')
+
+
+def test_one_name_without_a_comma(config):
+    with pytest.raises(ValueError, match=r"teacher.classes .*\('person',\)"):
+        build_teacher(config, classes='person', allow_random_weights=True)
 
 
 def test_count_of_batches_may_be_missing(config, checkpoint):
