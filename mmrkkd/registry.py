@@ -25,6 +25,8 @@ from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
+OPENMMLAB_SCOPES = ('mmengine', 'mmcv', 'mmdet', 'mmpretrain')
+
 # Distillers, losses and backbones.
 MODELS = Registry(
     'model',
@@ -87,3 +89,33 @@ def publish(registry: Registry) -> None:
     for name, module in registry.module_dict.items():
         if name not in registry.parent.module_dict:
             registry.parent.register_module(name=name, module=module)
+
+
+def type_name(config: object) -> str:
+    """The bare name of what a config builds.
+
+    ``type='X'``, ``'mmdet.X'``, ``'package.module.X'`` and the class X
+    itself, as new-style configs have it, are all 'X'.
+
+    Args:
+        config: A dict with ``type``; anything else has the name ''.
+    """
+    kind = config.get('type') if isinstance(config, dict) else None
+    return getattr(kind, '__name__', str(kind or '')).rpartition('.')[2]
+
+
+def builds(config: object, kind: type) -> bool:
+    """Whether a config builds this class of OpenMMLab's.
+
+    A class of the same name in another project is another one.
+
+    Args:
+        config: A dict with ``type``.
+        kind: The class.
+    """
+    if type_name(config) != kind.__name__:
+        return False
+    if not isinstance(config['type'], str):
+        return config['type'] is kind
+    scope = config['type'].rpartition('.')[0].partition('.')[0]
+    return scope in ('', *OPENMMLAB_SCOPES)

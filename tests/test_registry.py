@@ -5,13 +5,14 @@ import sys
 
 import pytest
 from mmdet.registry import MODELS as MMDET
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import MODELS as MMENGINE
 from mmengine.registry import Registry
 from mmpretrain.registry import MODELS as MMPRETRAIN
 
 import mmrkkd
 from mmrkkd.distillers import KDDetector
-from mmrkkd.registry import MODELS, publish
+from mmrkkd.registry import MODELS, builds, publish, type_name
 
 
 @pytest.mark.parametrize('registry', [MODELS, MMENGINE, MMDET, MMPRETRAIN])
@@ -66,6 +67,26 @@ def test_a_name_that_is_taken_is_not_overwritten():
     publish(child)
     assert root.get('Taken') is int
     assert root.get('Free') is str
+
+
+def test_the_type_of_a_config_in_every_spelling():
+    for kind in (
+        'OptimWrapper',
+        'mmengine.OptimWrapper',
+        'mmengine.optim.optimizer.optimizer_wrapper.OptimWrapper',
+        'mmdet.OptimWrapper',
+        OptimWrapper,
+    ):
+        assert type_name(dict(type=kind)) == 'OptimWrapper'
+        assert builds(dict(type=kind), OptimWrapper)
+        assert not builds(dict(type=kind), AmpOptimWrapper)
+    other = type('OptimWrapper', (OptimWrapper,), {})
+    for kind in ('mine.OptimWrapper', other):
+        assert type_name(dict(type=kind)) == 'OptimWrapper'
+        assert not builds(dict(type=kind), OptimWrapper)
+    for nothing in (None, {}, dict(type=None), OptimWrapper, 'OptimWrapper'):
+        assert type_name(nothing) == ''
+        assert not builds(nothing, OptimWrapper)
 
 
 def test_version():

@@ -19,21 +19,45 @@ class PreprocessBridge:
     where the channels are flipped if just one of the two converts BGR to
     RGB (or back), and mean_s, std_s are then in the flipped order. What was
     padding becomes the teacher's own padding, of the teacher's own size.
-    Where the preprocessors agree, the batch is handed on untouched.
+    Where the preprocessors agree, the batch is handed on untouched. Images
+    may have any number of channels; it stays what it is.
 
     Args:
         student: The student's data preprocessor: an ``ImgDataPreprocessor``
             of MMEngine or a relative of it (MMDetection's, MMPretrain's).
         teacher: The teacher's.
+
+    Raises:
+        ValueError: mean and std are of images with another number of
+            channels on each side.
     """
 
     def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
-        self.flips = _flips(student) != _flips(teacher)
         student_mean, student_std = _normalisation(student)
         teacher_mean, teacher_std = _normalisation(teacher)
-        if self.flips:
+        # One value is for all channels, or for the only one.
+        channels = {len(student_mean), len(teacher_mean)} - {1}
+        if len(channels) > 1:
+            raise ValueError(
+                "the student's data_preprocessor is for images of "
+                f"{len(student_mean)} channels, the teacher's for "
+                f'{len(teacher_mean)} (values in mean and std): one image '
+                'cannot be turned into the other. Use a teacher of images '
+                "with the student's channels"
+            )
+        self.channels = channels.pop() if channels else None
+        self.flips = _flips(student) != _flips(teacher)
+        # MMPretrain leaves images of other numbers of channels as they are.
+        self.wants_three = getattr(teacher, '_channel_conversion', False)
+        if self.flips and len(student_mean) == 3:
             student_mean = student_mean.flip(0)
             student_std = student_std.flip(0)
+        self.values = (
+            'mean and std'
+            if getattr(teacher, '_enable_normalize', False)
+            else 'mean and std (the teacher normalises nothing: it sees raw '
+            'pixel values)'
+        )
         # In float64, because the quotients are used for every pixel.
         self.scale = (student_std / teacher_std).reshape(-1, 1, 1)
         self.shift = ((student_mean - teacher_mean) / teacher_std).reshape(
@@ -57,18 +81,24 @@ class PreprocessBridge:
         """Converts a batch.
 
         Args:
-            inputs: (N, 3, H, W), the student's input.
+            inputs: (N, C, H, W), the student's input.
             data_samples: N samples; ``img_shape`` in their metainfo is the
                 (height, width) of the image inside the padding. A sample
                 without it fills its frame.
 
         Returns:
-            (N, 3, H', W') in the dtype of ``inputs``; H' = H and W' = W
+            (N, C, H', W') in the dtype of ``inputs``; H' = H and W' = W
             unless the teacher pads to other multiples.
+
+        Raises:
+            ValueError: one of the preprocessors is for images with another
+                number of channels.
         """
         if self.is_identity:
             return inputs
-        converted = inputs.flip(1) if self.flips else inputs
+        self._check_channels(inputs.shape[1])
+        flips = self.flips and inputs.shape[1] == 3
+        converted = inputs.flip(1) if flips else inputs
         if self.converts:
             # Float32 at least: half precision has no room for a mean.
             dtype = torch.promote_types(inputs.dtype, torch.float32)
@@ -84,6 +114,22 @@ class PreprocessBridge:
         ):
             return converted
         return self._repadded(converted, shapes)
+
+    def _check_channels(self, channels: int) -> None:
+        if self.channels not in (None, channels):
+            raise ValueError(
+                f'the images have {channels} channels, mean and std of a '
+                f'data_preprocessor {self.channels} values. Load images of '
+                f'{self.channels} channels (color_type of '
+                'LoadImageFromFile), or use a teacher of such images'
+            )
+        if self.wants_three and channels != 3:
+            raise ValueError(
+                f'the images have {channels} channels, and the teacher '
+                'converts its own between BGR and RGB (bgr_to_rgb or '
+                'rgb_to_bgr of its data_preprocessor). Use a teacher of '
+                f'images of {channels} channels'
+            )
 
     def _repadded(
         self, images: Tensor, shapes: list[tuple[int, int]]
@@ -106,7 +152,7 @@ class PreprocessBridge:
             name
             for name, active in (
                 ('channel order', self.flips),
-                ('mean and std', self.converts),
+                (self.values, self.converts),
                 ('padding', not self.same_padding),
             )
             if active
@@ -122,13 +168,14 @@ def _flips(preprocessor: nn.Module) -> bool:
     )
 
 
-def _normalisation(preprocessor: nn.Module) -> tuple[Tensor, Tensor]:
+def _normalisation(preprocessor: nn.Module) -> Sequence[Tensor]:
+    """Mean and std, a value for each channel or one for all."""
     if not getattr(preprocessor, '_enable_normalize', False):
         return (
-            torch.zeros(3, dtype=torch.float64),
-            torch.ones(3, dtype=torch.float64),
+            torch.zeros(1, dtype=torch.float64),
+            torch.ones(1, dtype=torch.float64),
         )
-    return (
+    return torch.broadcast_tensors(
         preprocessor.mean.detach().flatten().double().cpu(),
         preprocessor.std.detach().flatten().double().cpu(),
     )

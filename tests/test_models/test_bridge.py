@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor
+from mmpretrain.models.utils import ClsDataPreprocessor
 
 from mmrkkd.distillers.bridge import PreprocessBridge
 
@@ -105,3 +106,63 @@ def test_sample_without_a_shape_fills_its_frame():
     converted = bridge(torch.zeros(1, 3, 32, 32), [object()])
     mean = torch.tensor(IMAGENET['mean']).flip(0)
     torch.testing.assert_close(converted[0, :, 31, 31], mean)
+
+
+GREY = dict(mean=[128.0], std=[64.0])
+FOUR = dict(mean=[1.0, 2.0, 3.0, 4.0], std=[5.0, 6.0, 7.0, 8.0])
+OTHER_FOUR = dict(mean=[9.0, 3.0, 0.0, 2.0], std=[2.0, 1.0, 4.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    'channels, student, teacher',
+    [
+        (1, GREY, dict()),
+        (1, dict(), GREY),
+        (1, GREY, dict(mean=[0.0], std=[255.0], to_rgb=True)),
+        (2, dict(mean=[1.0, 2.0], std=[3.0, 4.0]), GREY),
+        (3, GREY, dict(mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0])),
+        (3, GREY, dict(to_rgb=True)),
+        (3, dict(mean=[1.0, 2.0, 3.0], std=[4.0], to_rgb=True), GREY),
+        (4, FOUR, OTHER_FOUR),
+        (4, FOUR, dict(OTHER_FOUR, to_rgb=True)),
+        (4, dict(), FOUR),
+        (13, GREY, dict()),
+    ],
+)
+def test_any_number_of_channels(channels, student, teacher):
+    torch.manual_seed(0)
+    image = torch.randint(0, 256, (2, channels, 8, 8), dtype=torch.uint8)
+    student = ClsDataPreprocessor(**student)
+    teacher = ClsDataPreprocessor(**teacher)
+    converted = PreprocessBridge(student, teacher)(
+        student(dict(inputs=image))['inputs'], [object()] * 2
+    )
+    expected = teacher(dict(inputs=image))['inputs']
+    assert converted.shape == (2, channels, 8, 8)
+    # Values up to 255 go through three roundings of float32.
+    torch.testing.assert_close(
+        converted, expected, rtol=0, atol=4 * 255 * 2**-23
+    )
+
+
+def test_unlike_numbers_of_channels_are_refused():
+    four = ClsDataPreprocessor(**FOUR)
+    with pytest.raises(ValueError, match='of 3 channels, the teacher.* for 4'):
+        PreprocessBridge(DetDataPreprocessor(**IMAGENET), four)
+    rgb = ClsDataPreprocessor(mean=[1.0, 2.0, 3.0], std=[1.0, 1.0, 1.0])
+    grey = PreprocessBridge(ClsDataPreprocessor(**GREY), rgb)
+    # It would become three channels by broadcasting.
+    with pytest.raises(ValueError, match='have 1 channels, mean.* 3 values'):
+        grey(torch.zeros(2, 1, 8, 8), [object()] * 2)
+    converting = DetDataPreprocessor(bgr_to_rgb=True)
+    with pytest.raises(ValueError, match='have 4 channels, and the teacher'):
+        PreprocessBridge(ClsDataPreprocessor(), converting)(
+            torch.zeros(2, 4, 8, 8), [object()] * 2
+        )
+
+
+def test_says_that_the_teacher_sees_raw_pixels():
+    bridge = PreprocessBridge(
+        DetDataPreprocessor(**IMAGENET), DetDataPreprocessor(**RAW)
+    )
+    assert 'the teacher normalises nothing' in repr(bridge)

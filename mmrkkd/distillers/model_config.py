@@ -1,0 +1,45 @@
+"""Which model a config is of, with the data preprocessor that it gets."""
+
+import copy
+
+from mmengine.config import ConfigDict
+
+
+def with_preprocessor(model: dict, preprocessor: dict | None) -> ConfigDict:
+    """A model's config with a data preprocessor, unless it has its own.
+
+    Args:
+        model: Not changed.
+        preprocessor: What stands beside it or around it; None for nothing.
+    """
+    model = ConfigDict(copy.deepcopy(model))
+    if preprocessor is not None:
+        model.setdefault('data_preprocessor', copy.deepcopy(preprocessor))
+    return model
+
+
+def whole_model(config: dict) -> ConfigDict:
+    """The model that MMEngine's runner would build.
+
+    Args:
+        config: A whole config; not changed. Its ``data_preprocessor`` may
+            stand beside the model.
+    """
+    return with_preprocessor(config['model'], config.get('data_preprocessor'))
+
+
+def plain_model(config: dict) -> ConfigDict:
+    """The model that a checkpoint of a run fits: the student, or the whole.
+
+    A data preprocessor is the student's own, the distiller's or the one
+    beside the model, in this order, as :class:`LogitDistiller` has it.
+
+    Args:
+        config: A whole config, of a distillation or not; not changed.
+    """
+    model = whole_model(config)
+    while 'student' in model:
+        model = with_preprocessor(
+            model.student, model.get('data_preprocessor')
+        )
+    return model
