@@ -8,7 +8,7 @@ from torch.nn.functional import interpolate
 from mmrkkd.registry import MODELS
 
 from .distiller import LogitDistiller
-from .readers import ClassifierReader
+from .readers import Reader
 from .views import MultiViewPreprocessor
 
 
@@ -29,11 +29,14 @@ class KDClassifier(LogitDistiller):
             batch is resized to it, bilinearly and without antialiasing, as
             for a ViT at 224 pixels that learns from a ResNet at 32. By
             default the teacher sees what the student sees.
+        matching: See :class:`LogitDistiller`. Defaults to 'images', one
+            row for each image.
         classes: 'same' or 'shared', see :class:`LogitDistiller`.
             Defaults to 'same'.
         class_names: The student's classes. Defaults to those of the
             training set.
         gradient_interval: See :class:`LogitDistiller`. Defaults to 0.
+        feature_size: See :class:`LogitDistiller`. Defaults to None.
         data_preprocessor: See :class:`LogitDistiller`.
 
     Source: Guan et al., arXiv:2409.17823, section 5.
@@ -46,9 +49,11 @@ class KDClassifier(LogitDistiller):
         losses: dict | Sequence[dict],
         task_weight: float | dict = 1.0,
         teacher_size: int | None = None,
+        matching: str | dict | Reader = 'images',
         classes: str = 'same',
         class_names: Sequence[str] | None = None,
         gradient_interval: int = 0,
+        feature_size: int | None = None,
         data_preprocessor: dict | None = None,
     ) -> None:
         if teacher_size is not None and (
@@ -63,15 +68,16 @@ class KDClassifier(LogitDistiller):
             student=student,
             teacher=teacher,
             losses=losses,
-            reader=ClassifierReader(),
             task_weight=task_weight,
+            matching=matching,
             classes=classes,
             class_names=class_names,
             gradient_interval=gradient_interval,
+            feature_size=feature_size,
             data_preprocessor=data_preprocessor,
         )
 
-    @property
+    @LogitDistiller.data_preprocessor.getter
     def data_preprocessor(self) -> MultiViewPreprocessor:
         """The student's, for one view or several."""
         return MultiViewPreprocessor(self.student.data_preprocessor)

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from mmrkkd.ops.checks import check_choice
 from mmrkkd.registry import MODELS
 
 from .distiller import LogitDistiller
-from .readers import TwoStageReader
+from .readers import Reader
+from .readers.two_stage import LOCATIONS
 
 
 @MODELS.register_module()
@@ -24,13 +26,18 @@ class KDDetector(LogitDistiller):
         losses: Config of a logit loss, or a list of them.
         task_weight: beta, the weight of the detector's own losses (RPN,
             boxes, cross entropy), a number or a schedule. Defaults to 1.0.
-        rois: 'all', 'foreground' or 'confidence', see
-            :class:`TwoStageReader`. Defaults to 'all'.
+        rois: The same as ``matching=dict(type='rois', locations=rois)``:
+            'all', 'foreground' or 'confidence'. Defaults to None, what
+            ``matching`` says.
+        matching: How logits are matched, see :class:`LogitDistiller`.
+            Defaults to 'auto', for a two-stage detector all RoIs that it
+            samples.
         classes: 'same' or 'shared', see :class:`LogitDistiller`.
             Defaults to 'same'.
         class_names: The student's classes. Defaults to those of the
             training set.
         gradient_interval: See :class:`LogitDistiller`. Defaults to 0.
+        feature_size: See :class:`LogitDistiller`. Defaults to None.
         data_preprocessor: See :class:`LogitDistiller`.
 
     Source: Guan et al., arXiv:2409.17823, section 5 (table 5 does not say
@@ -43,20 +50,32 @@ class KDDetector(LogitDistiller):
         teacher: dict,
         losses: dict | Sequence[dict],
         task_weight: float | dict = 1.0,
-        rois: str = 'all',
+        rois: str | None = None,
+        matching: str | dict | Reader = 'auto',
         classes: str = 'same',
         class_names: Sequence[str] | None = None,
         gradient_interval: int = 0,
+        feature_size: int | None = None,
         data_preprocessor: dict | None = None,
     ) -> None:
+        if rois is not None:
+            check_choice('rois', rois, LOCATIONS)
+            if matching != 'auto':
+                raise ValueError(
+                    'give either rois or matching=dict(type="rois", '
+                    f'locations=...), got rois={rois!r} and '
+                    f'matching={matching!r}'
+                )
+            matching = dict(type='rois', locations=rois)
         super().__init__(
             student=student,
             teacher=teacher,
             losses=losses,
-            reader=TwoStageReader(rois),
             task_weight=task_weight,
+            matching=matching,
             classes=classes,
             class_names=class_names,
             gradient_interval=gradient_interval,
+            feature_size=feature_size,
             data_preprocessor=data_preprocessor,
         )

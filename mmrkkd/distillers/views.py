@@ -9,14 +9,16 @@ class MultiViewPreprocessor:
     """Applies a data preprocessor to every view of a batch.
 
     A pipeline with MMPretrain's ``MultiView`` gives ``inputs`` as a list of
-    V views. Whatever else comes is handed to the preprocessor as it is.
+    V views. Whatever else comes is handed to the preprocessor as it is, and
+    so is what is read and written: a hook that sets ``batch_augments`` to
+    None turns them off.
 
     Args:
         single: The preprocessor of one view.
     """
 
     def __init__(self, single: nn.Module) -> None:
-        self.single = single
+        vars(self)['single'] = single
 
     def __call__(self, data: dict, training: bool = False) -> dict:
         """Preprocesses a batch.
@@ -50,7 +52,13 @@ class MultiViewPreprocessor:
         )
 
     def __getattr__(self, name: str) -> object:
+        if name == 'single':
+            # Not there yet: Python is copying or unpickling this object.
+            raise AttributeError(name)
         return getattr(self.single, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self.single, name, value)
 
 
 def is_multi_view(inputs: object) -> bool:

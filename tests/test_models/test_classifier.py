@@ -340,6 +340,27 @@ def test_mixed_images_have_no_label():
         losses_of(model)
 
 
+def test_mixed_images_count_as_far_as_the_teacher_knows_their_classes():
+    mixing = dict(augments=dict(type='Mixup', alpha=0.8))
+    model = make(student=classifier(batch_augments=mixing), classes='shared')
+    model.eval()
+    model.teacher.classes = ('unseen', *CLASSES[1:])
+    model.class_map = model.match_student_classes(CLASSES)
+    data = model.data_preprocessor(batch(), True)
+    shares = torch.stack([item.gt_score for item in data['data_samples']])
+    weight = 1 - shares[:, 0]
+    assert 0 < weight.min() < 1
+    student, teacher = (
+        part(data['inputs'], mode='tensor')[:, 1:]
+        for part in (model.student, model.teacher.model)
+    )
+    expected = KDLoss(temperature=4.0, loss_weight=0.9)(
+        student, teacher, weight=weight
+    )
+    actual = model(**data, mode='loss')
+    torch.testing.assert_close(actual['loss_kd'], expected['loss_kd'])
+
+
 def test_one_hot_labels_are_labels():
     dkd = dict(type='mmrkkd.DKDLoss')
     plain = losses_of(make(losses=dkd).eval())
@@ -486,4 +507,4 @@ def test_a_timm_like_classifier_has_its_loss_beside_the_network():
     fake.model.num_classes = 5
     fake.loss_module = student.head.loss_module
     model.reader.check(fake, student)
-    assert model.reader.channels(fake) == 5
+    assert model.reader.scores(fake).channels == 5

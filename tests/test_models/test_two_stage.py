@@ -6,8 +6,7 @@ from conftest import detector_config
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from mmrkkd.distillers.readers import TwoStageReader
-from mmrkkd.distillers.readers.two_stage import box_logits
+from mmrkkd.distillers.readers.two_stage import TwoStageReader, box_logits
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 DETECTORS = ('faster-rcnn', 'mask-rcnn', 'cascade-rcnn')
@@ -24,7 +23,13 @@ def read(reader, student, teacher, batch):
     return (
         losses,
         taps,
-        reader.read(taps, student, teacher.eval(), data['inputs']),
+        reader.read(
+            taps,
+            student,
+            teacher.eval(),
+            data['inputs'],
+            data['data_samples'],
+        ),
     )
 
 
@@ -130,7 +135,7 @@ def test_no_box_gives_an_empty_pair():
     with reader.tap(student) as taps:
         pass
     inputs = torch.zeros(1, 3, 64, 64)
-    (pair,) = reader.read(taps, student, student.eval(), inputs)
+    (pair,) = reader.read(taps, student, student.eval(), inputs, [])
     assert pair.student_logits.shape == pair.teacher_logits.shape == (0, 4)
     assert pair.labels.shape == (0,)
 
@@ -153,5 +158,7 @@ def test_errors():
         reader.check(sigmoid, make())
     with pytest.raises(ValueError, match='has 1 RoI stages, the teacher 3'):
         reader.check(make(), make('cascade-rcnn'))
-    with pytest.raises(ValueError, match="rois must be one of .* got 'some'"):
+    with pytest.raises(
+        ValueError, match="locations must be one of .* got 'some'"
+    ):
         TwoStageReader('some')

@@ -1,7 +1,91 @@
-"""How to read matched logits out of a pair of models, by kind of head."""
+"""How to read matched logits out of a pair of models, by kind of head.
 
-from .base import LogitPair, stack_views
-from .classifier import ClassifierReader
-from .two_stage import TwoStageReader
+A reader is a file: every :class:`Reader` that a module of this package
+defines is found by itself.
+"""
 
-__all__ = ['ClassifierReader', 'LogitPair', 'TwoStageReader', 'stack_views']
+import importlib
+import inspect
+import pkgutil
+
+from torch import nn
+
+from mmrkkd.ops.checks import check_options, nearest_name
+
+from .base import Match, Reader, Scores, stack_views
+
+
+def _find_readers() -> dict[str, type[Reader]]:
+    found = []
+    for info in pkgutil.iter_modules(__path__, f'{__name__}.'):
+        module = importlib.import_module(info.name)
+        found += [
+            kind
+            for kind in vars(module).values()
+            if inspect.isclass(kind)
+            and issubclass(kind, Reader)
+            and kind.__module__ == info.name
+            and kind.name
+        ]
+    return {kind.name: kind for kind in sorted(found, key=lambda k: k.rank)}
+
+
+READERS = _find_readers()
+
+
+def build_reader(matching: str | dict | Reader, student: nn.Module) -> Reader:
+    """The reader that a config names, or that fits the student.
+
+    Args:
+        matching: 'auto', the name of a reader, a dict with ``type`` and the
+            reader's arguments, or a reader already made. A dict without
+            ``type`` gives arguments to the reader that fits.
+        student: The student.
+
+    Returns:
+        The reader.
+
+    Raises:
+        TypeError: no reader fits the student, or the reader has no such
+            option.
+        ValueError: there is no reader of that name.
+    """
+    if isinstance(matching, Reader):
+        return matching
+    if not isinstance(matching, (str, dict)):
+        raise TypeError(
+            "matching must be 'auto', the name of a reader or a dict "
+            f'with type, got {matching!r}; readers: {", ".join(READERS)}'
+        )
+    options = {} if isinstance(matching, str) else dict(matching)
+    name = options.pop('type', 'auto') if options else 'auto'
+    if isinstance(matching, str):
+        name = matching
+    kind = _fitting(student) if name == 'auto' else READERS.get(name)
+    if kind is None:
+        raise ValueError(
+            f'there is no reader {name!r}{nearest_name(name, READERS)} '
+            f'matching must be one of auto, {", ".join(READERS)}'
+        )
+    check_options(f'matching of type {kind.name!r}', kind, options)
+    return kind(**options)
+
+
+def _fitting(student: nn.Module) -> type[Reader]:
+    for kind in READERS.values():
+        if kind.fits(student):
+            return kind
+    raise TypeError(
+        f'no reader fits the student {type(student).__name__}: known are '
+        f'{", ".join(READERS)}. docs/en/add_a_head.md says how to write one'
+    )
+
+
+__all__ = [
+    'READERS',
+    'Match',
+    'Reader',
+    'Scores',
+    'build_reader',
+    'stack_views',
+]

@@ -1,24 +1,62 @@
-"""What a reader of logits gives, whatever the kind of head."""
+"""What a kind of head must provide to be distilled, and what it yields.
 
+A reader is the only thing that a new kind of head needs: one file in this
+folder, found by itself. docs/en/add_a_head.md writes one from start to end.
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, fields
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+ACTIVATIONS = ('softmax', 'sigmoid')
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the class scores of a model mean.
+
+    Args:
+        channels: Scores of a row, background included.
+        activation: 'softmax', one class excludes the others; 'sigmoid',
+            each class is a decision of its own.
+        background: Whether the last channel is the background.
+    """
+
+    channels: int
+    activation: str = 'softmax'
+    background: bool = False
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, without background."""
+        return self.channels - self.background
+
+    def __str__(self) -> str:
+        background = ' with background' if self.background else ''
+        return f'{self.channels} channels{background}, {self.activation}'
 
 
 @dataclass
-class LogitPair:
-    """The matched logits of one head for one batch.
+class Match:
+    """What teacher and student say of the same samples of one batch.
+
+    A sample is whatever a head scores: an image, a box, a cell, a query.
 
     Args:
         student_logits: (N, C_s), with gradient.
         teacher_logits: (N, C_t), of the same N samples.
-        labels: (N,), indices into the student's channels, or None where
-            the samples have none.
-        weight: (N,), the weight of each sample, or None for 1.
+        labels: (N,), indices into the student's channels; (N, C_s), the
+            shares of the classes in mixed samples; or None where the
+            samples have none.
+        weight: (N,), >= 0, the weight of each sample, or None for 1.
         prefix: Put before the log keys of its terms, e.g. 's0.'.
         scale: Multiplies its loss terms.
+        places: Where the samples are, (N, ...), in the reader's own terms:
+            RoIs as (image, x1, y1, x2, y2). None where they are images.
         sources: The tensors that left the student, if ``student_logits``
             was made from them.
     """
@@ -29,31 +67,94 @@ class LogitPair:
     weight: Tensor | None = None
     prefix: str = ''
     scale: float = 1.0
+    places: Tensor | None = None
     sources: Sequence[Tensor] = field(default=())
 
     def __post_init__(self) -> None:
         self.sources = self.sources or (self.student_logits,)
 
 
-def stack_views(pairs: Sequence[LogitPair]) -> LogitPair:
-    """The same samples in V views as one pair, (V, N, C).
+def stack_views(matches: Sequence[Match]) -> Match:
+    """The same samples in V views as one match, (V, N, C).
 
     One view is returned as it is, (N, C).
     """
-    first = pairs[0]
-    if len(pairs) == 1:
+    first = matches[0]
+    if len(matches) == 1:
         return first
+    stacked = {
+        entry.name: getattr(first, entry.name) for entry in fields(Match)
+    }
+    for name, value in stacked.items():
+        if isinstance(value, Tensor):
+            stacked[name] = torch.stack(
+                [getattr(match, name) for match in matches]
+            )
+    stacked['sources'] = [match.student_logits for match in matches]
+    return Match(**stacked)
 
-    def stacked(name: str) -> Tensor | None:
-        values = [getattr(pair, name) for pair in pairs]
-        return None if values[0] is None else torch.stack(values)
 
-    return LogitPair(
-        stacked('student_logits'),
-        stacked('teacher_logits'),
-        stacked('labels'),
-        stacked('weight'),
-        first.prefix,
-        first.scale,
-        [pair.student_logits for pair in pairs],
-    )
+class Reader(ABC):
+    """Reads matched logits of a kind of head out of a pair of models.
+
+    ``name`` is what ``matching=dict(type=...)`` calls it; the other keys of
+    that dict are the arguments of its ``__init__``. Readers that ``fits``
+    the student are taken by ``matching='auto'``, in the order of ``rank``.
+    """
+
+    name = ''
+    rank = 0
+
+    @classmethod
+    @abstractmethod
+    def fits(cls, model: nn.Module) -> bool:
+        """Whether a model's head is of this kind."""
+
+    @abstractmethod
+    def check(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Refuses models that this reader cannot match.
+
+        Raises:
+            TypeError: one has a head of another kind.
+            ValueError: the two do not go together.
+        """
+
+    @abstractmethod
+    def scores(self, model: nn.Module) -> Scores:
+        """What the class scores of a checked model mean."""
+
+    @abstractmethod
+    def tap(self, student: nn.Module) -> AbstractContextManager:
+        """Notes what passes through the student inside the block.
+
+        Hooks only: the student's own forward is run once, as it is.
+
+        Returns:
+            A context manager, whose value :meth:`read` gets.
+        """
+
+    @abstractmethod
+    def read(
+        self,
+        taps: object,
+        student: nn.Module,
+        teacher: nn.Module,
+        teacher_inputs: Tensor,
+        data_samples: Sequence,
+    ) -> list[Match]:
+        """Scores the student's samples with the teacher, without gradient.
+
+        Args:
+            taps: What :meth:`tap` gave, after the student's forward.
+            student: The student.
+            teacher: The teacher, in eval mode.
+            teacher_inputs: (B, 3, H, W), preprocessed for the teacher, in
+                the student's geometry.
+            data_samples: B samples of the batch.
+
+        Returns:
+            One match for each head or stage, the same ones in every step.
+        """
+
+    def __repr__(self) -> str:
+        return self.name

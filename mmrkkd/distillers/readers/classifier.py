@@ -1,12 +1,12 @@
 """Matched logits of image classifiers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from .base import LogitPair
+from .base import Match, Reader, Scores
 
 
 class ScoreTap:
@@ -20,7 +20,7 @@ class ScoreTap:
         self.calls.append(args[:2])
 
 
-class ClassifierReader:
+class ClassifierReader(Reader):
     """Reads an image classifier's logits, one row for each image.
 
     The student's training forward is run once; a hook on its loss module
@@ -33,10 +33,16 @@ class ClassifierReader:
     of its own, and no paper here says how to rank or soften those.
     """
 
-    background = False
+    name = 'images'
+    rank = 1
 
     def __repr__(self) -> str:
         return 'classifier, one row for each image'
+
+    @classmethod
+    def fits(cls, model: nn.Module) -> bool:
+        """See :meth:`Reader.fits`."""
+        return hasattr(_head(model), 'loss_module')
 
     def check(self, student: nn.Module, teacher: nn.Module) -> None:
         """Refuses models that this reader cannot match.
@@ -64,9 +70,9 @@ class ClassifierReader:
                     'head with use_sigmoid=False'
                 )
 
-    def channels(self, model: nn.Module) -> int:
-        """Number of logits of a model."""
-        return _num_classes(model)
+    def scores(self, model: nn.Module) -> Scores:
+        """See :meth:`Reader.scores`."""
+        return Scores(_num_classes(model))
 
     @contextmanager
     def tap(self, student: nn.Module) -> Iterator[ScoreTap]:
@@ -87,7 +93,8 @@ class ClassifierReader:
         student: nn.Module,
         teacher: nn.Module,
         teacher_inputs: Tensor,
-    ) -> list[LogitPair]:
+        data_samples: Sequence,
+    ) -> list[Match]:
         """Scores the images with the teacher.
 
         Args:
@@ -95,10 +102,11 @@ class ClassifierReader:
             student: The student.
             teacher: The teacher, in eval mode.
             teacher_inputs: (N, 3, H, W), preprocessed for the teacher.
+            data_samples: N samples; unused.
 
         Returns:
-            One pair. Its labels are None where images were mixed (Mixup,
-            CutMix), as such an image has no one class.
+            One match. Its labels are shares of the classes where images
+            were mixed (Mixup, CutMix), as such an image has no one class.
 
         Raises:
             RuntimeError: the head computed several losses, or none.
@@ -111,7 +119,7 @@ class ClassifierReader:
             )
         ((scores, target),) = tap.calls
         return [
-            LogitPair(
+            Match(
                 scores,
                 image_logits(teacher, teacher_inputs),
                 _class_indices(target),
@@ -149,9 +157,9 @@ def _num_classes(model: nn.Module) -> int | None:
     return None
 
 
-def _class_indices(target: Tensor) -> Tensor | None:
-    """(N,) indices, from indices or from one-hot rows (N, C)."""
+def _class_indices(target: Tensor) -> Tensor:
+    """(N,) indices, from indices or one-hot rows; mixed rows as they are."""
     if target.dim() == 1:
         return target
     largest, indices = target.max(dim=1)
-    return indices if bool((largest == 1).all()) else None
+    return indices if bool((largest == 1).all()) else target

@@ -1,6 +1,6 @@
 """Matched logits of two-stage detectors: the same boxes for both."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from mmrkkd.ops.checks import check_choice
 
-from .base import LogitPair
+from .base import Match, Reader, Scores
 
-ROI_CHOICES = ('all', 'foreground', 'confidence')
+LOCATIONS = ('all', 'foreground', 'confidence')
 
 
 class StageTap:
@@ -48,7 +48,7 @@ class StageTap:
             self.labels = torch.zeros(0, dtype=torch.long, device=device)
 
 
-class TwoStageReader:
+class TwoStageReader(Reader):
     """Reads classification logits (num_classes + 1, background last).
 
     The student's training forward is run once; hooks note the boxes that
@@ -61,20 +61,25 @@ class TwoStageReader:
     teacher with one stage serves all the student's.
 
     Args:
-        rois: Which of the sampled boxes count. 'all' (the published path);
+        locations: Which of the sampled boxes count. 'all' (as published);
             'foreground', those matched with an object; 'confidence', all,
             each weighted by the teacher's highest foreground probability.
             Defaults to 'all'.
     """
 
-    background = True
+    name = 'rois'
 
-    def __init__(self, rois: str = 'all') -> None:
-        check_choice('rois', rois, ROI_CHOICES)
-        self.rois = rois
+    def __init__(self, locations: str = 'all') -> None:
+        check_choice('locations', locations, LOCATIONS)
+        self.locations = locations
 
     def __repr__(self) -> str:
-        return f'two-stage, {self.rois} sampled RoIs of the student'
+        return f'two-stage, {self.locations} sampled RoIs of the student'
+
+    @classmethod
+    def fits(cls, model: nn.Module) -> bool:
+        """See :meth:`Reader.fits`."""
+        return hasattr(model, 'roi_head')
 
     def check(self, student: nn.Module, teacher: nn.Module) -> None:
         """Refuses models that this reader cannot match.
@@ -107,15 +112,15 @@ class TwoStageReader:
                 f'{stages[1]}; it must have as many, or one'
             )
 
-    def channels(self, model: nn.Module) -> int:
-        """Number of logits of a model, background included."""
-        return _stages(model)[0][1].num_classes + 1
+    def scores(self, model: nn.Module) -> Scores:
+        """See :meth:`Reader.scores`."""
+        return Scores(_stages(model)[0][1].num_classes + 1, background=True)
 
     @contextmanager
     def tap(self, student: nn.Module) -> Iterator[list[StageTap]]:
         """Notes the logits of the student's forward run inside the block."""
         stages = _stages(student)
-        taps = [StageTap(self.channels(student)) for _ in stages]
+        taps = [StageTap(self.scores(student).channels) for _ in stages]
         handles = []
         for tap, (extractor, head) in zip(taps, stages, strict=True):
             handles.append(
@@ -141,7 +146,8 @@ class TwoStageReader:
         student: nn.Module,
         teacher: nn.Module,
         teacher_inputs: Tensor,
-    ) -> list[LogitPair]:
+        data_samples: Sequence,
+    ) -> list[Match]:
         """Scores the tapped boxes with the teacher.
 
         Args:
@@ -150,34 +156,36 @@ class TwoStageReader:
             teacher: The teacher, in eval mode.
             teacher_inputs: (B, 3, H, W), preprocessed for the teacher. Its
                 boxes are the student's: both see the same geometry.
+            data_samples: B samples; unused.
 
         Returns:
-            One pair for each RoI stage.
+            One match for each RoI stage.
         """
         features = teacher.extract_feat(teacher_inputs)
         weights = getattr(student.roi_head, 'stage_loss_weights', [1.0])
-        pairs = []
+        matches = []
         for stage, tap in enumerate(taps):
             tap.close(teacher_inputs.device)
             logits = box_logits(teacher, stage, features, tap.scored_rois)
-            pairs.append(
-                LogitPair(
+            matches.append(
+                Match(
                     tap.scores,
                     logits,
                     tap.labels,
                     self._weight(tap.labels, logits, tap.channels - 1),
                     prefix=f's{stage}.' if len(taps) > 1 else '',
                     scale=float(weights[stage]),
+                    places=tap.scored_rois,
                 )
             )
-        return pairs
+        return matches
 
     def _weight(
         self, labels: Tensor, teacher_logits: Tensor, background: int
     ) -> Tensor | None:
-        if self.rois == 'all':
+        if self.locations == 'all':
             return None
-        if self.rois == 'foreground':
+        if self.locations == 'foreground':
             return (labels < background).float()
         return teacher_logits.float().softmax(-1)[:, :-1].amax(-1)
 

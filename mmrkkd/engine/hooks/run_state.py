@@ -19,6 +19,8 @@ from mmrkkd.checkpoint.random_state import (
 from mmrkkd.registry import HOOKS
 
 RANDOM_STATE = 'random_state'
+# What the losses learned, beside the student's weights.
+LEARNED = 'distiller'
 TEACHER = 'teacher_sha256'
 
 
@@ -26,7 +28,8 @@ TEACHER = 'teacher_sha256'
 class RunStateHook(Hook):
     """Makes an interrupted run go on as if it had not been.
 
-    It keeps the random state in the checkpoint and puts it back, leaves it
+    It keeps the random state in the checkpoint, and beside the student what
+    the losses learned themselves, and puts both back, leaves the former
     untouched by validation, and draws the base seed of the data workers
     from a generator of its own: so the next step after a resume sees the
     numbers that it would have seen. It keeps the SHA-256 of the teacher's
@@ -55,6 +58,10 @@ class RunStateHook(Hook):
                 read from a file, ``meta['teacher_sha256']``.
         """
         checkpoint[RANDOM_STATE] = self._before_val or random_state()
+        model = unwrapped(runner.model)
+        learned = getattr(model, 'learned_state', dict)()
+        if learned:
+            checkpoint[LEARNED] = learned
         teacher = teacher_sha256(runner.model)
         if teacher is not None:
             checkpoint['meta'][TEACHER] = teacher
@@ -70,6 +77,7 @@ class RunStateHook(Hook):
         self._loaded = {
             RANDOM_STATE: checkpoint.get(RANDOM_STATE),
             TEACHER: meta.get(TEACHER),
+            LEARNED: checkpoint.get(LEARNED),
         }
 
     def before_train(self, runner: Runner) -> None:
@@ -89,6 +97,9 @@ class RunStateHook(Hook):
         check_same_teacher(
             self._loaded.get(TEACHER), teacher_sha256(runner.model)
         )
+        model = unwrapped(runner.model)
+        if hasattr(model, 'load_learned_state'):
+            model.load_learned_state(self._loaded.pop(LEARNED, None) or {})
         _warn_of_what_differs(runner)
         if self._loaded.get(RANDOM_STATE) is not None:
             self._restore(runner)
@@ -170,6 +181,11 @@ class _RestoresAfterSkip:
         return getattr(self.iterator, name)
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """A runner's model without its parallel wrapper."""
+    return model.module if is_model_wrapper(model) else model
+
+
 def teacher_sha256(model: nn.Module) -> str | None:
     """The SHA-256 of the file that a distiller's teacher was read from.
 
@@ -179,9 +195,7 @@ def teacher_sha256(model: nn.Module) -> str | None:
     Returns:
         64 hexadecimal digits, or None: no teacher, or no file.
     """
-    if is_model_wrapper(model):
-        model = model.module
-    return getattr(getattr(model, 'teacher', None), 'sha256', None)
+    return getattr(getattr(unwrapped(model), 'teacher', None), 'sha256', None)
 
 
 def check_same_start(iterations: Sequence[int]) -> None:

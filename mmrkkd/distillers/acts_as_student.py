@@ -1,0 +1,121 @@
+"""To runners, hooks and optimizers a distiller is its student."""
+
+from collections.abc import Callable, Iterator
+
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from .student_state import (
+    STUDENT,
+    as_distiller,
+    as_plain_student,
+    learned_state,
+    load_learned_state,
+)
+
+
+class ActsAsStudent(BaseModel):
+    """A model around a student that passes reads and writes on to it.
+
+    ``model.backbone``, ``model.bbox_head.use_l1 = True``,
+    ``model.set_epoch(3)``, ``model.data_preprocessor.batch_augments = None``:
+    whatever this class has not itself is the student's. Parameters bear the
+    student's names, and the state dict is the student's
+    (:mod:`mmrkkd.distillers.student_state`).
+
+    A subclass sets ``student``, and ``distiller`` for what a method learns
+    itself. What is set before ``student`` is its own for good; afterwards a
+    name that the student has, and this class has not, means the student's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # BaseModel registers a preprocessor; ours is the student's.
+        del self.data_preprocessor
+        self._register_state_dict_hook(as_plain_student)
+
+    def __getattr__(self, name: str) -> object:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            student = self._student_or_none()
+            # Python asks instances for methods such as __deepcopy__.
+            if student is None or name.startswith('__'):
+                raise
+        value = getattr(student, name)
+        if name == 'get_layer_depth':
+            # MMPretrain's layer-wise learning rates walk the module tree,
+            # where the student's names have a prefix.
+            return _of_student(value)
+        return value
+
+    def __setattr__(self, name: str, value: object) -> None:
+        student = self._student_or_none()
+        if student is None or self._owns(name) or not hasattr(student, name):
+            super().__setattr__(name, value)
+        else:
+            setattr(student, name, value)
+
+    def _student_or_none(self) -> nn.Module | None:
+        return self.__dict__.get('_modules', {}).get('student')
+
+    def _owns(self, name: str) -> bool:
+        return (
+            name in self.__dict__
+            or any(
+                name in self.__dict__[kind]
+                for kind in ('_modules', '_parameters', '_buffers')
+            )
+            or hasattr(type(self), name)
+        )
+
+    @property
+    def data_preprocessor(self) -> nn.Module:
+        """The student's."""
+        return self.student.data_preprocessor
+
+    @data_preprocessor.setter
+    def data_preprocessor(self, value: nn.Module) -> None:
+        self.student.data_preprocessor = value
+
+    def named_parameters(
+        self, *args: object, **kwargs: object
+    ) -> Iterator[tuple[str, Tensor]]:
+        """As of any module, the student's by their names in the student."""
+        prefix = kwargs.get('prefix', args[0] if args else '')
+        start = f'{prefix}.' if prefix else ''
+        for name, value in super().named_parameters(*args, **kwargs):
+            name = name.removeprefix(start)
+            yield start + name.removeprefix(STUDENT), value
+
+    def init_weights(self) -> None:
+        """Initialises the student; the teacher has its weights."""
+        self.student.init_weights()
+
+    def learned_state(self) -> dict[str, Tensor]:
+        """What the methods learn themselves; see :func:`learned_state`."""
+        return learned_state(self.distiller)
+
+    def load_learned_state(self, state: dict[str, Tensor]) -> None:
+        """Puts it back; see :func:`load_learned_state`."""
+        load_learned_state(self.distiller, state)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict,
+        prefix: str,
+        local_metadata: dict,
+        *args,
+        **kwargs,
+    ) -> None:
+        as_distiller(state_dict, prefix, local_metadata)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, *args, **kwargs
+        )
+
+
+def _of_student(get_layer_depth: Callable) -> Callable:
+    def depth(param_name: str, *args: object) -> tuple[int, int]:
+        return get_layer_depth(param_name.removeprefix(STUDENT), *args)
+
+    return depth

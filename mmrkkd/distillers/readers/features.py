@@ -1,0 +1,236 @@
+"""Features of named layers, noted in the one forward of a model."""
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmrkkd.ops.checks import nearest_name
+
+LAYER = re.compile(r'([\w.]+)(?:\[(\d+|\*)\])?')
+# Some networks want the size that they were made for.
+PROBED_SIZES = (128, 32, 224, 64, 256)
+
+
+class FeatureReader:
+    """Notes what named layers of a model put out.
+
+    Args:
+        model: The model; it is run once, in eval mode, without gradient, on
+            an empty image, to see the shapes.
+        owner: 'student' or 'teacher', for messages.
+        layers: As :class:`mmrkkd.losses.feature.FeatureLoss` writes them.
+            ``[*]`` stands for all outputs.
+        size: Side of that image in pixels. By default the first of some
+            usual ones that the model takes.
+
+    Raises:
+        ValueError: a layer does not exist, is not run, or has no or several
+            outputs where one was asked for.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        owner: str,
+        layers: Sequence[str],
+        size: int | None = None,
+    ) -> None:
+        self.owner = owner
+        self.wanted = [_parsed(owner, layer) for layer in layers]
+        for path, _ in self.wanted:
+            _module(model, owner, path)
+        # A layer whose output an activation overwrites afterwards.
+        self.overwritten: set[str] = set()
+        self.layers: list[tuple[str, int]] = []
+        self.shapes: list[tuple[int, ...]] = []
+        if layers:
+            self._probe(model, size)
+
+    def _probe(self, model: nn.Module, size: int | None) -> None:
+        sizes = PROBED_SIZES if size is None else (size,)
+        with _eval_mode(model), torch.no_grad(), self.tap(model) as taps:
+            wanted = {path for path, _ in self.wanted}
+            _run_once(model, self.owner, sizes, taps, wanted)
+        self.overwritten = {
+            path
+            for path, outputs in taps.outputs.items()
+            if any(t._version != version for t, version in outputs)
+        }
+        for path, index in self.wanted:
+            outputs = [t for t, _ in taps.outputs[path]]
+            for number in _numbers(self.owner, path, index, len(outputs)):
+                self.layers.append((path, number))
+                self.shapes.append(tuple(outputs[number].shape))
+
+    @contextmanager
+    def tap(self, model: nn.Module) -> Iterator['FeatureTaps']:
+        """Notes the outputs of the forward run inside the block."""
+        taps = FeatureTaps()
+        handles = [
+            _module(model, self.owner, path).register_forward_hook(
+                taps.hook(path, path in self.overwritten)
+            )
+            for path in dict.fromkeys(path for path, _ in self.wanted)
+        ]
+        try:
+            yield taps
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def read(self, taps: 'FeatureTaps') -> list[Tensor]:
+        """The outputs in the order of the layers, ``[*]`` spread out.
+
+        Args:
+            taps: What :meth:`tap` gave, after the forward.
+
+        Raises:
+            RuntimeError: a layer was not run in this step.
+        """
+        features = []
+        for path, number in self.layers:
+            outputs = taps.outputs.get(path, ())
+            if number >= len(outputs):
+                raise RuntimeError(
+                    f"the {self.owner}'s layer {path}[{number}] was not run "
+                    'in this step: a feature loss can only use layers that '
+                    'every step runs'
+                )
+            features.append(outputs[number][0])
+        return features
+
+
+class FeatureTaps:
+    """What the tapped modules put out, call by call.
+
+    ``outputs`` maps a module's path to its tensors, each with its version
+    when it was noted.
+    """
+
+    def __init__(self) -> None:
+        self.outputs: dict[str, list[tuple[Tensor, int]]] = {}
+
+    def hook(self, path: str, clone: bool) -> object:
+        """A forward hook for the module of this path."""
+
+        def note(module: nn.Module, args: tuple, output: object) -> None:
+            self.outputs.setdefault(path, []).extend(
+                (t.clone() if clone else t, t._version)
+                for t in _tensors(output)
+            )
+
+        return note
+
+
+def _tensors(output: object) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, (list, tuple)):
+        for item in output:
+            yield from _tensors(item)
+    elif isinstance(output, dict):
+        for item in output.values():
+            yield from _tensors(item)
+
+
+def _parsed(owner: str, layer: str) -> tuple[str, str | None]:
+    found = LAYER.fullmatch(layer)
+    if not found:
+        raise ValueError(
+            f"the {owner}'s layer must be the path of a module, with [number]"
+            f' or [*] for its outputs, such as neck[0]; got {layer!r}'
+        )
+    return found.group(1), found.group(2)
+
+
+def _module(model: nn.Module, owner: str, path: str) -> nn.Module:
+    try:
+        return model.get_submodule(path)
+    except AttributeError:
+        names = [name for name, _ in model.named_modules() if name]
+        near = nearest_name(path, names)
+        parts = ', '.join(name for name, _ in model.named_children())
+        raise ValueError(
+            f'the {owner} {type(model).__name__} has no layer {path!r}{near} '
+            f'Its parts: {parts}'
+        ) from None
+
+
+def _numbers(
+    owner: str, path: str, index: str | None, count: int
+) -> Sequence[int]:
+    """Which of the outputs of a module are meant."""
+    if not count:
+        raise ValueError(
+            f"the {owner}'s layer {path!r} is not run, or puts out no "
+            "tensor, when the model's features are computed"
+        )
+    if index == '*':
+        return range(count)
+    if index is None:
+        if count > 1:
+            raise ValueError(
+                f"the {owner}'s layer {path!r} has {count} outputs: say "
+                f'which, {path}[0] to {path}[{count - 1}], or {path}[*]'
+            )
+        return [0]
+    if int(index) >= count:
+        raise ValueError(
+            f"the {owner}'s layer {path!r} has {count} outputs, counted from "
+            f'0; got {path}[{index}]'
+        )
+    return [int(index)]
+
+
+def _run_once(
+    model: nn.Module,
+    owner: str,
+    sizes: Sequence[int],
+    taps: FeatureTaps,
+    wanted: set[str],
+) -> None:
+    """Runs a model's features, and its head if need be, on an empty image."""
+    mean = getattr(getattr(model, 'data_preprocessor', None), 'mean', None)
+    channels = 3 if mean is None else mean.numel()
+    some = next(model.parameters())
+    failures = []
+    for size in sizes:
+        image = some.new_zeros(1, channels, size, size)
+        taps.outputs.clear()
+        try:
+            model.extract_feat(image)
+            if not wanted <= set(taps.outputs):
+                # Layers of a head; two-stage ones want proposals, too.
+                taps.outputs.clear()
+                model(image, mode='tensor')
+        except (RuntimeError, ValueError, AssertionError) as error:
+            failures.append(f'{size} pixels: {str(error).splitlines()[0]}')
+            continue
+        return
+    raise ValueError(
+        f"the {owner}'s features could not be computed on an empty image, so "
+        'the shapes of its layers are not known: '
+        f'{"; ".join(failures)}. Set feature_size to the side of an input '
+        'that it takes'
+    )
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    modes = [(part, part.training) for part in model.modules()]
+    for part, _ in modes:
+        part.training = False
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        for part, training in modes:
+            part.training = training

@@ -1,0 +1,163 @@
+"""The terms of a step: which there are, how they add up, how they pull."""
+
+from collections.abc import Iterable, Sequence
+
+from torch import Tensor
+
+from mmrkkd.losses import LogitLoss
+from mmrkkd.losses.feature import FeatureLoss, FeaturePair
+
+from .class_map import ClassMap
+from .gradient_share import gradient_telemetry
+from .readers import Match
+from .telemetry import agreement
+
+
+def add_terms(terms: dict, new: dict) -> None:
+    """Adds terms to those of the step, in place.
+
+    Raises:
+        ValueError: a key is taken.
+    """
+    taken = sorted(set(terms) & set(new))
+    if taken:
+        raise ValueError(
+            f'two losses are logged under the same key {taken[0]!r}; '
+            'use each type of loss once'
+        )
+    terms.update(new)
+
+
+def task_terms(views: Sequence[dict], weight: float) -> dict:
+    """The student's own losses times beta, added up over the views.
+
+    MMPretrain's heads call theirs 'loss', the key under which MMEngine
+    keeps the total.
+
+    Args:
+        views: What the student's forward gave for each view.
+        weight: beta.
+    """
+    terms = {}
+    for name, value in views[0].items():
+        if 'loss' in name:
+            value = weighted_sum([losses[name] for losses in views], weight)
+        terms['loss_task' if name == 'loss' else name] = value
+    return terms
+
+
+def weighted_sum(
+    views: Sequence[Tensor | Sequence[Tensor]], weight: float
+) -> Tensor | list[Tensor]:
+    """A loss of several views, added up and weighted.
+
+    Args:
+        views: The loss of each view: a tensor, or a list of tensors where a
+            detector has one for each level.
+        weight: Multiplies the sum.
+    """
+    if isinstance(views[0], (list, tuple)):
+        return [
+            weighted_sum(levels, weight) for levels in zip(*views, strict=True)
+        ]
+    total = sum(views[1:], start=views[0])
+    # Times 1 would still be a step in the graph.
+    return total if weight == 1 else weight * total
+
+
+def total_loss(terms: dict) -> Tensor:
+    """What MMEngine makes of some terms: means of all losses, added up."""
+    total = 0.0
+    for name, value in terms.items():
+        if 'loss' in name:
+            values = value if isinstance(value, (list, tuple)) else [value]
+            total = total + sum(item.mean() for item in values)
+    return total
+
+
+def logit_terms(
+    losses: Iterable[LogitLoss],
+    match: Match,
+    class_map: ClassMap,
+    pulled_with: dict | None = None,
+) -> dict[str, Tensor]:
+    """The losses and telemetry of one head's matched logits.
+
+    Args:
+        losses: The logit losses.
+        match: The head's logits, of one view or stacked.
+        class_map: Which channels are compared.
+        pulled_with: The task's terms, to log how hard each term pulls at
+            the logits; None to leave it out.
+
+    Returns:
+        Log key, with the match's prefix, to scalar.
+    """
+    student = class_map.select_student(match.student_logits)
+    teacher = class_map.select_teacher(match.teacher_logits)
+    labels, weight = compared(match, class_map)
+    terms = {}
+    for loss in losses:
+        values = loss(student, teacher, labels, weight)
+        add_terms(
+            terms,
+            {
+                name: match.scale * value if 'loss' in name else value
+                for name, value in values.items()
+            },
+        )
+    if pulled_with is not None:
+        pulling = {k: v for k, v in terms.items() if 'loss' in k}
+        pulling['task'] = total_loss(pulled_with)
+        add_terms(terms, gradient_telemetry(pulling, match.sources))
+    if weight is not None:
+        student, teacher = student[weight > 0], teacher[weight > 0]
+    add_terms(terms, agreement(student, teacher))
+    return {match.prefix + name: value for name, value in terms.items()}
+
+
+def compared(match: Match, class_map: ClassMap) -> tuple[Tensor | None, ...]:
+    """Labels and weights of a match in the compared channels."""
+    return class_map.select_samples(
+        match.labels, match.weight, match.student_logits.shape[-1]
+    )
+
+
+def feature_terms(
+    losses: Sequence[FeatureLoss],
+    views: Sequence[Sequence[FeaturePair]],
+    pulled_with: dict | None = None,
+) -> dict[str, Tensor]:
+    """The losses between features, means over the views.
+
+    Args:
+        losses: The feature losses.
+        views: For each view the features of each loss.
+        pulled_with: The task's terms, to log how hard each term pulls at
+            the student's features that it compares, beside the task; None
+            to leave it out.
+
+    Returns:
+        Log key to scalar.
+    """
+    terms = {}
+    for loss, pairs in zip(losses, zip(*views, strict=True), strict=True):
+        values = [loss(pair) for pair in pairs]
+        means = {
+            name: sum(value[name] for value in values) / len(values)
+            if len(values) > 1
+            else values[0][name]
+            for name in values[0]
+        }
+        add_terms(terms, means)
+        if pulled_with is not None:
+            pulling = {k: v for k, v in means.items() if 'loss' in k}
+            pulling['task'] = total_loss(pulled_with)
+            sources = [value for pair in pairs for value in pair.student]
+            shares = gradient_telemetry(pulling, sources)
+            # The task's pull at the logits has that name already.
+            add_terms(
+                terms,
+                {k: v for k, v in shares.items() if not k.endswith('_task')},
+            )
+    return terms

@@ -1,0 +1,172 @@
+"""What every loss between feature maps has in common."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mmrkkd.losses.base import DistillationLoss
+from mmrkkd.losses.schedule import build_schedule
+
+Shape = tuple[int, ...]
+
+
+@dataclass
+class FeaturePair:
+    """What teacher and student made of one batch at the wanted layers.
+
+    Args:
+        student: A tensor for each layer, with gradient, (B, C_s, H_s, W_s)
+            for maps.
+        teacher: A tensor for each layer, of the same B images.
+        samples: B samples with their annotations, as the student's head
+            saw them; empty in plain PyTorch.
+        input_shape: (height, width) of the student's padded input, in
+            pixels; None in plain PyTorch.
+    """
+
+    student: Sequence[Tensor]
+    teacher: Sequence[Tensor]
+    samples: Sequence = field(default=())
+    input_shape: tuple[int, int] | None = None
+
+
+class FeatureLoss(DistillationLoss):
+    """Base of the losses between a student's and a teacher's features.
+
+    A subclass implements :meth:`per_batch` and, where it learns something
+    that joins the two (a connector), :meth:`connect`, which makes the
+    modules before training begins. This class computes in float32 or wider
+    under autocast and detaches the teacher.
+
+    A layer is written as a module's path, with the number of its output
+    where it has several: ``'backbone[3]'`` is a backbone's last stage,
+    ``'neck[0]'`` the finest level of a pyramid, ``'neck[*]'`` all of them,
+    ``'backbone.layer3.5.conv2'`` any module's output.
+
+    Args:
+        student_layers: One layer of the student, or several.
+        teacher_layers: As many of the teacher. Defaults to the same names.
+        loss_weight: w >= 0, or a schedule (:func:`build_schedule`).
+            Defaults to 1.0.
+
+    Raises:
+        TypeError: layers are no strings.
+        ValueError: there is no layer.
+    """
+
+    is_base = True
+
+    def __init__(
+        self,
+        student_layers: str | Sequence[str],
+        teacher_layers: str | Sequence[str] | None = None,
+        loss_weight: float | dict = 1.0,
+    ) -> None:
+        super().__init__()
+        self.student_layers = _layers('student_layers', student_layers)
+        self.teacher_layers = (
+            self.student_layers
+            if teacher_layers is None
+            else _layers('teacher_layers', teacher_layers)
+        )
+        self.loss_weight = build_schedule('loss_weight', loss_weight)
+
+    def connect(
+        self, student_shapes: Sequence[Shape], teacher_shapes: Sequence[Shape]
+    ) -> None:
+        """Makes the modules that join the layers; by default none.
+
+        Args:
+            student_shapes: Of each layer for one image, (1, C, H, W) for
+                maps, in the order of ``student_layers``.
+            teacher_shapes: The same for the teacher, for the same image.
+
+        Raises:
+            ValueError: the layers cannot be joined.
+        """
+
+    @abstractmethod
+    def per_batch(self, pair: FeaturePair) -> dict[str, Tensor]:
+        """The named terms of a batch, already weighted.
+
+        Args:
+            pair: Float32 or float64; the teacher's without gradient.
+
+        Returns:
+            Log key to scalar; keys that contain 'loss' are optimised.
+        """
+
+    def forward(self, pair: FeaturePair) -> dict[str, Tensor]:
+        """Computes the loss of a batch.
+
+        Args:
+            pair: The features; as many of the student's as of the
+                teacher's.
+
+        Returns:
+            Log key to scalar.
+
+        Raises:
+            ValueError: the numbers of layers differ.
+        """
+        if len(pair.student) != len(pair.teacher) or not pair.student:
+            raise ValueError(
+                f'{type(self).__name__} compares layers in pairs, got '
+                f'{len(pair.student)} of the student and '
+                f'{len(pair.teacher)} of the teacher'
+            )
+        device = pair.student[0].device.type
+        with torch.autocast(device, enabled=False):
+            return self.per_batch(
+                FeaturePair(
+                    [_widened(value) for value in pair.student],
+                    [_widened(value.detach()) for value in pair.teacher],
+                    pair.samples,
+                    pair.input_shape,
+                )
+            )
+
+    def extra_repr(self) -> str:
+        """The settings, for the log."""
+        return (
+            f'{", ".join(self.student_layers)} <- '
+            f'{", ".join(self.teacher_layers)}, '
+            f'loss_weight={self.loss_weight}'
+        )
+
+
+def common_area(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Two maps of one stride, cut to the area that both have.
+
+    Models that pad their input to other multiples have maps that differ by
+    cells of padding at the right and at the bottom.
+
+    Args:
+        student: (B, C_s, H_s, W_s).
+        teacher: (B, C_t, H_t, W_t).
+
+    Returns:
+        The same, with the smaller height and width of the two.
+    """
+    height = min(student.shape[-2], teacher.shape[-2])
+    width = min(student.shape[-1], teacher.shape[-1])
+    return student[..., :height, :width], teacher[..., :height, :width]
+
+
+def _widened(value: Tensor) -> Tensor:
+    return value.to(torch.promote_types(value.dtype, torch.float32))
+
+
+def _layers(name: str, layers: str | Sequence[str]) -> tuple[str, ...]:
+    layers = (layers,) if isinstance(layers, str) else tuple(layers)
+    if not all(isinstance(layer, str) for layer in layers):
+        raise TypeError(
+            f"{name} must be a layer such as 'neck[0]' or a list of them, "
+            f'got {layers!r}'
+        )
+    if not layers:
+        raise ValueError(f'{name} must name at least one layer, got none')
+    return layers
