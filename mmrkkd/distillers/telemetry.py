@@ -27,7 +27,8 @@ def agreement(
         ``kd/tau``, the exact Kendall tau-b in [-1, 1] (rows in which a side
         is constant are left out); ``kd/top1_agreement``, the share of rows
         whose highest class is the same; ``kd/kl``, KL(teacher || student)
-        at temperature 1, in nats. Scalars; 0 where there is no row.
+        at temperature 1, in nats. Scalars; 0 where there is no row, NaN
+        where a row that was looked at holds NaN.
     """
     student = student_logits.detach().float().flatten(0, -2)
     teacher = teacher_logits.detach().float().flatten(0, -2)
@@ -36,15 +37,13 @@ def agreement(
         rows = min(max(rows, 1), ROWS_PER_STEP)
         stride = max(1, -(-len(student) // rows))
         student, teacher = student[::stride], teacher[::stride]
-    values = {
-        'kd/tau': exact_kendall_tau(student, teacher),
-        'kd/top1_agreement': top1_agreement(student, teacher),
-        'kd/kl': kl_divergence(student, teacher),
-    }
+    count = max(len(student), 1)
+    same = top1_agreement(student, teacher).sum() / count
     # nanmean of no number is NaN, which would spoil the mean over processes.
+    tau = exact_kendall_tau(student, teacher).nanmean().nan_to_num(0.0)
     return {
-        name: value.nanmean().nan_to_num(0.0)
-        if name == 'kd/tau'
-        else value.sum() / max(len(value), 1)
-        for name, value in values.items()
+        # NaN among the logits is no constant row: it must show.
+        'kd/tau': torch.where(same.isnan(), same, tau),
+        'kd/top1_agreement': same,
+        'kd/kl': kl_divergence(student, teacher).sum() / count,
     }

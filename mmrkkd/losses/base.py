@@ -42,6 +42,10 @@ class LogitLoss(DistillationLoss):
     its gradient is 0, so that the terms of all processes of a distributed
     run have the same names whatever their batches hold.
 
+    A class that the teacher rules out, its logit -inf, has probability 0:
+    losses of probabilities are finite there and have their gradient. Losses
+    that standardise or rank the logits say what they make of it.
+
     Methods that compare several augmented views of each image set
     ``views``: they are called with (V, N, C) logits, and their
     ``per_sample`` gets (N, V, C). For all others views are more samples.

@@ -1,13 +1,14 @@
 """The ranking loss: minus a soft Kendall's tau."""
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from mmrkkd.ops import kendall_tau, standardize
-from mmrkkd.ops.checks import check_choice, check_positive
-from mmrkkd.ops.kendall_tau import FORMS
+from mmrkkd.ops.checks import check_choice, check_flag, check_positive
+from mmrkkd.ops.kendall_tau import check_implementation
 
 from .base import LogitLoss
 from .min_std import MinStd
@@ -21,16 +22,23 @@ class KendallLoss(LogitLoss):
 
     ::
 
-        loss_kendall = -w tau_k(z_hat_s, z_hat_t)            in [-w, w]
+        loss_rank = -gamma tau_k(z_hat_s, z_hat_t)       in [-gamma, gamma]
 
     where z_hat is the sample's logits, standardised over the classes. The
     order of the classes does not depend on a temperature, so there is none;
     the steepness k takes its place. At k = 1 on standardised logits the
-    smallest value is not -w: a student equal to its teacher reaches about
-    -0.5 w for Gaussian logits. The logged ``kd/tau`` is exact.
+    smallest value is not -gamma: a student equal to its teacher reaches
+    about -0.5 gamma for Gaussian logits. The logged ``kd/tau`` is exact.
+
+    It is the mean over the samples, and each view of an image is one: with
+    V views gamma is shared out to them.
+
+    A sample in which either side holds NaN or infinity is NaN. So is one
+    whose teacher rules a class out with a logit of -inf, as it has no mean:
+    leave classes that are ruled out for all samples to ``ignore_channels``.
 
     Args:
-        loss_weight: w >= 0, or a schedule (:func:`build_schedule`).
+        rank_weight: gamma >= 0, or a schedule (:func:`build_schedule`).
             Defaults to 1.0.
         steepness: k > 0, see :func:`mmrkkd.ops.kendall_tau`.
             Defaults to 1.0.
@@ -54,8 +62,9 @@ class KendallLoss(LogitLoss):
             ``dict(absolute=number)`` in logits. Above it nothing changes;
             below it the student's gradient is divided by the floor and not
             by a deviation near 0. Defaults to none, the paper's formula.
+        loss_weight: The old name of ``rank_weight``, until 0.3.
 
-    Log keys: ``loss_kendall``.
+    Log keys: ``loss_rank``.
 
     Source: Guan et al., arXiv:2409.17823, eq. 8, algorithm 1, figure 5 (the
         paper does not say which side chooses the share of classes, nor
@@ -64,7 +73,7 @@ class KendallLoss(LogitLoss):
 
     def __init__(
         self,
-        loss_weight: float | dict = 1.0,
+        rank_weight: float | dict = 1.0,
         steepness: float = 1.0,
         form: int = 1,
         normalize: bool = True,
@@ -74,13 +83,22 @@ class KendallLoss(LogitLoss):
         ignore_channels: Sequence[int] = (),
         impl: str = 'auto',
         min_std: float | dict | None = None,
+        loss_weight: float | dict | None = None,
     ) -> None:
         super().__init__()
-        self.loss_weight = build_schedule('loss_weight', loss_weight)
+        if loss_weight is not None:
+            warnings.warn(
+                'KendallLoss(loss_weight=...) is called rank_weight now; the '
+                'old name goes with 0.3',
+                FutureWarning,
+                stacklevel=2,
+            )
+            rank_weight = loss_weight
+        self.rank_weight = build_schedule('rank_weight', rank_weight)
         self.steepness = check_positive('steepness', steepness)
-        check_choice('form', form, FORMS)
-        self.form = form
-        self.normalize = normalize
+        check_implementation(impl, form)
+        self.form, self.impl = form, impl
+        self.normalize = check_flag('normalize', normalize)
         self.eps = check_positive('eps', eps)
         self.channel_share = check_positive('channel_share', channel_share)
         if channel_share > 1:
@@ -89,8 +107,7 @@ class KendallLoss(LogitLoss):
             )
         check_choice('channel_order', channel_order, CHANNEL_ORDERS)
         self.channel_order = channel_order
-        self.ignore_channels = tuple(ignore_channels)
-        self.impl = impl
+        self.ignore_channels = _check_channels(ignore_channels)
         self.min_std = MinStd(min_std)
 
     def per_sample(
@@ -117,7 +134,7 @@ class KendallLoss(LogitLoss):
             class_mask=self._chosen_channels(teacher_logits),
             impl=self.impl,
         )
-        return dict(loss_kendall=-self.now(self.loss_weight) * tau)
+        return dict(loss_rank=-self.now(self.rank_weight) * tau)
 
     def _kept_channels(self, logits: Tensor) -> Tensor:
         classes = logits.shape[-1]
@@ -151,7 +168,7 @@ class KendallLoss(LogitLoss):
     def extra_repr(self) -> str:
         """The settings, for the log."""
         text = (
-            f'loss_weight={self.loss_weight}, '
+            f'rank_weight={self.rank_weight}, '
             f'steepness={self.steepness:g}, form={self.form}, '
             f'normalize={self.normalize}'
         )
@@ -162,3 +179,13 @@ class KendallLoss(LogitLoss):
         if self.ignore_channels:
             text += f', ignore_channels={list(self.ignore_channels)}'
         return text
+
+
+def _check_channels(channels: Sequence[int]) -> tuple[int, ...]:
+    listed = isinstance(channels, Sequence) and not isinstance(channels, str)
+    if not listed or not all(type(channel) is int for channel in channels):
+        raise ValueError(
+            'ignore_channels must be a list of indices of classes, got '
+            f'{channels!r}'
+        )
+    return tuple(channels)

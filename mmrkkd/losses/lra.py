@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mmrkkd.ops import pearson, soft_rank, standardize
-from mmrkkd.ops.checks import check_choice, check_positive
+from mmrkkd.ops.checks import check_choice, check_flag, check_positive
 
 from .base import LogitLoss
 from .schedule import build_schedule
@@ -51,6 +51,9 @@ class LRALoss(LogitLoss):
     There l2 and l1 are large, up to w (C^2 - 1) / 3 and w C / 2, and their
     gradients are divided by e: lower w, or take the bounded spearman.
 
+    A sample in which either side holds NaN or infinity is NaN, one whose
+    teacher rules a class out with a logit of -inf too.
+
     Args:
         loss_weight: w >= 0, or a schedule (:func:`build_schedule`).
             Defaults to 5.0, CIFAR-100's value for l2 (10.0 on Tiny
@@ -82,7 +85,7 @@ class LRALoss(LogitLoss):
         self.regularization = check_positive('regularization', regularization)
         check_choice('distance', distance, DISTANCES)
         self.distance = distance
-        self.standardize = standardize
+        self.standardize = check_flag('standardize', standardize)
 
     def per_sample(
         self,

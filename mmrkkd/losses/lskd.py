@@ -38,7 +38,11 @@ class LSKDLoss(LogitLoss):
         the others, and ImageNet                         2, 9
 
     MLKD is enhanced by its own option ``standardize=True``: the authors
-    standardise its instance terms only.
+    standardise its instance terms only. The ranking term standardises by
+    itself and stands outside: ``RankKDLoss(kd=dict(type='LSKDLoss', ...))``.
+
+    A teacher's logit of -inf, a class ruled out, leaves its sample without
+    a mean: the term is NaN.
 
     Args:
         kd: The loss to wrap, a registered type's config or a module.
@@ -67,6 +71,8 @@ class LSKDLoss(LogitLoss):
         if kd is None:
             kd = KDLoss(temperature=2.0, loss_weight=9.0)
         self.kd = build_loss(kd, LogitLoss)
+        for part in self.kd.modules():
+            _check_takes_logits(part)
         self.eps = check_positive('eps', eps)
         self.min_std = MinStd(min_std)
         self.views = self.kd.views
@@ -91,3 +97,24 @@ class LSKDLoss(LogitLoss):
         """The settings, for the log."""
         text = f'eps={self.eps:g}'
         return f'{text}, min_std={self.min_std}' if self.min_std else text
+
+
+def _check_takes_logits(loss: nn.Module) -> None:
+    """Refuses a loss that would standardise what is standardised.
+
+    Its value would hardly change, but its options would mean something
+    else: a ``min_std`` of logits whose deviation is 1 already never acts.
+    """
+    name = type(loss).__name__
+    if getattr(loss, 'normalize', False):
+        raise ValueError(
+            f'kd holds {name}, which standardises the logits itself: put '
+            "the ranking outside, RankKDLoss(kd=dict(type='LSKDLoss', ...)), "
+            f'or give {name} normalize=False'
+        )
+    if isinstance(loss, LSKDLoss) or getattr(loss, 'standardize', False):
+        raise ValueError(
+            f'kd holds {name}, which standardises the logits itself: use '
+            f'{name} without LSKDLoss around it, or without its own '
+            'standardisation'
+        )

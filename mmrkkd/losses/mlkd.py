@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmrkkd.ops import kl_divergence, standardize
-from mmrkkd.ops.checks import check_positive
+from mmrkkd.ops.checks import check_flag, check_positive
 
 from .base import LogitLoss
 from .schedule import build_schedule
@@ -98,8 +98,8 @@ class MLKDLoss(LogitLoss):
             for value in temperatures
         )
         self.loss_weight = build_schedule('loss_weight', loss_weight)
-        self.standardize = standardize
-        self.mend_slips = mend_slips
+        self.standardize = check_flag('standardize', standardize)
+        self.mend_slips = check_flag('mend_slips', mend_slips)
 
     def per_sample(
         self,
@@ -140,7 +140,7 @@ class MLKDLoss(LogitLoss):
         if self.mend_slips:
             return torch.where(samples, weak.sum(0), 0.0) + strong.sum(0)
         return (
-            _share(samples) * weak.sum(0)
+            _share(samples, weak.dtype) * weak.sum(0)
             + strong[:RELEASED_STRONG].sum(0)
             + weak[RELEASED_STRONG:].sum(0)
         )
@@ -166,8 +166,8 @@ class MLKDLoss(LogitLoss):
                     if view == WEAK:
                         columns = torch.where(classes, columns, 0.0)
                 else:
-                    rows = _share(samples) * rows
-                    columns = _share(classes) * columns
+                    rows = _share(samples, rows.dtype) * rows
+                    columns = _share(classes, rows.dtype) * columns
                 batch = batch + _mean(rows)
                 by_class = by_class + _mean(columns)
         return batch, by_class
@@ -193,9 +193,9 @@ def _mean(values: Tensor) -> Tensor:
     return values.sum() / max(values.numel(), 1)
 
 
-def _share(chosen: Tensor) -> Tensor:
-    """The share of True, scalar float, 0 for none."""
-    return chosen.sum() / max(chosen.numel(), 1)
+def _share(chosen: Tensor, dtype: torch.dtype) -> Tensor:
+    """The share of True, a scalar, 0 for none."""
+    return chosen.sum().to(dtype) / max(chosen.numel(), 1)
 
 
 def _not_above_median(values: Tensor) -> Tensor:

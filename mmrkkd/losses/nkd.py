@@ -1,5 +1,6 @@
 """Normalised distillation: the target's soft label, then the others."""
 
+import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
@@ -72,6 +73,9 @@ class NKDLoss(LogitLoss):
             teacher_logits, labels, self.temperature
         )
         target = -teacher.exp() * student
+        # A class that both rule out is 0 times minus infinity.
+        ruled_out = teacher_others == -torch.inf
+        student_others = student_others.masked_fill(ruled_out, 0.0)
         non_target = -(teacher_others.exp() * student_others).sum(-1)
         weight = self.now(self.loss_weight)
         scale = weight * self.now(self.non_target_weight)

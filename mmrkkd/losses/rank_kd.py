@@ -42,8 +42,13 @@ class RankKDLoss(LogitLoss):
         eps: See :class:`KendallLoss`. Defaults to 1e-7.
         min_std: See :class:`KendallLoss`. Defaults to none.
 
-    With a KD loss of several views (MLKD) the ranking term of each view is
-    added once.
+    A teacher's logit of -inf, a class ruled out, makes the ranking term NaN
+    unless ``ignore_channels`` holds the class.
+
+    The ranking term is the mean over the samples, and each view of an image
+    is one, whatever the KD loss makes of views. Where a recipe for V views
+    ranks each of them with weight gamma and adds up, as MLKD does its own
+    terms, ``rank_weight`` is V gamma.
 
     Log keys: those of the KD loss (``loss_kd``) and ``loss_rank``.
 
@@ -68,7 +73,6 @@ class RankKDLoss(LogitLoss):
     ) -> None:
         super().__init__()
         self.kd_weight = build_schedule('kd_weight', kd_weight)
-        rank_weight = build_schedule('rank_weight', rank_weight)
         if kd is None:
             kd = KDLoss(
                 temperature=4.0 if temperature is None else temperature
@@ -79,16 +83,16 @@ class RankKDLoss(LogitLoss):
                 f'it there, got temperature={temperature!r}'
             )
         self.kd = build_loss(kd, LogitLoss)
-        if any(isinstance(part, RankKDLoss) for part in self.kd.modules()):
+        if any(isinstance(part, KendallLoss) for part in self.kd.modules()):
             raise ValueError(
                 'kd ranks already, and its loss_rank would be overwritten: '
-                'give the loss inside it instead, got '
+                'give the loss inside it instead, or KendallLoss alone, got '
                 f'kd={type(self.kd).__name__}'
             )
         self.views = self.kd.views
         self.needs_labels = self.kd.needs_labels
         self.rank = KendallLoss(
-            loss_weight=rank_weight,
+            rank_weight=rank_weight,
             steepness=steepness,
             form=form,
             normalize=normalize,
@@ -120,7 +124,7 @@ class RankKDLoss(LogitLoss):
     def _ranking(
         self, student_logits: Tensor, teacher_logits: Tensor
     ) -> Tensor:
-        """The ranking term (N,): of each view once, added up."""
+        """The ranking term (N,), the mean of a sample's views."""
         classes = student_logits.shape[-1]
         terms = self.rank.per_sample(
             student_logits.reshape(-1, classes),
@@ -128,8 +132,8 @@ class RankKDLoss(LogitLoss):
             None,
         )
         # A view count of -1 would be ambiguous for an empty batch.
-        views = terms['loss_kendall'].view(len(student_logits), self.views)
-        return views.sum(1)
+        views = terms['loss_rank'].view(len(student_logits), self.views)
+        return views.mean(1)
 
     def extra_repr(self) -> str:
         """The settings, for the log."""

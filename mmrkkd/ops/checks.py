@@ -77,6 +77,13 @@ def check_choice(name: str, value: object, choices: tuple) -> None:
         raise ValueError(f'{name} must be one of {choices}, got {value!r}')
 
 
+def check_flag(name: str, value: bool) -> bool:
+    """Returns value if it is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f'{name} must be True or False, got {value!r}')
+    return value
+
+
 def check_options(
     owner: str, called: Callable, options: Iterable[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """The Kullback-Leibler divergence between two softened predictions."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,9 +21,14 @@ def kl_divergence(
     of 81 on COCO that no setting shows.) The factor T^2 that keeps the
     gradient's size is the caller's.
 
+    A class that the teacher rules out, logit -inf, has p_t = 0 and adds 0,
+    whatever the student says of it, -inf included; its gradient is p_s as
+    anywhere. A student that rules out what the teacher does not is
+    infinitely far away.
+
     Args:
         student_logits: (..., C).
-        teacher_logits: (..., C).
+        teacher_logits: (..., C), at least one in a row above -inf.
         temperature: T > 0. A tensor keeps its gradient. Defaults to 1.0.
 
     Returns:
@@ -30,8 +36,23 @@ def kl_divergence(
 
     Source: Hinton et al., arXiv:1503.02531.
     """
-    student = F.log_softmax(student_logits / temperature, dim=-1)
-    teacher = F.log_softmax(teacher_logits / temperature, dim=-1)
-    return F.kl_div(student, teacher, reduction='none', log_target=True).sum(
-        -1
-    )
+    student = _log_softened(student_logits, temperature)
+    teacher = _log_softened(teacher_logits, temperature)
+    # Before the arithmetic: 0 times -inf is NaN, and so are its gradients.
+    ruled_out = teacher == -torch.inf
+    return F.kl_div(
+        student.masked_fill(ruled_out, 0.0),
+        # Its p_t stays 0 through the exponential of a finite number.
+        teacher.masked_fill(ruled_out, torch.finfo(teacher.dtype).min),
+        reduction='none',
+        log_target=True,
+    ).sum(-1)
+
+
+def _log_softened(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """log softmax(z / T); -inf stays so, and says nothing about T."""
+    if not isinstance(temperature, Tensor):
+        return F.log_softmax(logits / temperature, dim=-1)
+    ruled_out = logits == -torch.inf
+    softened = logits.masked_fill(ruled_out, 0.0) / temperature
+    return F.log_softmax(softened.masked_fill(ruled_out, -torch.inf), dim=-1)

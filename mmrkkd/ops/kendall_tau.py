@@ -77,18 +77,12 @@ def kendall_tau(
     """
     check_logits(student_logits, teacher_logits)
     steepness = check_positive('steepness', steepness)
-    check_choice('form', form, FORMS)
-    check_choice('impl', impl, IMPLEMENTATIONS)
+    check_implementation(impl, form)
     if class_mask is not None:
         class_mask = _checked_mask(class_mask, student_logits)
 
     dtype = torch.promote_types(student_logits.dtype, torch.float32)
     dtype = torch.promote_types(dtype, teacher_logits.dtype)
-    if impl == 'approx' and form == 2:
-        raise ValueError(
-            "impl='approx' knows forms 1 and 3, got form=2: its tanh(k ds dt) "
-            "does not part into the student's and the teacher's"
-        )
     with torch.autocast(student_logits.device.type, enabled=False):
         student_logits = student_logits.to(dtype)
         teacher_logits = teacher_logits.detach().to(dtype)
@@ -103,6 +97,21 @@ def kendall_tau(
             form,
             class_mask,
             approximate=impl == 'approx',
+        )
+
+
+def check_implementation(impl: str, form: int) -> None:
+    """Refuses a form or an implementation that does not exist.
+
+    Raises:
+        ValueError: form or impl is unknown, or impl is 'approx' and form 2.
+    """
+    check_choice('form', form, FORMS)
+    check_choice('impl', impl, IMPLEMENTATIONS)
+    if impl == 'approx' and form == 2:
+        raise ValueError(
+            "impl='approx' knows forms 1 and 3, got form=2: its tanh(k ds dt) "
+            "does not part into the student's and the teacher's"
         )
 
 

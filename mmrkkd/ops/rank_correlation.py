@@ -1,5 +1,7 @@
 """Exact measures of agreement between two sets of logits, for telemetry."""
 
+from math import nan
+
 import torch
 from torch import Tensor
 
@@ -30,7 +32,8 @@ def exact_kendall_tau(
 
     Returns:
         (...), float32, in [-1, 1]. tau-b of a row in which either side is
-        constant is NaN, as nothing is ranked there.
+        constant is NaN, as nothing is ranked there. A row that holds NaN
+        on either side is NaN; infinities have their place in the order.
 
     Raises:
         TypeError: an input is not a floating point tensor.
@@ -56,7 +59,8 @@ def exact_kendall_tau(
         taus = agreement / (student_untied.sqrt() * teacher_untied.sqrt())
         # The square of a rounded root may be below the number.
         taus = taus.clamp(-1, 1)
-    return taus.reshape(student_logits.shape[:-1])
+    taus = taus.reshape(student_logits.shape[:-1])
+    return taus.masked_fill(_hold_nan(student_logits, teacher_logits), nan)
 
 
 def pair_counts_torch(student: Tensor, teacher: Tensor) -> Tensor:
@@ -126,5 +130,14 @@ def _pair_signs(values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def top1_agreement(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Whether both sides put the same class first; (..., C) -> (...), 0/1."""
-    return (student_logits.argmax(-1) == teacher_logits.argmax(-1)).float()
+    """Whether both sides put the same class first; (..., C) -> (...), 0/1.
+
+    A row that holds NaN on either side is NaN.
+    """
+    same = (student_logits.argmax(-1) == teacher_logits.argmax(-1)).float()
+    return same.masked_fill(_hold_nan(student_logits, teacher_logits), nan)
+
+
+def _hold_nan(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Which rows do, (...): NaN compares as equal to everything."""
+    return (student_logits.isnan() | teacher_logits.isnan()).any(-1)

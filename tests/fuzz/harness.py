@@ -29,7 +29,8 @@ def using(backend: str):
             for function in ('kendall_tau_fused', 'standardize_fused'):
                 stack.enter_context(
                     mock.patch(
-                        f'mmrkkd.ops.{function}.native_library', lambda: None
+                        f'mmrkkd.ops.backends.{function}.native_library',
+                        lambda: None,
                     )
                 )
             for function in (soft_rank, exact_kendall_tau):

@@ -42,13 +42,15 @@ SETTINGS = {
         form=st.sampled_from((1, 2, 3)),
         normalize=st.booleans(),
         impl=st.sampled_from(('auto', 'eager')),
+        min_std=st.sampled_from((None, 0.5, dict(absolute=1.0))),
     ),
     'RankKDLoss': st.builds(
         dict,
         kd=st.sampled_from(
-            sorted(set(LOSSES) - {'RankKDLoss'}),
+            sorted(set(LOSSES) - {'RankKDLoss', 'KendallLoss'}),
         ).map(lambda name: dict(type=name)),
         form=st.sampled_from((1, 2, 3)),
+        min_std=st.sampled_from((None, 0.5)),
     ),
     'LSKDLoss': st.builds(
         dict,

@@ -29,7 +29,8 @@ import small_detectors  # noqa: E402
 TWO_VIEWS = dict(
     type='mmrkkd.RankKDLoss',
     kd_weight=0.9,
-    rank_weight=0.9,
+    # 0.9 for each view.
+    rank_weight=1.8,
     kd=dict(type='mmrkkd.MLKDLoss'),
 )
 RANK_ALONE = dict(type='mmrkkd.KendallLoss', steepness=2.0)

@@ -164,6 +164,40 @@ def test_ranking_can_be_put_on_top(logits, name):
     torch.testing.assert_close(terms, expected, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    'kd',
+    [
+        dict(type='RankKDLoss'),
+        dict(type='KendallLoss'),
+        dict(type='LSKDLoss'),
+        dict(type='LRALoss', standardize=True),
+        dict(type='MLKDLoss', standardize=True),
+    ],
+)
+def test_standardising_twice_is_refused(kd):
+    name = kd['type']
+    name = 'KendallLoss' if name == 'RankKDLoss' else name
+    with pytest.raises(
+        ValueError, match=f'kd holds {name}, which standardises .* itself'
+    ):
+        LSKDLoss(kd=kd)
+
+
+def test_the_right_nesting_is_named():
+    with pytest.raises(
+        ValueError, match=r"RankKDLoss\(kd=dict\(type='LSKDLoss', ...\)\)"
+    ):
+        LSKDLoss(kd=dict(type='RankKDLoss'))
+
+
+def test_a_ranking_that_does_not_standardise_can_be_wrapped(logits):
+    loss = LSKDLoss(kd=dict(type='RankKDLoss', normalize=False))
+    terms = loss(*logits)
+    torch.testing.assert_close(
+        terms['loss_rank'], RankKDLoss()(*logits)['loss_rank']
+    )
+
+
 def test_schedules_inside_follow_the_run(logits):
     loss = LSKDLoss(kd=KDLoss(loss_weight=dict(type='linear', end=4)))
     first = loss(*logits)['loss_kd']

@@ -22,7 +22,7 @@ def test_is_the_weighted_sum_of_its_parts(logits):
     )(*logits)
     assert list(terms) == ['loss_kd', 'loss_rank']
     kd = KDLoss(temperature=2.0)(*logits)['loss_kd']
-    rank = KendallLoss(steepness=3.0)(*logits)['loss_kendall']
+    rank = KendallLoss(steepness=3.0)(*logits)['loss_rank']
     torch.testing.assert_close(terms['loss_kd'], 0.5 * kd)
     torch.testing.assert_close(terms['loss_rank'], 0.25 * rank)
 
@@ -30,7 +30,7 @@ def test_is_the_weighted_sum_of_its_parts(logits):
 def test_published_defaults():
     loss = RankKDLoss()
     assert loss.kd.temperature == 4 and loss.now(loss.kd_weight) == 0.9
-    assert loss.now(loss.rank.loss_weight) == 0.9 and loss.rank.steepness == 1
+    assert loss.now(loss.rank.rank_weight) == 0.9 and loss.rank.steepness == 1
     assert loss.rank.form == 1 and loss.rank.normalize
 
 
@@ -84,9 +84,17 @@ def test_temperature_beside_kd_is_refused():
         RankKDLoss(temperature=2.0, kd=dict(type='KDLoss'))
 
 
-def test_ranking_twice_is_refused():
+@pytest.mark.parametrize(
+    'kd',
+    [
+        dict(type='RankKDLoss'),
+        dict(type='KendallLoss'),
+        dict(type='LSKDLoss', kd=dict(type='KendallLoss', normalize=False)),
+    ],
+)
+def test_ranking_twice_is_refused(kd):
     with pytest.raises(ValueError, match='kd ranks already'):
-        RankKDLoss(kd=dict(type='RankKDLoss'))
+        RankKDLoss(kd=kd)
 
 
 def test_only_losses_are_built():
@@ -122,10 +130,10 @@ def test_options_of_the_ranking_term_reach_it(logits):
     assert repr(RankKDLoss(rank_weight=1.0, **options).rank) == repr(expected)
     torch.testing.assert_close(
         RankKDLoss(rank_weight=1.0, **options)(*logits)['loss_rank'],
-        expected(*logits)['loss_kendall'],
+        expected(*logits)['loss_rank'],
     )
 
 
 def test_builds_from_the_registry():
     loss = MODELS.build(dict(type='RankKDLoss', rank_weight=2.0))
-    assert loss.now(loss.rank.loss_weight) == 2.0
+    assert loss.now(loss.rank.rank_weight) == 2.0

@@ -42,3 +42,29 @@ def test_rows_are_limited_and_evenly_spread():
     expected = agreement(student[::40], teacher[::40], every_row=True)
     assert limited == expected
     assert limited != agreement(student, teacher, every_row=True)
+
+
+def test_nan_among_the_logits_shows():
+    """In every number, and beside rows that are fine."""
+    student = torch.randn(4, 5)
+    student[2, 1] = torch.nan
+    teacher = torch.randn(4, 5)
+    for logits in ((student, teacher), (teacher, student)):
+        for name, value in agreement(*logits).items():
+            assert value.isnan(), name
+
+
+def test_constant_rows_are_left_out_of_tau():
+    student, teacher = torch.randn(2, 4, 5)
+    expected = agreement(student[1:], teacher[1:])['kd/tau']
+    student[0] = 1.0
+    torch.testing.assert_close(agreement(student, teacher)['kd/tau'], expected)
+
+
+def test_a_class_that_the_teacher_rules_out_is_finite():
+    student, teacher = torch.randn(2, 4, 5)
+    teacher[2, 1] = -torch.inf
+    values = agreement(student, teacher)
+    far = teacher.nan_to_num(neginf=-1e4)
+    for name, value in agreement(student, far).items():
+        torch.testing.assert_close(values[name], value)

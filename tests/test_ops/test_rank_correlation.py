@@ -54,6 +54,35 @@ def test_no_tau_is_above_1(classes):
         assert exact_kendall_tau(logits, -logits, variant) >= -1
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('variant', ['a', 'b'])
+@pytest.mark.parametrize('side', [0, 1])
+@pytest.mark.parametrize('backend', ['torch', 'native'])
+def test_a_row_with_nan_has_no_tau(backend, side, variant, dtype, monkeypatch):
+    # SciPy and the soft tau say NaN too; 4 of 6 pairs would give 0.71.
+    if backend == 'torch':
+        monkeypatch.setattr(rank_correlation, 'native_library', lambda: None)
+    rows = [torch.arange(1.0, 5.0).repeat(2, 1).to(dtype) for _ in 'st']
+    rows[side][0, 1] = torch.nan
+    tau = exact_kendall_tau(*rows, variant)
+    assert tau[0].isnan() and tau[1].item() == pytest.approx(1)
+    scipy_says = kendalltau(*(row[0].numpy() for row in rows)).statistic
+    assert math.isnan(scipy_says)
+
+
+def test_infinities_have_their_place_in_the_order():
+    student = torch.tensor([-torch.inf, 0.0, 1.0, torch.inf])
+    tau = exact_kendall_tau(student, torch.arange(4.0))
+    assert tau.item() == pytest.approx(1)
+
+
+def test_top1_of_a_row_with_nan_is_nan():
+    student = torch.tensor([[torch.nan, 1.0], [0.0, 1.0]])
+    assert top1_agreement(student, student)[0].isnan()
+    assert top1_agreement(student, torch.zeros(2, 2))[0].isnan()
+    assert top1_agreement(student, student)[1] == 1
+
+
 def test_constant_row_has_no_tau_b():
     assert exact_kendall_tau(torch.ones(1, 4), torch.randn(1, 4)).isnan()
 

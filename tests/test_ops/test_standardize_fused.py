@@ -21,8 +21,6 @@ from mmrkkd.ops.standardize_eager import standardize_eager
 
 BUDGET = 4
 EPS = 1e-7
-# The plain equation and what must agree with it.
-FUNCTIONS = (standardize_eager, standardize)
 BACKENDS = ['torch'] + (['native'] if native_library() is not None else [])
 
 
@@ -47,18 +45,28 @@ def z_and_gradient(function, logits: Tensor, upstream: Tensor):
 
 
 def check_budget(
-    logits: Tensor, upstream: Tensor | None = None, functions=FUNCTIONS
+    logits: Tensor,
+    upstream: Tensor | None = None,
+    floor: Tensor | None = None,
 ) -> None:
     """Asserts the error budget of this module's docstring."""
-    plain_function, fused_function = functions
+
+    def with_floor(function):
+        if floor is None:
+            return function
+        return lambda x, eps: function(x, eps, floor.to(x.dtype))
+
+    plain_function = with_floor(standardize_eager)
     if upstream is None:
         upstream = torch.randn(logits.shape)
     truth = z_and_gradient(plain_function, logits.double(), upstream)
     eager = z_and_gradient(plain_function, logits, upstream)
-    fused = z_and_gradient(fused_function, logits, upstream)
+    fused = z_and_gradient(with_floor(standardize), logits, upstream)
     limits = torch.finfo(logits.dtype)
     # What the gradient is a difference of: for two classes it is 0.
     width = logits.double().std(-1, keepdim=True) + EPS
+    if floor is not None:
+        width = width.maximum(floor.double().unsqueeze(-1) + EPS)
     units = (
         truth[0].abs().amax(-1, keepdim=True),
         upstream.double().abs().amax(-1, keepdim=True) / width,
@@ -299,11 +307,12 @@ def test_a_floor_agrees_with_eager(backend, classes, scale, dtype):
     floor = scale * torch.tensor(FLOORS, dtype=dtype).repeat(2)
     # A deviation that rounding alone puts on one side or the other.
     floor[1::4] = (1 + 1e-3) * logits.double().std(-1)[1::4].to(dtype)
+    check_budget(logits, floor=floor)
 
-    def with_floor(function):
-        return lambda x, eps: function(x, eps, floor.to(x.dtype))
 
-    check_budget(logits, functions=map(with_floor, FUNCTIONS))
+@pytest.mark.parametrize('scale', [1e-25, 1e-42])
+def test_a_floor_under_rows_whose_squares_are_0(backend, scale):
+    check_budget(scale * torch.randn(3, 9), floor=torch.full((3,), scale / 9))
 
 
 @pytest.mark.parametrize('eps', [1e-7, 0.5])

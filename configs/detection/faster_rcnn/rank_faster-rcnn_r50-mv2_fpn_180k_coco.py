@@ -5,7 +5,7 @@ model = dict(
     losses=dict(
         _delete_=True,
         type='mmrkkd.KendallLoss',
-        loss_weight=1.0,
+        rank_weight=1.0,
         steepness=1.0,
     )
 )

@@ -1,4 +1,4 @@
-# MLKD + RK: the ranking term of each view once.
+# MLKD + RK: gamma = 0.9 for each view, whose mean the ranking term is.
 _base_ = './mlkd_resnet32x4-wrn16-2_1xb64-480e_cifar100.py'
 
 model = dict(
@@ -7,6 +7,6 @@ model = dict(
         type='mmrkkd.RankKDLoss',
         kd=_base_.model.losses,
         kd_weight=1.0,
-        rank_weight=0.9,
+        rank_weight=1.8,
     )
 )

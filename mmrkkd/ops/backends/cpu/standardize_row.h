@@ -106,9 +106,10 @@ static void NAMED(standardize_row)(const void *argument, int64_t index,
   int floored = floor > 0;
   double variance = flat && !floored ? 0 : NAMED(variance)(x, n, &mean);
   double deviation = sqrt(variance);
-  int raised = floored && deviation <= floor;
   /* Rounded: as constant as it is to operations on REAL. */
-  if (!raised && (flat || (REAL)variance == 0)) {
+  int constant = (REAL)variance == 0;
+  int raised = floored && (constant || deviation <= floor);
+  if (!raised && (flat || constant)) {
     for (; i < n; ++i) z[i] = 0;
     job->deviation[index] = 0;
     return;
