@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from mmrkkd.losses import KendallLoss, LRALoss
 
 from .class_names import names_in_order
 
 CLASS_MODES = ('same', 'shared')
+RANKING = (KendallLoss, LRALoss)
 NEEDS_TWO = (
     ': a single class has no order to rank, and a softmax over it alone is '
     'constant'
@@ -128,9 +131,8 @@ def match_classes(
         background: Whether each side's last channel is the background.
         mode: 'same' wants the same names, in any order; 'shared' compares
             on the names that both know. Defaults to 'same'.
-        min_shared: The fewest names that 'shared' needs: 2 where a loss
-            ranks, or where one takes a softmax without a background; else
-            1. Defaults to 2.
+        min_shared: The fewest names that 'shared' needs, see
+            :func:`fewest_shared`. Defaults to 2.
 
     Returns:
         The map; names in another order are permuted.
@@ -169,6 +171,24 @@ def match_classes(
         _channels_of(shared, student_classes, background),
         _channels_of(shared, teacher_classes, background),
     )
+
+
+def fewest_shared(
+    losses: nn.Module, background: bool, activation: str = 'softmax'
+) -> int:
+    """How many shared class names a run needs, at least.
+
+    Args:
+        losses: Module that holds the losses.
+        background: Whether the last channel of the scores is background.
+        activation: Of the scores, 'softmax' or 'sigmoid'.
+
+    Returns:
+        2 where a loss ranks the classes, or a softmax has no background
+        beside them; else 1.
+    """
+    ranks = any(isinstance(loss, RANKING) for loss in losses.modules())
+    return 2 if ranks or (activation == 'softmax' and not background) else 1
 
 
 def _channels_of(

@@ -82,3 +82,14 @@ def test_a_teacher_of_more_classes_is_refused_with_both_numbers():
             classifier(7, scope=''),
             names=None,
         )
+
+
+def test_one_class_name_without_a_comma_is_refused():
+    with pytest.raises(
+        ValueError, match=r"student's classes .* 'person'.*\('person',\)"
+    ):
+        make(KDDetector, detector_config(), detector_config(), names='person')
+    with pytest.raises(ValueError, match=r'teacher.classes .* needs a comma'):
+        make(
+            KDDetector, detector_config(), detector_config(), classes='person'
+        )

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
-from mmrkkd.distillers.class_map import ClassMap, match_classes
+from mmrkkd.distillers.class_map import ClassMap, fewest_shared, match_classes
+from mmrkkd.losses import KDLoss, KendallLoss, LRALoss, RankKDLoss
 
 STUDENT = ['cat', 'dog', 'bird']
 
@@ -134,6 +136,23 @@ def test_one_shared_class_beside_the_background_will_do_without_ranking():
         STUDENT, ['fish', 'bird'], 4, 3, True, mode='shared', min_shared=1
     )
     assert class_map == ClassMap((2, 3), (1, 2))
+
+
+@pytest.mark.parametrize(
+    'loss,background,activation,fewest',
+    [
+        (KDLoss(), True, 'softmax', 1),
+        (KDLoss(), False, 'softmax', 2),
+        (KDLoss(), False, 'sigmoid', 1),
+        (KendallLoss(), True, 'softmax', 2),
+        (RankKDLoss(), True, 'softmax', 2),
+        (LRALoss(), True, 'softmax', 2),
+        (KendallLoss(), False, 'sigmoid', 2),
+    ],
+)
+def test_how_many_names_losses_need(loss, background, activation, fewest):
+    losses = nn.ModuleList([loss])
+    assert fewest_shared(losses, background, activation) == fewest
 
 
 # -- which samples are compared ----------------------------------------------

@@ -5,10 +5,11 @@ import io
 
 import pytest
 import torch
+from conftest import CLASSES, detector_config
 from mmengine.model import ExponentialMovingAverage
 from torch import nn
 
-from mmrkkd.distillers import FrozenTeacher
+from mmrkkd.distillers import FrozenTeacher, KDDetector
 
 
 class Distiller(nn.Module):
@@ -169,3 +170,26 @@ def test_a_file_holds_the_moved_teacher(live):
 def test_one_name_without_a_comma():
     with pytest.raises(ValueError, match=r"teacher.classes .*\('person',\)"):
         FrozenTeacher(nn.Linear(2, 2), 'person')
+
+
+def test_a_detectors_live_steps_do_not_feel_its_copies(batch, mmdet_scope):
+    live = KDDetector(
+        student=detector_config(),
+        teacher=dict(config=detector_config(), allow_random_weights=True),
+        losses=dict(type='mmrkkd.KDLoss'),
+        class_names=CLASSES,
+    )
+    data = live.data_preprocessor(batch(), True)
+
+    def step():
+        torch.manual_seed(0)
+        return live(**data, mode='loss')['loss_kd']
+
+    before = step()
+    average = ExponentialMovingAverage(live, device='meta')
+    twin = copy.deepcopy(live).double()
+    assert torch.equal(step(), before)
+    assert average.module.teacher.model is not twin.teacher.model
+    head = twin.teacher.model.roi_head.bbox_head.fc_cls
+    assert head.weight.dtype == torch.float64
+    assert torch.equal(step(), before)
