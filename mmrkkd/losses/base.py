@@ -99,12 +99,16 @@ class LogitLoss(DistillationLoss):
                 of a sample have the same label: the first view's is used.
             weight: (...), >= 0, the weight of each sample in the mean, the
                 same in all views. Defaults to 1 for every sample.
-            preds_S: MMRazor's name for ``student_logits``.
+            preds_S: MMRazor's name for ``student_logits``, and its order:
+                (N, C, ...), a class score for each position of an image.
+                (With ``views`` above 1, which it does not know, as above.)
             preds_T: MMRazor's name for ``teacher_logits``.
 
         Returns:
             Log key to scalar, to be added up. With ``preds_S`` and
-            ``preds_T`` it is their sum, the scalar that MMRazor expects.
+            ``preds_T`` it is their sum, the scalar that MMRazor expects:
+            added up over the positions and divided by N, as its
+            'batchmean' is. Labels and weights are (N, ...) there.
 
         Raises:
             TypeError: logits are not floating point tensors, or are given
@@ -119,10 +123,14 @@ class LogitLoss(DistillationLoss):
                     'give either student_logits and teacher_logits, or '
                     'preds_S and preds_T, not some of both'
                 )
+            if self.views == 1:
+                preds_S, preds_T = _classes_last(preds_S, preds_T)
             terms = self.forward(preds_S, preds_T, labels, weight)
-            return sum(
+            total = sum(
                 value for name, value in terms.items() if 'loss' in name
             )
+            positions = preds_S.shape[1:-1].numel() if self.views == 1 else 1
+            return positions * total
         check_logits(student_logits, teacher_logits)
         samples = student_logits.shape[:-1]
         labels = _flat('labels', labels, samples)
@@ -195,6 +203,16 @@ def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
     # Shares first: products of huge or tiny weights leave float32's range.
     share = weight / torch.where(total > 0, total, 1.0)
     return (values * share).sum()
+
+
+def _classes_last(*preds: Tensor | None) -> list[Tensor | None]:
+    """(N, C, ...) -> (N, ..., C); what is none is left to the checks."""
+    return [
+        logits.movedim(1, -1)
+        if isinstance(logits, Tensor) and logits.dim() > 2
+        else logits
+        for logits in preds
+    ]
 
 
 def _flat(

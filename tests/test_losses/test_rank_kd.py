@@ -4,9 +4,17 @@ import inspect
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from mmrkkd.losses import KDLoss, KendallLoss, RankKDLoss, build_loss
+from mmrkkd.losses import (
+    DKDLoss,
+    KDLoss,
+    KendallLoss,
+    MLKDLoss,
+    RankKDLoss,
+    build_loss,
+)
 from mmrkkd.registry import MODELS
 
 
@@ -72,6 +80,47 @@ def test_mmrazor_call_gives_the_scalar_sum(logits):
     total = loss_function(preds_S=logits[0], preds_T=logits[1])
     assert total.shape == ()
     torch.testing.assert_close(total, sum(loss_function(*logits).values()))
+
+
+@pytest.mark.parametrize('positions', [(), (3,), (3, 1), (2, 3, 4)])
+def test_mmrazor_call_has_the_classes_in_dimension_1(positions):
+    student, teacher = torch.randn(2, 5, 7, *positions).double()
+    # As its KLDivergence is written, reduction='batchmean'.
+    expected = 3.0**2 * F.kl_div(
+        F.log_softmax(student / 3.0, dim=1),
+        F.softmax(teacher / 3.0, dim=1),
+        reduction='batchmean',
+    )
+    total = KDLoss(temperature=3.0)(preds_S=student, preds_T=teacher)
+    torch.testing.assert_close(total, expected)
+
+
+def test_mmrazor_call_with_labels_of_positions():
+    student, teacher = torch.randn(2, 5, 7, 3, 2).double()
+    labels = torch.randint(7, (5, 3, 2))
+    terms = DKDLoss()(
+        student.movedim(1, -1).reshape(-1, 7),
+        teacher.movedim(1, -1).reshape(-1, 7),
+        labels.flatten(),
+    )
+    total = DKDLoss()(preds_S=student, preds_T=teacher, labels=labels)
+    torch.testing.assert_close(total, 6 * sum(terms.values()))
+
+
+def test_mmrazor_call_of_two_views_is_ours():
+    student, teacher = torch.randn(2, 2, 5, 7)
+    total = MLKDLoss()(preds_S=student, preds_T=teacher)
+    torch.testing.assert_close(
+        total, sum(MLKDLoss()(student, teacher).values())
+    )
+
+
+@pytest.mark.parametrize('missing', ['preds_S', 'preds_T'])
+def test_mmrazor_call_needs_both(missing):
+    preds = dict(preds_S=torch.randn(2, 3, 4), preds_T=torch.randn(2, 3, 4))
+    preds[missing] = None
+    with pytest.raises(TypeError, match='logits must be a floating point'):
+        KDLoss()(**preds)
 
 
 def test_names_of_both_callers_do_not_mix(logits):
