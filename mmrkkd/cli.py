@@ -1,18 +1,12 @@
 """What the command-line tools share: their options and their config."""
 
 import argparse
-import copy
 import os
 from pathlib import Path
 
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, DictAction
 
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-STRATEGIES = dict(
-    strategy=('SingleDeviceStrategy', 'DDPStrategy'),
-    model_wrapper_cfg=('MMDistributedDataParallel',),
-)
-EVALUATORS = ('val_evaluator', 'test_evaluator')
+WITH_PATHS = ('_dataloader', '_evaluator')
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -117,89 +111,6 @@ def move_data_root(config: Config, old: str, new: str) -> None:
             return type(value)(moved(item) for item in value)
         return value
 
-    for name in (*LOADERS, *EVALUATORS):
-        if config.get(name) is not None:
+    for name in list(config):
+        if name.endswith(WITH_PATHS):
             config[name] = moved(config[name])
-
-
-def check_data(config: Config, loaders: tuple[str, ...] = LOADERS) -> None:
-    """Says which file or folder is missing before anything is built.
-
-    Args:
-        config: A config whose data sets name ``data_root``, ``ann_file`` or
-            both; others, and those that may download, are passed over.
-            ``data_source`` says where to get the data.
-        loaders: The data loaders that will be used.
-
-    Raises:
-        FileNotFoundError: a local annotation file, or the folder of a data
-            set without one, is not there.
-    """
-    datasets = {name: _dataset(config, name) for name in loaders}
-    downloading = [
-        dataset.get('data_root')
-        for dataset in datasets.values()
-        if dataset.get('download')
-    ]
-    source = config.get('data_source')
-    for name, dataset in datasets.items():
-        root = dataset.get('data_root') or ''
-        ann_file = dataset.get('ann_file') or ''
-        if not isinstance(ann_file, str) or root in downloading:
-            continue
-        path = os.path.join(root, ann_file)
-        if path and '://' not in path and not os.path.exists(path):
-            kind = 'annotation file' if ann_file else 'folder'
-            raise FileNotFoundError(
-                f'{name}: no {kind} {os.path.abspath(path)}. The '
-                f'config expects its data under data_root={root!r}; give '
-                'the place of yours with --cfg-options data_root=PATH'
-                + (f'. To get them: {source}' if source else '')
-            )
-
-
-def _dataset(config: Config, loader: str) -> dict:
-    """The innermost data set of a loader; {} if there is none."""
-    dataset = (config.get(loader) or {}).get('dataset') or {}
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    return dataset
-
-
-def refuse_strategies(config: Config) -> None:
-    """Refuses parallel strategies under which a distiller does not work.
-
-    Args:
-        config: A whole config; models without a student are passed over.
-
-    Raises:
-        ValueError: ``strategy`` or ``model_wrapper_cfg`` is not MMEngine's
-            plain or data parallel one.
-    """
-    if 'student' not in config.model:
-        return
-    for name, known in STRATEGIES.items():
-        kind = (config.get(name) or {}).get('type', known[-1])
-        kind = getattr(kind, '__name__', kind)
-        if kind.split('.')[-1] not in known:
-            raise ValueError(
-                f'{name}.type={kind!r} cannot train a distiller: its teacher '
-                'stands outside of the module tree and its checkpoint is the '
-                "plain student's. Use MMDistributedDataParallel, the default "
-                'of --launcher (docs/en/robust_runs.md)'
-            )
-
-
-def model_config(config: Config) -> ConfigDict:
-    """The model of a config, with the preprocessor that stands beside it.
-
-    Args:
-        config: A whole config; not changed.
-
-    Returns:
-        What MMEngine's runner would build.
-    """
-    model = copy.deepcopy(config.model)
-    if config.get('data_preprocessor') is not None:
-        model.setdefault('data_preprocessor', config.data_preprocessor)
-    return model

@@ -23,7 +23,7 @@ ALLOWED = {
     'datasets': {'registry'},
     'distillers': {'checkpoint', 'losses', 'ops', 'registry'},
     'engine': {'checkpoint', 'datasets', 'distillers', 'registry'},
-    'evaluation': {'distillers', 'ops', 'registry'},
+    'evaluation': {'datasets', 'distillers', 'ops', 'registry'},
     'report': {'datasets', 'registry'},
     'cli': {'distillers', 'engine'},
     '__init__': {'registry', 'version'},

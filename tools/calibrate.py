@@ -10,6 +10,7 @@ nothing, writes nothing and changes no config.
 """
 
 import argparse
+import contextlib
 import itertools
 import statistics
 import sys
@@ -17,21 +18,14 @@ from pathlib import Path
 
 import torch
 from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint
 from tqdm import tqdm
 
 # The folder of the package, so that a checkout works uninstalled too.
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
-from mmrkkd.checkpoint import use_safe_reader
-from mmrkkd.cli import (
-    add_config_options,
-    add_trust_option,
-    check_data,
-    model_config,
-    read_config,
-)
+from mmrkkd.cli import add_config_options, add_trust_option, read_config
+from mmrkkd.engine import prepare_model
 from mmrkkd.losses import KendallLoss, RankKDLoss
 
 NORM = 'kd/grad_norm_'
@@ -82,28 +76,35 @@ def parse_args(argv=None):
     return args
 
 
-def build(config, args, device):
-    """The distiller, telling its gradients at every step.
+@contextlib.contextmanager
+def prepare(args):
+    """The distiller, telling its gradients at every step, and its data.
 
     Raises:
         ValueError: The config distils nothing.
     """
-    model = model_config(config)
-    if 'teacher' not in model:
+    config = read_config(args)
+    if 'teacher' not in config.model:
         raise ValueError(
             f'{args.config} has no distillation: model.type is '
-            f'{model.get("type")!r} and there is no model.teacher. Give the '
-            'config of a KDClassifier or a KDDetector'
+            f'{config.model.get("type")!r} and there is no model.teacher. '
+            'Give the config of a KDClassifier or a KDDetector'
         )
-    model.gradient_interval = 1
-    model = MODELS.build(model)
-    model.init_weights()
-    use_safe_reader(args.trust_checkpoint)
-    if args.checkpoint is not None:
-        load_checkpoint(
-            model, args.checkpoint, map_location='cpu', strict=True
+    config.model.gradient_interval = 1
+    torch.manual_seed(args.seed)
+    with prepare_model(
+        config, 'train_dataloader', args.trust_checkpoint
+    ) as model:
+        model.init_weights()
+        if args.checkpoint is not None:
+            load_checkpoint(
+                model, args.checkpoint, map_location='cpu', strict=True
+            )
+        model.to('cuda' if torch.cuda.is_available() else 'cpu').train()
+        yield (
+            model,
+            Runner.build_dataloader(config.train_dataloader, seed=args.seed),
         )
-    return model.to(device).train()
 
 
 def measure(model, loader, batches):
@@ -244,25 +245,19 @@ def main(argv=None):
 
 def calibrate(args):
     """Measures as the command line says; returns the text."""
-    config = read_config(args)
-    check_data(config, ('train_dataloader',))
-    init_default_scope(config.get('default_scope', 'mmdet'))
     # Initialisation is told parameter by parameter.
     MMLogger.get_instance('calibrate', log_level='WARNING')
-    torch.manual_seed(args.seed)
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    model = build(config, args, device)
-    loader = Runner.build_dataloader(config.train_dataloader, seed=args.seed)
-    # Where a training loop would tell the model its classes and the epoch.
-    MessageHub.get_current_instance().update_info_dict(
-        dict(
-            loop_stage='train',
-            dataset_meta=getattr(loader.dataset, 'metainfo', None),
-            epoch=args.epoch - 1,
-            iter=(args.epoch - 1) * len(loader),
+    with prepare(args) as (model, loader):
+        # Where a training loop would tell its classes and the epoch.
+        MessageHub.get_current_instance().update_info_dict(
+            dict(
+                loop_stage='train',
+                dataset_meta=getattr(loader.dataset, 'metainfo', None),
+                epoch=args.epoch - 1,
+                iter=(args.epoch - 1) * len(loader),
+            )
         )
-    )
-    norms = measure(model, loader, args.batches)
+        norms = measure(model, loader, args.batches)
     count = len(next(iter(norms.values()), ()))
     where = (
         f'of {args.checkpoint}'

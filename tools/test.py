@@ -9,18 +9,13 @@ import argparse
 import copy
 
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import METRICS, RUNNERS
-from mmengine.runner import Runner
+from mmengine.registry import METRICS
 
-from mmrkkd.checkpoint import use_safe_reader
-from mmrkkd.cli import (
-    add_config_options,
-    add_trust_option,
-    check_data,
-    read_config,
-)
-from mmrkkd.datasets import name_broken_images
-from mmrkkd.engine import join_processes
+from mmrkkd.cli import add_config_options, add_trust_option, read_config
+from mmrkkd.datasets import inner_datasets
+from mmrkkd.distillers.model_config import plain_model
+from mmrkkd.engine import prepare_run
+from mmrkkd.registry import type_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -75,11 +70,9 @@ def use_tta(config: Config) -> None:
     A detector's config without a recipe gets MMDetection's usual one: the
     image and its mirror image, joined by NMS at IoU 0.5.
     """
-    dataset = config.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
+    datasets = tested_datasets(config)
     if 'tta_model' not in config:
-        if config.get('default_scope') != 'mmdet':
+        if not is_detection(config):
             raise ValueError(
                 '--tta needs tta_model and tta_pipeline in the '
                 'config of anything but a detector'
@@ -90,7 +83,7 @@ def use_tta(config: Config) -> None:
                 nms=dict(type='nms', iou_threshold=0.5), max_per_img=100
             ),
         )
-        config.tta_pipeline = copy.deepcopy(dataset.pipeline)
+        config.tta_pipeline = copy.deepcopy(datasets[0]['pipeline'])
         pack = config.tta_pipeline[-1]
         pack.meta_keys = (
             'img_id',
@@ -102,46 +95,56 @@ def use_tta(config: Config) -> None:
             'flip_direction',
         )
         config.tta_pipeline[-1] = dict(
-            type='TestTimeAug',
+            type='mmdet.TestTimeAug',
             transforms=[
                 [
-                    dict(type='RandomFlip', prob=1.0),
-                    dict(type='RandomFlip', prob=0.0),
+                    dict(type='mmdet.RandomFlip', prob=1.0),
+                    dict(type='mmdet.RandomFlip', prob=0.0),
                 ],
                 [pack],
             ],
         )
     config.model = ConfigDict(**config.tta_model, module=config.model)
-    dataset.pipeline = config.tta_pipeline
+    for dataset in datasets:
+        dataset['pipeline'] = config.tta_pipeline
+
+
+def tested_datasets(config: Config) -> list[dict]:
+    """The innermost data sets of the test."""
+    loader = config.get('test_dataloader') or {}
+    return list(inner_datasets(loader.get('dataset')))
+
+
+def is_detection(config: Config) -> bool:
+    """Whether a config tests a detector.
+
+    New-style configs have no default scope: there the data tell.
+    """
+    return config.get('default_scope') == 'mmdet' or any(
+        type_name((dataset.get('pipeline') or [{}])[-1]) == 'PackDetInputs'
+        for dataset in tested_datasets(config)
+    )
 
 
 def main() -> None:
     """Builds the runner and evaluates."""
     args = parse_args()
     config = read_config(args)
-    if 'student' in config.model:
-        config.model = config.model.student
-    config.load_from = args.checkpoint
-    use_safe_reader(args.trust_checkpoint)
+    config.model = plain_model(config)
+    # MMDetection's dump packs masks; elsewhere there are none.
+    dump = 'mmdet.DumpDetResults' if is_detection(config) else 'DumpResults'
     if args.show or args.show_dir:
         draw_predictions(config, args)
     if args.tta:
         use_tta(config)
-    check_data(config, ('test_dataloader',))
-    join_processes(config)
-    name_broken_images(config)
-    if 'runner_type' in config:
-        runner = RUNNERS.build(config)
-    else:
-        runner = Runner.from_cfg(config)
-    if args.out is not None:
-        # MMDetection's dump packs masks; elsewhere there are none.
-        is_detection = config.get('default_scope') == 'mmdet'
-        dump = 'mmdet.DumpDetResults' if is_detection else 'DumpResults'
-        runner.test_evaluator.metrics.append(
-            METRICS.build(dict(type=dump, out_file_path=args.out))
-        )
-    runner.test()
+    with prepare_run(
+        config, 'test', checkpoint=args.checkpoint, trust=args.trust_checkpoint
+    ) as runner:
+        if args.out is not None:
+            runner.test_evaluator.metrics.append(
+                METRICS.build(dict(type=dump, out_file_path=args.out))
+            )
+        runner.test()
 
 
 if __name__ == '__main__':

@@ -2,7 +2,7 @@
 
 from .fetch import fetch_checkpoint, file_sha256, read_checkpoint
 from .resume import prepare_resume
-from .training_state import read_training_state, use_safe_reader
+from .training_state import read_training_state, safe_reader, use_safe_reader
 
 __all__ = [
     'fetch_checkpoint',
@@ -10,5 +10,6 @@ __all__ = [
     'prepare_resume',
     'read_checkpoint',
     'read_training_state',
+    'safe_reader',
     'use_safe_reader',
 ]

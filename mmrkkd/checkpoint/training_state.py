@@ -1,8 +1,9 @@
 """Training states, read for MMEngine without running what is in them."""
 
+import contextlib
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mmengine.logging import HistoryBuffer
@@ -17,18 +18,34 @@ FILES = ('', 'http://', 'https://')
 REFUSED = (r'(\S+\:)?s3://', r'(\S+\:)?petrel://', 'pavi://')
 
 
-def use_safe_reader(trust: bool = False) -> None:
+@contextlib.contextmanager
+def safe_reader(trust: bool = False) -> Iterator[None]:
     """Has MMEngine read every checkpoint by :func:`read_training_state`.
 
-    This holds for the whole process: ``--resume``, ``load_from`` and
-    ``init_cfg=dict(type='Pretrained', ...)``. A URL is fetched over https
-    and verified by the digits in its name; names of model zoos
-    (``torchvision://resnet18``) are URLs too. Storage that only MMEngine
-    can reach (``s3://``, ``petrel://``, ``pavi://``) is refused.
+    Inside of the context this holds for ``--resume``, ``load_from`` and
+    ``init_cfg=dict(type='Pretrained', ...)``, in all threads: MMEngine has
+    one table of readers for the process. Afterwards it is as before. A URL
+    is fetched over https and verified by the digits in its name; names of
+    model zoos (``torchvision://resnet18``) are URLs too. Storage that only
+    MMEngine can reach (``s3://``, ``petrel://``, ``pavi://``) is refused.
 
     Args:
         trust: Unpickle whatever is in a file, which can run code of its
             author's. Defaults to False.
+    """
+    before = dict(CheckpointLoader._schemes)
+    use_safe_reader(trust)
+    try:
+        yield
+    finally:
+        CheckpointLoader._schemes = before
+
+
+def use_safe_reader(trust: bool = False) -> None:
+    """What :func:`safe_reader` does, for the rest of the process.
+
+    Args:
+        trust: See there.
     """
     for prefixes, loader in _loaders(trust).items():
         CheckpointLoader.register_scheme(prefixes, loader, force=True)

@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 
+from .check_data import check_data, inner_datasets
 from .demo_shapes import CLASSES, Recipe, make_demo_shapes
 from .loading import LoadIntactImage, name_broken_images
 from .transforms import StrongAugment
@@ -11,6 +12,8 @@ __all__ = [
     'LoadIntactImage',
     'Recipe',
     'StrongAugment',
+    'check_data',
+    'inner_datasets',
     'make_demo_shapes',
     'name_broken_images',
 ]

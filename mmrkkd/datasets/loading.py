@@ -4,11 +4,7 @@ import cv2
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 
-from mmrkkd.registry import TRANSFORMS
-
-STOCK = {'LoadImageFromFile'} | {
-    f'{scope}.LoadImageFromFile' for scope in ('mmcv', 'mmdet', 'mmpretrain')
-}
+from mmrkkd.registry import TRANSFORMS, builds
 
 
 @TRANSFORMS.register_module()
@@ -56,7 +52,7 @@ def name_broken_images(config: Config) -> None:
 
 def _replace_loaders(value: object) -> None:
     if isinstance(value, dict):
-        if value.get('type') in (LoadImageFromFile, *STOCK):
+        if builds(value, LoadImageFromFile):
             value['type'] = 'mmrkkd.LoadIntactImage'
         for item in value.values():
             _replace_loaders(item)

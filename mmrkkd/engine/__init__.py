@@ -2,6 +2,12 @@
 
 from .launch import join_processes
 from .optim_wrapper import AutocastOptimWrapper
-from .robust import use_robust_hooks
+from .prepare_run import prepare_model, prepare_run, use_robust_hooks
 
-__all__ = ['AutocastOptimWrapper', 'join_processes', 'use_robust_hooks']
+__all__ = [
+    'AutocastOptimWrapper',
+    'join_processes',
+    'prepare_model',
+    'prepare_run',
+    'use_robust_hooks',
+]

@@ -8,10 +8,12 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from mmrkkd.datasets import inner_datasets
 from mmrkkd.distillers import KDClassifier, KDDetector, LogitDistiller
 from mmrkkd.distillers.readers.classifier import image_logits
 from mmrkkd.distillers.readers.two_stage import box_logits
 from mmrkkd.distillers.telemetry import agreement
+from mmrkkd.registry import type_name
 
 
 @torch.no_grad()
@@ -88,20 +90,18 @@ def held_out_loader(config: Config) -> DataLoader:
     Args:
         config: A config with ``test_dataloader``.
     """
-    config = copy.deepcopy(config.test_dataloader)
-    dataset = config.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    if not dataset.pipeline[-1]['type'].endswith('PackDetInputs'):
-        return Runner.build_dataloader(config)
-    loading = dict(type='LoadAnnotations', with_bbox=True)
-    image, *others = (
-        step
-        for step in dataset.pipeline
-        if not step['type'].endswith('LoadAnnotations')
-    )
-    dataset.pipeline = [image, loading, *others]
-    return Runner.build_dataloader(config)
+    loader = copy.deepcopy(config.test_dataloader)
+    for dataset in inner_datasets(loader.dataset):
+        pipeline = dataset.get('pipeline') or [{}]
+        if type_name(pipeline[-1]) == 'PackDetInputs':
+            image, *others = (
+                step
+                for step in pipeline
+                if not type_name(step).endswith('LoadAnnotations')
+            )
+            boxes = dict(type='mmdet.LoadAnnotations', with_bbox=True)
+            dataset['pipeline'] = [image, boxes, *others]
+    return Runner.build_dataloader(loader)
 
 
 def _image_pair(

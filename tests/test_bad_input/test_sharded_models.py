@@ -5,13 +5,14 @@ import socket
 import pytest
 import torch
 import torch.distributed as dist
+from mmengine._strategy import DDPStrategy
 from mmengine.config import Config
 from mmengine.model.wrappers import MMFullyShardedDataParallel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope, init_default_scope
 
-from mmrkkd.cli import refuse_strategies
 from mmrkkd.distillers import KDClassifier
+from mmrkkd.distillers.sharding import refuse_strategies
 
 
 @pytest.fixture
@@ -91,6 +92,8 @@ def test_the_tools_refuse_strategies_that_split_a_model(settings):
     [
         dict(),
         dict(strategy=dict(type='DDPStrategy')),
+        dict(strategy=dict(type=DDPStrategy)),
+        dict(model_wrapper_cfg=dict(type='mmdet.MMDistributedDataParallel')),
         dict(model_wrapper_cfg=dict(find_unused_parameters=True)),
     ],
 )

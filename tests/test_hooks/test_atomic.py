@@ -29,7 +29,7 @@ from mmrkkd.checkpoint.atomic import write_atomically
 # Half of the second checkpoint is written, and the rest never comes.
 SLOW_WRITER = """
 import contextlib, pathlib, runpy, sys, time, types
-from mmrkkd.hooks import atomic
+from mmrkkd.checkpoint import atomic
 
 @contextlib.contextmanager
 def slow_open(path, mode):

@@ -134,9 +134,9 @@ def test_proposed_weight_gives_the_wanted_share(folder, capsys):
 
 
 def test_norms_are_those_of_the_gradients(folder):
-    init_default_scope('mmpretrain')
     args = calibrate.parse_args([str(folder / 'kd.py')])
-    model = calibrate.build(Config.fromfile(folder / 'kd.py'), args, 'cpu')
+    with calibrate.prepare(args) as (model, _):
+        model.cpu()
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     from mmpretrain.structures import DataSample
 

@@ -10,7 +10,8 @@ from conftest import detector_config, script_environment
 from mmengine.config import Config
 from mmengine.utils import get_installed_path
 
-from mmrkkd.cli import check_data, move_data_root
+from mmrkkd.cli import move_data_root
+from mmrkkd.datasets import check_data
 from mmrkkd.datasets.demo_shapes import CLASSES, Recipe, make_demo_shapes
 
 ROOT = Path(__file__).parents[2]

@@ -9,17 +9,10 @@ import argparse
 import json
 
 import torch
-from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 
-from mmrkkd.checkpoint import use_safe_reader
-from mmrkkd.cli import (
-    add_config_options,
-    add_trust_option,
-    check_data,
-    model_config,
-    read_config,
-)
+from mmrkkd.cli import add_config_options, add_trust_option, read_config
+from mmrkkd.engine import prepare_model
 from mmrkkd.evaluation import held_out_loader, teacher_agreement
 
 
@@ -31,13 +24,14 @@ def main() -> None:
     add_trust_option(parser)
     args = parser.parse_args()
     config = read_config(args)
-    use_safe_reader(args.trust_checkpoint)
-    check_data(config, ('test_dataloader',))
-    init_default_scope(config.get('default_scope', 'mmdet'))
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    model = MODELS.build(model_config(config)).to(device)
-    load_checkpoint(model, args.checkpoint, map_location='cpu', strict=True)
-    print(json.dumps(teacher_agreement(model, held_out_loader(config))))
+    with prepare_model(
+        config, 'test_dataloader', args.trust_checkpoint
+    ) as model:
+        load_checkpoint(
+            model, args.checkpoint, map_location='cpu', strict=True
+        )
+        model.to('cuda' if torch.cuda.is_available() else 'cpu')
+        print(json.dumps(teacher_agreement(model, held_out_loader(config))))
 
 
 if __name__ == '__main__':

@@ -1,0 +1,130 @@
+"""Which data of a config are missing, told before anything is built."""
+
+import inspect
+import os
+from collections.abc import Iterator
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+# What MMEngine and MMCV call the disk of this machine.
+LOCAL = (None, 'local', 'disk')
+BACKENDS = ('backend_args', 'file_client_args')
+
+
+def inner_datasets(dataset: object) -> Iterator[dict]:
+    """The data sets inside of wrappers such as RepeatDataset, ConcatDataset.
+
+    Args:
+        dataset: The config of one, or several; what is already built is
+            passed over.
+    """
+    if isinstance(dataset, (list, tuple)):
+        for item in dataset:
+            yield from inner_datasets(item)
+    elif isinstance(dataset, dict):
+        inside = [
+            dataset[key]
+            for key in ('dataset', 'datasets')
+            if isinstance(dataset.get(key), (dict, list, tuple))
+        ]
+        if inside:
+            yield from inner_datasets(inside)
+        else:
+            yield dataset
+
+
+def check_data(config: Config, loaders: tuple[str, ...] = LOADERS) -> None:
+    """Says which file or folder is missing before anything is built.
+
+    Args:
+        config: A config whose data sets name ``data_root``, ``ann_file`` or
+            both; others, those behind a storage backend and those that may
+            download are passed over. ``data_source`` says where to get the
+            data.
+        loaders: The data loaders that will be used.
+
+    Raises:
+        FileNotFoundError: a local annotation file, or the folder of a data
+            set without one, is not there.
+    """
+    datasets = [
+        (name, dataset)
+        for name in loaders
+        if isinstance(config.get(name), dict)
+        for dataset in inner_datasets(config[name].get('dataset'))
+    ]
+    missing = [
+        (name, dataset.get('data_root') or '', *needed)
+        for name, dataset in datasets
+        for needed in _needed(dataset)
+        if not (_exists(needed[1]) or _is_stored_elsewhere(dataset))
+    ]
+    if not missing:
+        return
+    scope = config.get('default_scope')
+    downloading = {
+        dataset.get('data_root')
+        for _, dataset in datasets
+        if _downloads(dataset, scope)
+    }
+    source = config.get('data_source')
+    for name, root, kind, path in missing:
+        if root not in downloading:
+            raise FileNotFoundError(
+                f'{name}: no {kind} {os.path.abspath(path)}. The '
+                f'config expects its data under data_root={root!r}; give '
+                'the place of yours with --cfg-options data_root=PATH'
+                + (f'. To get them: {source}' if source else '')
+            )
+
+
+def _needed(dataset: dict) -> Iterator[tuple[str, str]]:
+    """What a data set reads when it is built: kind and path."""
+    root = dataset.get('data_root') or ''
+    files = dataset.get('ann_file') or ()
+    if isinstance(files, str):
+        files = [files]
+    for file in files:
+        if isinstance(file, str):
+            yield 'annotation file', os.path.join(root, file)
+    if not files:
+        # An absolute prefix takes the place of the root.
+        prefix = dataset.get('data_prefix') or ''
+        if isinstance(prefix, dict):
+            prefix = prefix.get('img_path') or prefix.get('img') or ''
+        is_absolute = os.path.isabs(prefix) or '://' in prefix
+        yield 'folder', prefix if is_absolute else root
+
+
+def _exists(path: str) -> bool:
+    return (
+        not path or '://' in path or os.path.exists(os.path.expanduser(path))
+    )
+
+
+def _is_stored_elsewhere(value: object) -> bool:
+    """Whether a data set, or a step of its pipeline, has a storage backend."""
+    if isinstance(value, dict):
+        backends = (value.get(key) or {} for key in BACKENDS)
+        return any(
+            backend.get('backend') not in LOCAL for backend in backends
+        ) or any(_is_stored_elsewhere(item) for item in value.values())
+    if isinstance(value, (list, tuple)):
+        return any(_is_stored_elsewhere(item) for item in value)
+    return False
+
+
+def _downloads(dataset: dict, scope: str | None) -> bool:
+    """Whether a data set may fetch its data, by option or by default."""
+    if 'download' in dataset:
+        return bool(dataset['download'])
+    kind = dataset.get('type')
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry(scope) as registry:
+            kind = registry.get(kind)
+    if not inspect.isclass(kind):
+        return False
+    option = inspect.signature(kind).parameters.get('download')
+    return option is not None and option.default is True

@@ -1,0 +1,184 @@
+"""From a config to something that runs: the one call that tools make."""
+
+import contextlib
+from collections.abc import Iterator
+
+from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import RUNNERS, DefaultScope
+from mmengine.runner import Runner
+from torch import nn
+
+from mmrkkd.checkpoint import prepare_resume, safe_reader
+from mmrkkd.datasets import check_data, name_broken_images
+from mmrkkd.distillers.model_config import whole_model
+from mmrkkd.distillers.sharding import refuse_strategies
+from mmrkkd.registry import MODELS, builds, type_name
+
+from .launch import join_processes
+
+TASKS = dict(
+    train=('train_dataloader', 'val_dataloader'), test=('test_dataloader',)
+)
+# What MMEngine takes where a config says nothing.
+CHECKPOINT_HOOK = dict(type='CheckpointHook', interval=1)
+ADDED_HOOKS = ('mmrkkd.RunStateHook', 'mmrkkd.NonFiniteHook')
+
+
+@contextlib.contextmanager
+def prepare_run(
+    config: Config,
+    task: str = 'train',
+    *,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    resume: str | None = None,
+    checkpoint: str | None = None,
+    trust: bool = False,
+) -> Iterator[Runner]:
+    """Makes a runner that survives out of any config.
+
+    ::
+
+        with prepare_run(config, resume='auto') as runner:
+            runner.train()
+
+    Missing data and strategies that split a distiller are refused before
+    anything is built, images that cannot be read are named, and a training
+    gets the hooks of :func:`use_robust_hooks`. While the context lasts,
+    MMEngine reads checkpoints by :func:`safe_reader`. The process group of
+    :func:`join_processes` lasts as long as the process, as MMEngine's own.
+
+    Args:
+        config: The whole config, with ``work_dir`` and ``launcher``; changed
+            in place.
+        task: 'train' or 'test': which data are looked for, and what is
+            added. Defaults to 'train'.
+        amp: See :func:`use_amp`. Defaults to False.
+        auto_scale_lr: See :func:`use_auto_scale_lr`. Defaults to False.
+        resume: A checkpoint to go on from, or 'auto' for the newest intact
+            one in the work directory.
+        checkpoint: The weights to test.
+        trust: Read checkpoints that hold more than a training state, which
+            can run code of their author. Defaults to False.
+
+    Raises:
+        FileNotFoundError: data or a checkpoint are not there.
+        ValueError: an option does not go with the config.
+    """
+    if amp:
+        use_amp(config)
+    if auto_scale_lr:
+        use_auto_scale_lr(config)
+    if resume is not None:
+        config.resume = True
+        config.load_from = None if resume == 'auto' else resume
+    if task == 'test':
+        config.resume, config.load_from = False, checkpoint
+    refuse_strategies(config)
+    check_data(config, TASKS[task])
+    name_broken_images(config)
+    with safe_reader(trust):
+        if task == 'train':
+            use_robust_hooks(config)
+            prepare_resume(config, trust)
+        join_processes(config)
+        if 'runner_type' in config:
+            yield RUNNERS.build(config)
+        else:
+            yield Runner.from_cfg(config)
+
+
+@contextlib.contextmanager
+def prepare_model(
+    config: Config, loader: str, trust: bool = False
+) -> Iterator[nn.Module]:
+    """Builds the model of a config for a tool that has no runner.
+
+    In the context names resolve in the config's scope, and checkpoints are
+    read as in :func:`prepare_run`; nothing is written.
+
+    Args:
+        config: The whole config; its data sets are changed in place.
+        loader: The data loader that will be used.
+        trust: See :func:`prepare_run`. Defaults to False.
+
+    Raises:
+        FileNotFoundError: data or the teacher are not there.
+    """
+    check_data(config, (loader,))
+    name_broken_images(config)
+    # As MMEngine's runner has it.
+    scope = config.get('default_scope') or 'mmengine'
+    with DefaultScope.overwrite_default_scope(scope), safe_reader(trust):
+        yield MODELS.build(whole_model(config))
+
+
+def use_amp(config: Config) -> None:
+    """Turns on mixed precision in a config.
+
+    Args:
+        config: Changed in place.
+
+    Raises:
+        ValueError: its optim_wrapper is one of another kind.
+    """
+    wrapper = config.optim_wrapper
+    if type_name(wrapper) and not (
+        builds(wrapper, OptimWrapper) or builds(wrapper, AmpOptimWrapper)
+    ):
+        raise ValueError(
+            '--amp replaces an optim_wrapper of type OptimWrapper, the '
+            f'config has {type_name(wrapper)!r}; choose its precision there'
+        )
+    wrapper.type = 'AmpOptimWrapper'
+    wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def use_auto_scale_lr(config: Config) -> None:
+    """Scales the learning rate with the batch size.
+
+    Args:
+        config: Changed in place.
+
+    Raises:
+        ValueError: it does not say which batch size its rate is for.
+    """
+    if 'base_batch_size' not in (config.get('auto_scale_lr') or {}):
+        raise ValueError(
+            '--auto-scale-lr needs auto_scale_lr.base_batch_size in the '
+            'config: the batch size that its learning rate is for'
+        )
+    config.auto_scale_lr.enable = True
+
+
+def use_robust_hooks(config: Config) -> None:
+    """Makes a run that survives out of any config.
+
+    MMEngine's checkpoint hook is replaced by
+    :class:`AtomicCheckpointHook` with the same settings, and
+    :class:`RunStateHook` and :class:`NonFiniteHook` are added unless the
+    config has them. Another checkpoint hook, and a config with a
+    ``runner_type`` of its own, are left as they are.
+
+    Args:
+        config: Changed in place.
+    """
+    if 'runner_type' in config:
+        return
+    hooks = dict(config.get('default_hooks') or {})
+    checkpoint = hooks.get('checkpoint', CHECKPOINT_HOOK)
+    # None turns the hook off.
+    if builds(checkpoint, CheckpointHook):
+        hooks['checkpoint'] = dict(
+            checkpoint, type='mmrkkd.AtomicCheckpointHook'
+        )
+        config.default_hooks = hooks
+    custom = list(config.get('custom_hooks') or [])
+    present = {type_name(hook) for hook in custom}
+    config.custom_hooks = custom + [
+        dict(type=name)
+        for name in ADDED_HOOKS
+        if type_name(dict(type=name)) not in present
+    ]

@@ -1,0 +1,211 @@
+"""One call makes a runner out of any config, and leaves no trace."""
+
+import os
+import sys
+
+import pytest
+import torch
+from conftest import load_tool
+from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.runner import CheckpointLoader, Runner
+from toy_runs import (
+    classifier,
+    distilled,
+    make_images,
+    no_pretty_printing,
+    run_config,
+    save_teacher,
+    write_config,
+)
+
+from mmrkkd.checkpoint import safe_reader
+from mmrkkd.datasets import name_broken_images
+from mmrkkd.engine import AutocastOptimWrapper, prepare_model, prepare_run
+from mmrkkd.engine.prepare_run import (
+    use_amp,
+    use_auto_scale_lr,
+    use_robust_hooks,
+)
+from mmrkkd.evaluation import held_out_loader
+
+SPELLINGS = [
+    None,
+    'OptimWrapper',
+    'mmengine.OptimWrapper',
+    'mmengine.optim.optimizer.optimizer_wrapper.OptimWrapper',
+    OptimWrapper,
+    'AmpOptimWrapper',
+    AmpOptimWrapper,
+]
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    return make_images(tmp_path_factory.mktemp('images'))
+
+
+@pytest.fixture
+def config(images, tmp_path, monkeypatch):
+    no_pretty_printing(monkeypatch)
+    config = run_config(images, classifier(), 1)
+    config.work_dir, config.launcher = str(tmp_path / 'run'), 'none'
+    config.experiment_name = config.visualizer.name = str(tmp_path)
+    return config
+
+
+class Payload:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def reader():
+    return CheckpointLoader._get_checkpoint_loader('x.pth').__name__
+
+
+@pytest.mark.parametrize('kind', SPELLINGS)
+def test_amp_takes_the_stock_wrapper_in_every_spelling(kind):
+    wrapper = dict(optimizer=dict(type='SGD', lr=0.1))
+    if kind is not None:
+        wrapper['type'] = kind
+    config = Config(dict(optim_wrapper=wrapper))
+    use_amp(config)
+    assert config.optim_wrapper == dict(
+        type='AmpOptimWrapper',
+        loss_scale='dynamic',
+        **{'optimizer': dict(type='SGD', lr=0.1)},
+    )
+
+
+@pytest.mark.parametrize(
+    'kind', ['mmrkkd.AutocastOptimWrapper', AutocastOptimWrapper]
+)
+def test_amp_does_not_replace_another_wrapper(kind):
+    config = Config(dict(optim_wrapper=dict(type=kind)))
+    with pytest.raises(ValueError, match="has 'AutocastOptimWrapper'; choose"):
+        use_amp(config)
+
+
+@pytest.mark.parametrize('scaling', [dict(), dict(auto_scale_lr=None)])
+def test_a_learning_rate_without_its_batch_size_is_not_scaled(scaling):
+    with pytest.raises(ValueError, match='needs auto_scale_lr.base_batch'):
+        use_auto_scale_lr(Config(scaling))
+
+
+def test_the_reader_of_checkpoints_is_put_back(config):
+    before = reader()
+    assert before != 'load_from_safe'
+    with prepare_run(config) as runner:
+        assert reader() == 'load_from_safe'
+        assert {type(hook).__name__ for hook in runner.hooks} >= {
+            'AtomicCheckpointHook',
+            'RunStateHook',
+            'NonFiniteHook',
+        }
+        pipeline = config.train_dataloader.dataset.pipeline
+        assert pipeline[0].type == 'mmrkkd.LoadIntactImage'
+    assert reader() == before
+    with pytest.raises(KeyError, match='what a run met'), safe_reader():
+        raise KeyError('what a run met')
+    assert reader() == before
+
+
+def test_a_test_is_no_resumed_training(config, tmp_path):
+    # What a resumed run has left in its work directory.
+    config.resume = True
+    with prepare_run(config, 'test', checkpoint='x.pth') as runner:
+        assert not runner._resume
+        assert runner._load_from == 'x.pth'
+        names = {type(hook).__name__ for hook in runner.hooks}
+        assert 'NonFiniteHook' not in names
+
+
+def test_a_model_without_a_runner_reads_no_code(config, tmp_path):
+    evil = tmp_path / 'evil.pth'
+    torch.save(dict(state_dict={}, x=Payload(tmp_path / 'was_run')), evil)
+    config.model.backbone.init_cfg = dict(
+        type='Pretrained', checkpoint=str(evil)
+    )
+    with (
+        pytest.raises(ValueError, match='holds more than weights'),
+        prepare_model(config, 'train_dataloader') as model,
+    ):
+        model.init_weights()
+    assert not (tmp_path / 'was_run').exists()
+
+
+def test_the_test_tool_finds_the_distillers_preprocessor(
+    images, tmp_path, monkeypatch
+):
+    """It stands neither in the student nor beside the model."""
+    no_pretty_printing(monkeypatch)
+    checkpoint = save_teacher(tmp_path / 'teacher.pth')
+    model = distilled(checkpoint)
+    model['data_preprocessor'] = model['student'].pop('data_preprocessor')
+    config = run_config(images, model, 1)
+    path = write_config(tmp_path / 'configs', config)
+    seen = []
+    monkeypatch.setattr(
+        Runner, 'test', lambda runner: seen.append(runner.model)
+    )
+    command = ['test.py', str(path), str(checkpoint)]
+    monkeypatch.setattr(sys, 'argv', [*command, '--work-dir', str(tmp_path)])
+    load_tool('test').main()
+    (model,) = seen
+    assert type(model).__name__ == 'ImageClassifier'
+    assert (model.data_preprocessor.mean == 128).all()
+
+
+NEW_STYLE = """
+from mmcv.transforms import LoadImageFromFile
+from mmdet.datasets import CocoDataset
+from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs
+from mmengine.hooks import CheckpointHook
+from mmengine.optim import OptimWrapper
+from mmrkkd.engine.hooks import NonFiniteHook
+
+default_scope = None
+model = dict(type='X')
+optim_wrapper = dict(type=OptimWrapper)
+default_hooks = dict(checkpoint=dict(type=CheckpointHook, interval=3))
+custom_hooks = [dict(type=NonFiniteHook, action='skip')]
+test_dataloader = dict(
+    dataset=dict(
+        type=CocoDataset,
+        pipeline=[
+            dict(type=LoadImageFromFile),
+            dict(type=LoadAnnotations),
+            dict(type=PackDetInputs),
+        ],
+    )
+)
+"""
+
+
+def test_classes_as_types_of_a_new_style_config(tmp_path, monkeypatch):
+    path = tmp_path / 'new_style.py'
+    path.write_text(NEW_STYLE)
+    config = Config.fromfile(path)
+    assert config.default_hooks.checkpoint.type is CheckpointHook
+    use_amp(config)
+    use_robust_hooks(config)
+    name_broken_images(config)
+    assert config.optim_wrapper.type == 'AmpOptimWrapper'
+    assert config.default_hooks.checkpoint == dict(
+        type='mmrkkd.AtomicCheckpointHook', interval=3
+    )
+    assert [hook['type'] for hook in config.custom_hooks[1:]] == [
+        'mmrkkd.RunStateHook'
+    ]
+    monkeypatch.setattr(Runner, 'build_dataloader', lambda loader: loader)
+    pipeline = held_out_loader(config).dataset.pipeline
+    assert pipeline[0] == dict(type='mmrkkd.LoadIntactImage')
+    assert pipeline[1] == dict(type='mmdet.LoadAnnotations', with_bbox=True)
+    assert len(pipeline) == 3
+    assert load_tool('test').is_detection(config)
