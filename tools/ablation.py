@@ -9,7 +9,6 @@ finished is not done again.
 """
 
 import argparse
-import os
 import shlex
 import signal
 import sys
@@ -20,24 +19,25 @@ from mmengine.config import DictAction
 # The folder of the package, so that a checkout works uninstalled too.
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
-from ablation_parts.cells import ROOT, make_cells
-from ablation_parts.methods import AblationError, parse_methods
-from ablation_parts.pool import run_cells
-from ablation_parts.progress import Overall
-from ablation_parts.records import (
+from experiments import ExperimentError
+from experiments.cells import make_cells
+from experiments.comparison import reference
+from experiments.detection import SAMPLES, bootstraps, coco_metric
+from experiments.methods import parse_methods
+from experiments.pool import run_cells
+from experiments.processes import MAX_THREADS
+from experiments.progress import Progress
+from experiments.records import (
     check_folder,
+    log_of,
     measurements,
-    read_log,
     result_of,
-    series_of,
+    scores,
 )
-from ablation_parts.report import write_report
-from ablation_parts.statistics import summarize
-from demo_parts.report import surroundings
+from experiments.report import write_report
+from experiments.summary import summarize
 
-from mmrkkd.report.bands import Panel, draw_bands
-
-MAX_THREADS = 8
+from mmrkkd.report import Curve, draw_curves, means_of
 
 
 def parse_args(argv=None):
@@ -88,8 +88,16 @@ def parse_args(argv=None):
     )
     parser.add_argument(
         '--metric',
-        default='accuracy/top1',
-        help='log key of the validation (default: %(default)s)',
+        help='log key of the validation; default: accuracy/top1, of '
+        'detectors coco/bbox_mAP',
+    )
+    parser.add_argument(
+        '--bootstrap',
+        type=int,
+        default=SAMPLES,
+        metavar='SAMPLES',
+        help="samples of a detector's validation images (default: "
+        '%(default)s; 0: none)',
     )
     parser.add_argument(
         '--report-only',
@@ -101,6 +109,10 @@ def parse_args(argv=None):
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f'--{name} must be at least 1, got {value}')
+    if args.bootstrap < 0 or args.bootstrap == 1:
+        parser.error(
+            f'--bootstrap must be 0 or at least 2, got {args.bootstrap}'
+        )
     return args
 
 
@@ -121,7 +133,7 @@ def main(argv=None):
             file=sys.stderr,
         )
         return 130
-    except (AblationError, OSError, ValueError) as error:
+    except (ExperimentError, OSError, ValueError) as error:
         print(f'ablation: {error}', file=sys.stderr)
         return 1
     finally:
@@ -134,13 +146,13 @@ def run(args, command):
     labels = [method.label for method in methods]
     seeds = args.seeds or defaults.get('seeds') or [0, 1, 2]
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise AblationError(
+        raise ExperimentError(
             f'--seeds must be different numbers >= 0, got {seeds}'
         )
     baseline = args.baseline or defaults.get('baseline')
     baseline = baseline or ('kd' if 'kd' in labels else labels[0])
     if baseline not in labels:
-        raise AblationError(
+        raise ExperimentError(
             f'--baseline must be one of the methods {labels}, got {baseline!r}'
         )
     folder = Path(args.work_dir).resolve()
@@ -148,91 +160,67 @@ def run(args, command):
     for cell in cells:
         check_folder(cell)
     folder.mkdir(parents=True, exist_ok=True)
-    failures = [] if args.report_only else train(args, cells, baseline)
-    return report(cells, folder, failures, baseline, args.metric, command)
-
-
-def train(args, cells, baseline):
-    """Trains what is not finished; returns what failed."""
-    cores = len(os.sched_getaffinity(0))
-    threads = args.threads or max(1, min(cores // args.jobs, MAX_THREADS))
-    by_epoch = all(cell.config.train_cfg.get('max_epochs') for cell in cells)
-    progress = Overall(
-        cells, args.jobs, 'epochs' if by_epoch else 'iterations'
+    metric = args.metric or metric_of(cells)
+    failures = []
+    if not args.report_only:
+        progress = Progress(cells, args.jobs)
+        try:
+            failures = run_cells(
+                cells,
+                progress,
+                metric,
+                reference(cells, baseline),
+                args.jobs,
+                args.threads,
+            )
+        finally:
+            progress.close()
+    finished = [cell for cell in cells if result_of(cell)]
+    if finished:
+        draw(finished, folder / 'curves.png', metric)
+    facts = dict(
+        baseline=baseline,
+        metric=metric,
+        seeds=sorted(seeds),
+        missing=[cell.title for cell in cells if cell not in finished],
+        failures=failures,
+        command=command,
     )
-    facts = dict(surroundings(ROOT), side_by_side=args.jobs, threads=threads)
-    try:
-        return run_cells(
-            [cell for cell in cells if not result_of(cell)],
-            [cell for cell in cells if result_of(cell)],
-            args.jobs,
-            progress,
-            teacher=reference(cells, baseline),
-            metric=args.metric,
-            threads=threads,
-            surroundings=facts,
-        )
-    finally:
-        progress.close()
-
-
-def reference(cells, baseline):
-    """The model that says which teacher a student alone is compared with.
-
-    The baseline's, or the first distillation's; None if nothing distils.
-    """
-    ordered = sorted(cells, key=lambda cell: cell.method.label != baseline)
-    for cell in ordered:
-        if 'teacher' in cell.config.model:
-            return cell.config.model
-    return None
-
-
-def report(cells, folder, failures, baseline, metric, command):
-    """Prints and writes the table and the curves; returns the exit code."""
-    labels = list(dict.fromkeys(cell.method.label for cell in cells))
+    samples = bootstraps(finished, args.bootstrap) if args.bootstrap else {}
     results = [
-        dict(result, **measurements(cell.folder, metric))
-        for cell in cells
-        if (result := result_of(cell))
+        dict(result_of(cell), **measurements(cell.folder, metric))
+        for cell in finished
     ]
-    missing = [cell.title for cell in cells if not result_of(cell)]
-    if results:
-        draw(cells, folder / 'curves.png', metric)
-    text = write_report(
-        folder,
-        summarize(labels, results, baseline),
-        results,
-        dict(
-            baseline=baseline,
-            metric=metric,
-            seeds=sorted({cell.seed for cell in cells}),
-            missing=missing,
-            failures=failures,
-            command=command,
-        ),
-    )
-    print(text)
+    rows = summarize(labels, results, baseline, samples)
+    print(write_report(folder, rows, results, facts))
     print(f'Report and curves: {folder}')
-    return 1 if missing else 0
+    return 1 if facts['missing'] else 0
+
+
+def metric_of(cells):
+    """The log key by which these models are compared."""
+    detectors = all(coco_metric(cell.config) for cell in cells)
+    return 'coco/bbox_mAP' if detectors else 'accuracy/top1'
 
 
 def draw(cells, path, metric):
-    """The curves of the finished cells."""
+    """The curves of finished cells."""
     panels = [
-        Panel(metric, f'Validation {metric}'),
-        Panel('kd/kl', 'KL to the teacher, training batches'),
-        Panel('kd/tau', 'Kendall tau to the teacher, training batches'),
+        Curve(f'Validation {metric}', (metric,)),
+        Curve('KL to the teacher, training batches', ('kd/kl',)),
+        Curve('Kendall tau to the teacher, training batches', ('kd/tau',)),
     ]
     runs = {}
     for cell in cells:
-        if result_of(cell):
-            log = read_log(cell.folder)
-            runs.setdefault(cell.method.label, []).append(
-                {panel.key: series_of(log, panel.key) for panel in panels}
-            )
+        log = log_of(cell.folder)
+        series = {key: means_of(log, key) for key in ('kd/kl', 'kd/tau')}
+        runs.setdefault(cell.method.label, []).append(
+            dict(series, **{metric: scores(log, metric)})
+        )
     by_epoch = all(cell.config.train_cfg.get('max_epochs') for cell in cells)
-    draw_bands(path, runs, panels, 'epoch' if by_epoch else 'iteration')
+    draw_curves(
+        path, runs, panels, 'epoch' if by_epoch else 'iteration', len(panels)
+    )
 
 
 if __name__ == '__main__':

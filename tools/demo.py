@@ -9,6 +9,7 @@ the work directory; what is finished there is not done again.
 """
 
 import argparse
+import hashlib
 import re
 import sys
 import time
@@ -17,25 +18,38 @@ from pathlib import Path
 # The folder of the package, so that a checkout works uninstalled too.
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
-from demo_parts import models, report, stages
-from demo_parts.progress import Progress
-from demo_parts.stages import Stage
+import demo_report
+from experiments import ROOT, ExperimentError
+from experiments.cells import Cell, read_method
+from experiments.comparison import reference
+from experiments.methods import Method
+from experiments.pool import run_cells
+from experiments.processes import run_to_end
+from experiments.progress import Progress
+from experiments.records import clear_folder, log_of, result_of
 
+from mmrkkd.checkpoint import safe_reader
 from mmrkkd.datasets import Recipe, make_demo_shapes
-from mmrkkd.report import Curve, draw_curves, draw_detections, read_scalars
+from mmrkkd.report import Curve, draw_curves, points_of, surroundings
+from mmrkkd.report.surroundings import versions
 
-TEACHER = Stage(
-    'teacher', 'Teacher (ResNet-50)', 'faster-rcnn_r50_demo.py', 240
+CONFIGS = ROOT / 'configs' / 'demo'
+METRIC = 'coco/bbox_mAP'
+# Label, config, title and milliseconds of an iteration on two cores.
+TEACHER = ('teacher', 'faster-rcnn_r50_demo.py', 'Teacher (ResNet-50)', 800)
+STUDENTS = (
+    (
+        'student',
+        'faster-rcnn_mv2_demo.py',
+        'Student alone (MobileNetV2)',
+        400,
+    ),
+    ('kd', 'kd_r50_mv2_demo.py', 'Student, KL', 600),
+    ('rkkd', 'rkkd_r50_mv2_demo.py', 'Student, KL + Kendall', 600),
 )
-ALONE = Stage(
-    'student', 'Student alone (MobileNetV2)', 'faster-rcnn_mv2_demo.py', 100
-)
-KD = Stage('kd', 'Student, KL', 'kd_r50_mv2_demo.py', 150, distils=True)
-RKKD = Stage(
-    'rkkd', 'Student, KL + Kendall', 'rkkd_r50_mv2_demo.py', 150, distils=True
-)
-STAGES = (TEACHER, ALONE, KD, RKKD)
-COMPARISON_COST = 60
+# What of the package can change the result of a training.
+PLAIN_SOURCES = ('datasets',)
+DISTILLING_SOURCES = ('datasets', 'distillers', 'losses', 'ops')
 
 PANELS = (
     Curve('Task loss (classes and boxes)', ('loss_cls', 'loss_bbox')),
@@ -90,7 +104,11 @@ def main(argv=None):
         recipe = Recipe(seed=args.seed, **counts)
         folder.mkdir(parents=True, exist_ok=True)
         make_demo_shapes(data, recipe)
-        rows, commands = run(args, folder, data, recipe)
+        cells = make_cells(folder, data, recipe, args.quick)
+        train(cells, args.fresh)
+        rows = [demo_report.row(c.title, result_of(c)) for c in cells]
+        check_plain_student(folder, cells[-1], data)
+        draw(folder, cells)
     except KeyboardInterrupt:
         print(
             '\nInterrupted. The same command goes on with the stage that '
@@ -98,11 +116,11 @@ def main(argv=None):
             file=sys.stderr,
         )
         return 130
-    except (stages.StageError, OSError, ValueError) as error:
+    except (ExperimentError, OSError, ValueError) as error:
         print(f'\ndemo: {error}', file=sys.stderr)
         return 1
-    problems = [] if args.quick else report.shortcomings(rows)
-    text = report.write_report(
+    problems = [] if args.quick else demo_report.shortcomings(rows)
+    text = demo_report.write_report(
         folder,
         rows,
         dict(
@@ -110,9 +128,9 @@ def main(argv=None):
             quick=args.quick,
             recipe=recipe.record(),
             seconds=round(time.time() - start, 1),
-            commands=commands,
+            commands=[cell.by_hand for cell in cells],
             shortcomings=problems,
-            surroundings=report.surroundings(stages.ROOT),
+            surroundings=surroundings(ROOT),
         ),
     )
     print(text)
@@ -120,150 +138,134 @@ def main(argv=None):
     return 1 if problems else 0
 
 
-def run(args, folder, data, recipe):
-    """All stages; returns the rows of the table and the commands."""
-    progress = Progress([*(stage.cost for stage in STAGES), COMPARISON_COST])
+def make_cells(folder, data, recipe, quick=False):
+    """The four trainings, the teacher's first."""
+    options = {'data_root': f'{data}/'}
+    if quick:
+        options.update(
+            {'train_cfg.max_iters': 6, 'default_hooks.logger.interval': 2}
+        )
+    teacher = make_cell(TEACHER, folder, data, recipe, options)
+    cells = [teacher]
+    checkpoint = teacher.folder / f'iter_{teacher.epochs}.pth'
+    for student in STUDENTS:
+        own = {}
+        if student[0] != 'student':
+            own['model.teacher.checkpoint'] = str(checkpoint)
+        cells.append(
+            make_cell(student, folder, data, recipe, dict(options, **own))
+        )
+    return cells
+
+
+def make_cell(stage, folder, data, recipe, options):
+    """One training, done again whenever something of it has changed."""
+    label, config, title, cost = stage
+    method = Method(label, CONFIGS / config, options, title, cost)
+    config = read_method(method)
+    distils = 'teacher' in config.model
+    inputs = dict(
+        data=recipe.record(),
+        versions=versions(),
+        sources=content_of(DISTILLING_SOURCES if distils else PLAIN_SOURCES),
+    )
+    return Cell(
+        method, recipe.seed, folder / label, config, inputs, (folder, data)
+    )
+
+
+def content_of(folders):
+    """Hash of the sources in some folders of the package.
+
+    Raises:
+        ExperimentError: there is none in one of them.
+    """
+    digest = hashlib.sha256()
+    for folder in folders:
+        paths = [
+            path
+            for path in sorted((ROOT / 'mmrkkd' / folder).rglob('*'))
+            if path.suffix in ('.py', '.c', '.h')
+        ]
+        if not paths:
+            raise ExperimentError(f'mmrkkd/{folder} holds no sources')
+        for path in paths:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def train(cells, fresh=False):
+    """Brings the teacher, then the students to their ends.
+
+    Raises:
+        ExperimentError: a training failed; the message ends with its log.
+    """
+    teacher, *students = cells
+    progress = Progress(cells)
     try:
-        records, teacher = {}, {}
-        for stage in STAGES:
-            options = {'data_root': f'{data}/', 'randomness.seed': args.seed}
-            if args.quick:
-                options.update(
-                    {
-                        'train_cfg.max_iters': 6,
-                        'default_hooks.logger.interval': 2,
-                    }
-                )
-            if stage.distils:
-                options['model.teacher.checkpoint'] = teacher['checkpoint']
-            record = train(
-                stage,
-                folder / stage.name,
-                options,
-                progress,
-                args.fresh,
-                dict(
-                    data=recipe.record(),
-                    teacher=stage.distils and teacher['fingerprint'],
-                ),
+        for some in ([teacher], students):
+            for cell in some:
+                clear_folder(cell, fresh)
+                if not result_of(cell):
+                    progress.write(f'$ {cell.by_hand}')
+            failures = run_cells(
+                some, progress, METRIC, reference(some, 'rkkd')
             )
-            records[stage.name] = record
-            teacher = records['teacher']
-        progress.begin('comparison on held-out images, pictures')
-        rows = compare(folder, records, progress)
-        check_plain_student(folder, records[RKKD.name], rows[-1], data)
-        draw(folder, records)
-        progress.update(1)
+            if failures:
+                raise ExperimentError('\n\n'.join(failures))
     finally:
         progress.close()
-    return rows, [records[stage.name]['command'] for stage in STAGES]
 
 
-def train(stage, folder, options, progress, fresh, inputs):
-    """Runs a stage unless it stands finished; returns its record."""
-    inputs = dict(
-        inputs, versions=report.surroundings(stages.ROOT)['versions']
-    )
-    key = stages.fingerprint(stage, options, inputs)
-    if not fresh and stages.finished(folder, key):
-        progress.skip(stage.title, 'finished earlier')
-        return stages.read_record(folder)
-    progress.begin(stage.title)
-    progress.write(
-        '$ ' + stages.shown(stages.train_command(stage, folder, options))
-    )
-    return stages.run_stage(stage, folder, options, key, progress.update)
-
-
-def compare(folder, records, progress):
-    """One row a model: AP from its log, agreement measured here."""
-    rows = []
-    for number, stage in enumerate(STAGES):
-        record = records[stage.name]
-        series = read_scalars(scalars_of(folder / stage.name))
-        row = dict(
-            name=stage.name,
-            title=stage.title,
-            ap=last_score(series, 'coco/bbox_mAP'),
-            ap50=last_score(series, 'coco/bbox_mAP_50'),
-            seconds=record['seconds'],
-        )
-        if stage is not TEACHER:
-            row.update(
-                models.agreement_of(folder / RKKD.name, record['checkpoint'])
-            )
-        rows.append(row)
-        progress.update((number + 1) / (len(STAGES) + 2))
-    return rows
-
-
-def last_score(series, key):
-    """The last value in a log; 0 if the model found no object at all.
-
-    MMDetection then logs no score.
-    """
-    return series[key][-1][1] if key in series else 0.0
-
-
-def check_plain_student(folder, record, row, data):
+def check_plain_student(folder, cell, data):
     """Scores the distilled checkpoint with the student's own config.
 
     Raises:
-        StageError: The AP is not the one that the training ended with.
+        ExperimentError: The AP is not the one that the training ended with.
     """
-    log = folder / 'plain_student.log'
-    output = stages.run_logged(
+    log, result = folder / 'plain_student.log', result_of(cell)
+    output = run_to_end(
         [
-            sys.executable,
-            'tools/test.py',
-            f'configs/demo/{ALONE.config}',
-            record['checkpoint'],
+            ROOT / 'tools' / 'test.py',
+            CONFIGS / STUDENTS[0][1],
+            result['checkpoint'],
             '--work-dir',
-            str(folder / 'plain_student'),
+            folder / 'plain_student',
             '--cfg-options',
             f'data_root={data}/',
         ],
         log,
     )
-    values = re.findall(r'coco/bbox_mAP: ([-\d.]+)', output)
-    # None at all: no object was found, as in last_score.
-    if float(values[-1] if values else 0.0) != row['ap']:
-        raise stages.StageError(
+    values = re.findall(rf'{METRIC}: ([-\d.]+)', output)
+    # None at all: no object was found.
+    if float(values[-1] if values else 0.0) != result['last']:
+        raise ExperimentError(
             f'with the plain student config the distilled checkpoint has AP '
-            f'{values[-1:]}, in its training it had {row["ap"]}; see {log}'
+            f'{values[-1:]}, in its training it had {result["last"]}; see '
+            f'{log}'
         )
 
 
-def scalars_of(folder):
-    """The log of the latest training in this folder."""
-    return max(folder.glob('*/vis_data/scalars.json'))
-
-
-def draw(folder, records):
+def draw(folder, cells):
     """The two pictures."""
-    draw_curves(
-        folder / 'curves.png',
-        {
-            stage.title: read_scalars(scalars_of(folder / stage.name))
-            for stage in STAGES
-        },
-        PANELS,
-    )
-    config = models.read_config(folder / TEACHER.name)
-    samples, images, truths, classes = models.pick_images(
-        config, PICTURED_IMAGES
-    )
-    columns = {}
-    for stage in STAGES:
-        config = models.read_config(folder / stage.name)
-        model = models.build(
-            config.model.get('student', config.model),
-            records[stage.name]['checkpoint'],
-        )
-        columns[stage.title] = models.detect(model, samples)
-    draw_detections(
-        folder / 'detections.png', images, truths, columns, classes
-    )
+    from mmrkkd.report.detections import draw_detections
+    from mmrkkd.report.examples import detect, pick_images
+
+    keys = {key for panel in PANELS for key in panel.keys}
+    runs = {}
+    for cell in cells:
+        log = log_of(cell.folder)
+        runs[cell.title] = [{key: points_of(log, key) for key in keys}]
+    draw_curves(folder / 'curves.png', runs, PANELS)
+    files, truths, classes = pick_images(cells[0].config, PICTURED_IMAGES)
+    with safe_reader():
+        columns = {
+            cell.title: detect(
+                cell.config, result_of(cell)['checkpoint'], files
+            )
+            for cell in cells
+        }
+    draw_detections(folder / 'detections.png', files, truths, columns, classes)
 
 
 if __name__ == '__main__':

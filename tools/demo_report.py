@@ -1,32 +1,14 @@
 """The demo's table: as Markdown, as JSON, and whether it may stand."""
 
-import json
-import os
-import platform
-import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from experiments.report import number
 
-import torch
+from mmrkkd.checkpoint.atomic import write_json
+from mmrkkd.report import markdown_table
 
 # Held-out COCO AP50. A detector with perfect boxes that guesses among 24
 # classes reaches about 1/24 = 0.04.
 TEACHER_AP50 = 0.5
 STUDENT_AP50 = 0.2
-
-PACKAGES = (
-    'mmrkkd',
-    'torch',
-    'torchvision',
-    'onedl-mmengine',
-    'mmengine',
-    'onedl-mmcv',
-    'mmcv',
-    'onedl-mmdetection',
-    'mmdet',
-    'onedl-mmpretrain',
-    'mmpretrain',
-    'numpy',
-)
 
 CAVEAT = (
     'This demo proves that the machinery works: that a teacher and students '
@@ -34,67 +16,32 @@ CAVEAT = (
     'It proves nothing about the method: one seed, a few hundred iterations '
     'and a few hundred drawn images decide differences of some points.'
 )
+PLAIN = (
+    'The checkpoint distilled with KL + Kendall was scored once more with '
+    'the plain student config, by tools/test.py: same AP.'
+)
+QUICK = (
+    'Quick run: a few iterations, no result may be read from it, and the '
+    'quality is not checked.'
+)
 
 
-def surroundings(root):
-    """Versions, commit and hardware, for the record."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    hardware = dict(
-        processor=_processor(),
-        cores=len(os.sched_getaffinity(0)),
-        memory_gib=round(
-            os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30, 1
-        ),
-        device=(
-            torch.cuda.get_device_name()
-            if torch.cuda.is_available()
-            else 'CPU'
-        ),
-    )
+def row(title, result):
+    """A model's row, from the result of its training.
+
+    Args:
+        title: What it is called.
+        result: See ``experiments.records.result_of``.
+    """
     return dict(
-        versions=versions,
-        commit=_commit(root),
-        hardware=hardware,
-        python=platform.python_version(),
-        system=platform.platform(),
+        name=result['label'],
+        title=title,
+        ap=result['last'],
+        # MMDetection logs none of a model that finds nothing.
+        ap50=result['scores'].get('coco/bbox_mAP_50', 0.0),
+        seconds=round(result['seconds'], 1),
+        **result['agreement'],
     )
-
-
-def _processor():
-    try:
-        with open('/proc/cpuinfo') as file:
-            names = [
-                line.split(':', 1)[1].strip()
-                for line in file
-                if line.startswith('model name')
-            ]
-        return names[0]
-    except (OSError, IndexError):
-        return platform.processor() or platform.machine()
-
-
-def _commit(root):
-    """The commit of the checkout, with '+' where files differ from it."""
-
-    def git(*arguments):
-        return subprocess.run(
-            ['git', '-C', str(root), *arguments],
-            text=True,
-            capture_output=True,
-            check=True,
-        ).stdout.strip()
-
-    try:
-        return git('rev-parse', 'HEAD') + '+' * bool(
-            git('status', '--porcelain')
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return 'unknown'
 
 
 def shortcomings(rows):
@@ -121,51 +68,27 @@ def shortcomings(rows):
 
 def table(rows):
     """The rows as a Markdown table."""
-    head = [
-        'model',
-        'AP',
-        'AP50',
-        'tau to the teacher',
-        'same top class',
-        'training, s',
-    ]
-    lines = [
+    return markdown_table(
         [
-            row['title'],
-            _number(row['ap'] * 100, 1),
-            _number(row['ap50'] * 100, 1),
-            _number(row.get('tau'), 3),
-            _number(row.get('top1_agreement'), 3),
-            f'{row["seconds"]:.0f}',
-        ]
-        for row in rows
-    ]
-    widths = [
-        max(map(len, column)) for column in zip(head, *lines, strict=True)
-    ]
-    rule = [
-        '-' * widths[0],
-        *('-' * (width - 1) + ':' for width in widths[1:]),
-    ]
-
-    def line(cells):
-        first, *others = zip(cells, widths, strict=True)
-        return (
-            '| '
-            + ' | '.join(
-                [
-                    first[0].ljust(first[1]),
-                    *(cell.rjust(width) for cell, width in others),
-                ]
-            )
-            + ' |'
-        )
-
-    return '\n'.join(map(line, [head, rule, *lines]))
-
-
-def _number(value, digits):
-    return '-' if value is None else f'{value:.{digits}f}'
+            'model',
+            'AP',
+            'AP50',
+            'tau to the teacher',
+            'same top class',
+            'training, s',
+        ],
+        [
+            [
+                row['title'],
+                number(row['ap'] * 100, 1),
+                number(row['ap50'] * 100, 1),
+                number(row.get('tau'), 3),
+                number(row.get('top1_agreement'), 3),
+                number(row['seconds'], 0),
+            ]
+            for row in rows
+        ],
+    )
 
 
 def write_report(folder, rows, facts):
@@ -173,58 +96,31 @@ def write_report(folder, rows, facts):
 
     Args:
         folder: Where.
-        rows: Dicts with title, ap, ap50 (in [0, 1]), seconds, and for
-            students tau and top1_agreement.
+        rows: Those of :func:`row`.
         facts: What else belongs in the JSON: ``surroundings``, seed,
             recipe, commands.
     """
-    problems = facts['shortcomings']
     where = facts['surroundings']
-    lines = [
+    parts = [
         '# The demo',
-        '',
         table(rows),
-        '',
         f'AP and AP50 in percent on {facts["recipe"]["val"]} held-out images '
         '(COCO evaluation). Tau: mean exact Kendall tau-b between the class '
         'scores of student and teacher on their ground-truth boxes, in '
         '[-1, 1].',
-        '',
         CAVEAT,
-        '',
-    ]
-    lines += [
-        'The checkpoint distilled with KL + Kendall was scored once '
-        'more with the plain student config, by tools/test.py: same '
-        'AP.',
-        '',
-    ]
-    if facts['quick']:
-        lines += [
-            'Quick run: a few iterations, no result may be read from '
-            'it, and the quality is not checked.',
-            '',
-        ]
-    lines += [f'NOT GOOD ENOUGH: {problem}.' for problem in problems]
-    lines += [''] * bool(problems)
-    lines += [
+        PLAIN,
+        *[QUICK] * facts['quick'],
+        *(f'NOT GOOD ENOUGH: {found}.' for found in facts['shortcomings']),
         f'Seed {facts["seed"]}, commit {where["commit"]}, '
         f'{where["hardware"]["processor"]} with '
         f'{where["hardware"]["cores"]} cores, device '
         f'{where["hardware"]["device"]}, {facts["seconds"]:.0f} s in all.',
-        '',
-        '```shell',
-        *facts['commands'],
-        '```',
-        '',
+        '\n'.join(['```shell', *facts['commands'], '```']),
         '![Detections](detections.png)',
-        '',
         '![Curves](curves.png)',
-        '',
     ]
-    text = '\n'.join(lines)
+    text = '\n\n'.join(parts) + '\n'
     (folder / 'report.md').write_text(text)
-    (folder / 'report.json').write_text(
-        json.dumps(dict(rows=rows, **facts), indent=2) + '\n'
-    )
+    write_json(folder / 'report.json', dict(rows=rows, **facts))
     return text

@@ -16,6 +16,11 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+# The folder of the package, so that a checkout works uninstalled too.
+sys.path.insert(1, str(ROOT))
+
+from mmrkkd.report.tables import markdown_table  # noqa: E402
+
 CONFIGS = ROOT / 'configs' / 'classification'
 RESULTS = ROOT / 'docs' / 'en' / 'results'
 PAGE = ROOT / 'docs' / 'en' / 'model_zoo.md'
@@ -71,12 +76,6 @@ def read_results(folder: Path = RESULTS) -> dict[str, str]:
 def link(text: str, path: Path) -> str:
     """A link to a file of the repository from the page."""
     return f'[{text}](../../{path.relative_to(ROOT).as_posix()})'
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ['---'] * len(head), *rows]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
 class Section:
@@ -144,7 +143,7 @@ class Section:
             title + (f' <sup>{own[name]}</sup>' if name in own else '')
             for name, title in columns.items()
         ]
-        return table(['Teacher', 'Student', *titles], rows)
+        return markdown_table(['Teacher', 'Student', *titles], rows, texts=2)
 
     def sources(self) -> str:
         """What the published numbers of the section are taken from."""
@@ -193,7 +192,11 @@ def render_ablations(plan: dict) -> str:
             for row, options in enumerate(sweep_options(sweep))
         ]
         head = ['`--cfg-options`', *published]
-        parts += [f'### {sweep["title"]}', table(head, rows), sweep['note']]
+        parts += [
+            f'### {sweep["title"]}',
+            markdown_table(head, rows),
+            sweep['note'],
+        ]
     return '\n\n'.join(parts)
 
 
@@ -215,7 +218,9 @@ def render() -> str:
         MADE,
         facts['intro'].strip(),
         '## Methods',
-        table(['Method', 'Loss', 'Paper', 'Configs'], facts['methods']),
+        markdown_table(
+            ['Method', 'Loss', 'Paper', 'Configs'], facts['methods'], texts=4
+        ),
         *(
             Section(folder, part, results).render(facts['marks'])
             for folder, part in facts['datasets'].items()

@@ -10,7 +10,6 @@ The exit code is 1 if the end takes more than the beginning.
 """
 
 import argparse
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,15 +18,19 @@ from pathlib import Path
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 import psutil
-from demo import RKKD, TEACHER, scalars_of, train
-from demo_parts import report, stages
-from demo_parts.progress import Progress
-from soak_parts.outcome import draw_soak, table
-from soak_parts.watching import judge, look, series_of
+from demo import CONFIGS, METRIC, STUDENTS, TEACHER, make_cell
+from experiments import ROOT, ExperimentError
+from experiments.growth import draw_soak, judge, table
+from experiments.pool import run_cells
+from experiments.processes import Process, shown, threads_of
+from experiments.progress import Progress
+from experiments.records import clear_folder, result_of
+from experiments.watching import look, series_of
+from tqdm import tqdm
 
 from mmrkkd.checkpoint.atomic import write_json
 from mmrkkd.datasets import Recipe, make_demo_shapes
-from mmrkkd.report import read_scalars
+from mmrkkd.report import log_files, points_of, read_log, surroundings
 
 SECONDS_BETWEEN_SAMPLES = 5
 # More steps than any machine does in the time; it is stopped by the clock.
@@ -72,7 +75,7 @@ def main(argv=None):
     folder, data = Path(args.work_dir).resolve(), Path(args.data).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     # Of the sources as they are now, not as they are in an hour.
-    where = report.surroundings(stages.ROOT)
+    where = surroundings(ROOT)
     try:
         recipe = Recipe()
         make_demo_shapes(data, recipe)
@@ -80,13 +83,13 @@ def main(argv=None):
         command = soak_command(folder / 'student', data, teacher, args)
         series, steps = watch(command, folder / 'student', 60 * args.minutes)
         verdict = judge(series)
-    except (stages.StageError, OSError, ValueError) as error:
+    except (ExperimentError, OSError, ValueError) as error:
         print(f'\nsoak: {error}', file=sys.stderr)
         return 1
     write_json(
         folder / 'soak.json',
         dict(
-            command=stages.shown(command),
+            command=shown(command),
             minutes=args.minutes,
             steps=steps,
             surroundings=where,
@@ -105,99 +108,85 @@ def main(argv=None):
 
 def train_teacher(folder, data, recipe):
     """The demo's teacher, trained unless it stands finished; its file."""
-    progress = Progress([TEACHER.cost])
+    cell = make_cell(TEACHER, folder, data, recipe, {'data_root': f'{data}/'})
+    clear_folder(cell)
+    progress = Progress([cell])
     try:
-        record = train(
-            TEACHER,
-            folder / TEACHER.name,
-            {'data_root': f'{data}/', 'randomness.seed': 0},
-            progress,
-            fresh=False,
-            inputs=dict(data=recipe.record(), teacher=False),
-        )
+        failures = run_cells([cell], progress, METRIC)
     finally:
         progress.close()
-    return record['checkpoint']
+    if failures:
+        raise ExperimentError(failures[0])
+    return result_of(cell)['checkpoint']
 
 
 def soak_command(folder, data, teacher, args):
     """The demo's distillation, without an end."""
-    return stages.train_command(
-        RKKD,
+    options = {
+        'data_root': f'{data}/',
+        'randomness.seed': 0,
+        'model.teacher.checkpoint': teacher,
+        'train_cfg.max_iters': ENDLESS,
+        'train_cfg.val_interval': 2 * args.interval,
+        'param_scheduler': '[]',
+        'default_hooks.checkpoint.interval': args.interval,
+        'default_hooks.checkpoint.max_keep_ckpts': 2,
+        'default_hooks.checkpoint.save_optimizer': True,
+        'default_hooks.logger.interval': 20,
+    }
+    return [
+        ROOT / 'tools' / 'train.py',
+        CONFIGS / STUDENTS[-1][1],
+        '--work-dir',
         folder,
-        {
-            'data_root': f'{data}/',
-            'randomness.seed': 0,
-            'model.teacher.checkpoint': teacher,
-            'train_cfg.max_iters': ENDLESS,
-            'train_cfg.val_interval': 2 * args.interval,
-            'param_scheduler': '[]',
-            'default_hooks.checkpoint.interval': args.interval,
-            'default_hooks.checkpoint.max_keep_ckpts': 2,
-            'default_hooks.checkpoint.save_optimizer': True,
-            'default_hooks.logger.interval': 20,
-        },
-    )
+        '--cfg-options',
+        *(f'{key}={value}' for key, value in options.items()),
+    ]
 
 
 def watch(command, folder, seconds):
     """Runs a training for some seconds; returns its curves and its steps.
 
     Raises:
-        StageError: the training ended by itself.
+        ExperimentError: the training ended by itself.
     """
-    known = set(folder.glob('*/vis_data/scalars.json'))
+    known = set(log_files(folder))
     folder.mkdir(parents=True, exist_ok=True)
-    print('$ ' + stages.shown(command), flush=True)
-    progress = Progress([seconds])
+    print('$ ' + shown(command), flush=True)
     samples, steps = [], []
-    with (
-        open(folder / 'train.log', 'w') as log,
-        subprocess.Popen(
-            command,
-            cwd=stages.ROOT,
-            env=stages.environment(),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        ) as process,
-    ):
-        try:
-            progress.begin(f'distillation, {seconds / 60:g} minutes')
-            start, logged = None, []
-            while start is None or time.time() - start < seconds:
-                time.sleep(SECONDS_BETWEEN_SAMPLES)
-                if process.poll() is not None:
-                    raise stages.StageError(
-                        f'the training ended with code {process.returncode}; '
-                        f'see {folder / "train.log"}'
-                    )
-                logged = _logged(folder, known)
-                if not logged:
-                    continue
-                start = start or time.time()
-                now = time.time() - start
-                steps += [(now, step) for step, _ in logged[len(steps) :]]
-                samples.append(look(psutil.Process(process.pid), start))
-                progress.update(
-                    min(now / seconds, 1),
-                    f'{steps[-1][1]} steps, '
-                    f'{samples[-1].memory_mib:.0f} MiB, '
-                    f'{samples[-1].open_files} files',
-                )
-        finally:
-            progress.close()
-            process.terminate()
+    start, logged = None, []
+    process = Process(command, folder / 'train.log', threads_of())
+    bar = tqdm(total=round(seconds), unit='s', desc='distillation')
+    try:
+        while start is None or time.time() - start < seconds:
+            time.sleep(SECONDS_BETWEEN_SAMPLES)
+            process.poll()
+            if process.code is not None:
+                raise ExperimentError(f'the training {process.failure()}')
+            logged = _logged(folder, known)
+            if not logged:
+                continue
+            start = start or time.time()
+            now = time.time() - start
+            steps += [(now, step) for step, _ in logged[len(steps) :]]
+            samples.append(look(psutil.Process(process.pid), start))
+            bar.n = min(round(now), bar.total)
+            bar.set_postfix_str(
+                f'{steps[-1][1]} steps, '
+                f'{samples[-1].memory_mib:.0f} MiB, '
+                f'{samples[-1].open_files} files'
+            )
+    finally:
+        bar.close()
+        process.stop()
     return series_of(samples, steps, logged), steps[-1][1]
 
 
 def _logged(folder, known):
     """(step, seconds of a step) as the training has logged them."""
-    if set(folder.glob('*/vis_data/scalars.json')) <= known:
-        return []
-    series = read_scalars(scalars_of(folder))
+    new = [path for path in log_files(folder) if path not in known]
     # A validation logs its time too, and no loss.
-    steps = {step for step, _ in series.get('loss', [])}
-    return [pair for pair in series.get('time', []) if pair[0] in steps]
+    return points_of([e for e in read_log(new) if 'loss' in e], 'time')
 
 
 if __name__ == '__main__':

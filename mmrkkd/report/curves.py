@@ -1,22 +1,29 @@
-"""Training curves of several runs, from the logs that MMEngine writes."""
+"""Curves of runs: a line a model, a band where it ran with several seeds."""
 
-import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Okabe and Ito's colours, each with a line style of its own.
-LINES = [
-    dict(color='#000000', linestyle='-'),
-    dict(color='#e69f00', linestyle='--'),
-    dict(color='#0072b2', linestyle='-.'),
-    dict(color='#cc3311', linestyle='-'),
-    dict(color='#009e73', linestyle=':'),
-]
+# Okabe and Ito's colours, for the colour-blind; the line styles change too.
+COLOURS = (
+    '#000000',
+    '#e69f00',
+    '#0072b2',
+    '#cc3311',
+    '#009e73',
+    '#cc79a7',
+    '#56b4e9',
+)
+STYLES = ('-', '--', '-.', ':')
+LEGEND_COLUMNS = 6
+
+Series = Sequence[tuple[float, float]]
 
 
 @dataclass
@@ -32,86 +39,123 @@ class Curve:
     keys: Sequence[str]
 
 
-def read_scalars(path: str | Path) -> dict[str, list[tuple[int, float]]]:
-    """Reads MMEngine's ``vis_data/scalars.json``, one object a line.
+def band(runs: Sequence[Series]) -> list[tuple[float, float, float, float]]:
+    """Mean and range of several runs.
 
     Args:
-        path: The file. A last line that was cut off is left out.
+        runs: The points (time, value) of each run.
 
     Returns:
-        Log key to (step, value), in the order of the log.
+        (time, mean, least, greatest) at the times that all runs have: a
+        mean over changing runs would jump.
     """
-    series = {}
-    for line in Path(path).read_text().splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        step = entry.get('step', entry.get('iter'))
-        for key, value in entry.items():
-            if isinstance(value, (int, float)) and step is not None:
-                series.setdefault(key, []).append((step, value))
-    return series
+    points = []
+    for time, values in _common([run for run in runs if len(run)]):
+        points.append(
+            (time, statistics.fmean(values), min(values), max(values))
+        )
+    return points
 
 
 def draw_curves(
     path: str | Path,
-    runs: dict[str, dict],
+    runs: dict[str, Sequence[dict[str, Series]]],
     panels: Sequence[Curve],
-    title: str | None = None,
+    unit: str = 'iteration',
+    columns: int = 2,
 ) -> None:
-    """Draws each panel's log keys by iteration, a line for each run.
+    """Draws the mean over the seeds as a line, their range as a band.
 
     Args:
         path: PNG file to write.
-        runs: Title of a run to its series, as ``read_scalars`` gives them.
-        panels: What to draw, two panels a row.
-        title: Above the picture.
+        runs: Title of a model to its runs, each log key to points.
+        panels: What to draw.
+        unit: What the time counts. Defaults to 'iteration'.
+        columns: Panels side by side. Defaults to 2.
     """
-    rows = (len(panels) + 1) // 2
-    figure = Figure((11, 3.7 * rows + 0.7), dpi=110, layout='constrained')
+    rows = -(-len(panels) // columns)
+    legend_rows = -(-max(len(runs), 1) // LEGEND_COLUMNS)
+    figure = Figure(
+        (5.4 * columns, 3.8 * rows + 0.3 + 0.25 * legend_rows),
+        dpi=110,
+        layout='constrained',
+    )
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, 2, squeeze=False).ravel()
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     handles = {}
     for axis, panel in zip(axes, panels, strict=False):
-        axis.set_title(panel.title, fontsize=12)
-        axis.set_xlabel('iteration', fontsize=11)
-        axis.tick_params(labelsize=10)
-        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axis.grid(color='#dddddd', linewidth=0.7)
-        axis.spines[['top', 'right']].set_visible(False)
-        for number, (name, series) in enumerate(runs.items()):
-            points = _summed(series, panel.keys)
+        _decorate(axis, panel.title, unit)
+        for number, (title, seeds) in enumerate(runs.items()):
+            points = band([_summed(seed, panel.keys) for seed in seeds])
             if points:
-                (line,) = axis.plot(
-                    *zip(*points, strict=True),
-                    linewidth=1.8,
-                    label=name,
-                    **LINES[number % len(LINES)],
-                )
-                handles.setdefault(name, line)
+                handles.setdefault(title, _draw_band(axis, points, number))
+        if not axis.lines:
+            axis.text(
+                0.5,
+                0.5,
+                f'no run logged {", ".join(panel.keys)}',
+                transform=axis.transAxes,
+                ha='center',
+                color='#777777',
+            )
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
-    figure.legend(
-        handles.values(),
-        handles.keys(),
-        fontsize=11,
-        frameon=False,
-        loc='outside lower center',
-        ncols=len(handles),
-        handlelength=3,
-    )
-    if title:
-        figure.suptitle(title, fontsize=13)
+    if handles:
+        figure.legend(
+            handles.values(),
+            handles.keys(),
+            fontsize=11,
+            frameon=False,
+            loc='outside lower center',
+            ncols=min(len(handles), LEGEND_COLUMNS),
+            handlelength=3,
+        )
     figure.savefig(path)
 
 
-def _summed(series, keys):
-    if any(key not in series for key in keys):
-        return []
-    columns = [dict(series[key]) for key in keys]
+def _summed(run: dict[str, Series], keys: Sequence[str]) -> Series:
     return [
-        (step, sum(column[step] for column in columns))
-        for step in columns[0]
-        if all(step in c for c in columns)
+        (time, sum(values))
+        for time, values in _common([run.get(key, ()) for key in keys])
     ]
+
+
+def _common(runs: Sequence[Series]) -> list[tuple[float, list[float]]]:
+    """The times that all have, with the value of each."""
+    tables = [dict(run) for run in runs]
+    if not tables:
+        return []
+    times = set(tables[0]).intersection(*tables[1:])
+    return [
+        (time, [table[time] for table in tables]) for time in sorted(times)
+    ]
+
+
+def _decorate(axis: Axes, title: str, unit: str) -> None:
+    axis.set_title(title, fontsize=12)
+    axis.set_xlabel(unit, fontsize=11)
+    axis.tick_params(labelsize=10)
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axis.grid(color='#dddddd', linewidth=0.7)
+    axis.spines[['top', 'right']].set_visible(False)
+
+
+def _draw_band(axis: Axes, points: list[tuple], number: int):
+    times, means, least, greatest = zip(*points, strict=True)
+    colour = COLOURS[number % len(COLOURS)]
+    # 7 colours and 4 styles: the first 28 lines all differ.
+    style = STYLES[number % len(STYLES)]
+    (line,) = axis.plot(
+        times,
+        means,
+        color=colour,
+        linestyle=style,
+        linewidth=1.8,
+        # A single epoch is a point, which a line does not show.
+        marker='o' if len(times) == 1 else None,
+    )
+    if least != greatest:
+        axis.fill_between(
+            times, least, greatest, color=colour, alpha=0.15, linewidth=0
+        )
+    return line

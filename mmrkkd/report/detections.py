@@ -4,18 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import mmcv
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from mmcv.ops import nms
+from mmdet.evaluation.functional import bbox_overlaps
+from mmengine.visualization import Visualizer
 
 # Colours that the common colour blindnesses keep apart (Okabe and Ito), and
 # a line style each, so that no information is in the colour alone.
 STYLES = dict(
-    truth=dict(edgecolor='#ffffff', linestyle='-'),
-    correct=dict(edgecolor='#56b4e9', linestyle='-'),
-    wrong_class=dict(edgecolor='#f0e442', linestyle='--'),
-    no_object=dict(edgecolor='#ff8c5a', linestyle=':'),
+    truth=('#ffffff', '-'),
+    correct=('#56b4e9', '-'),
+    wrong_class=('#f0e442', '--'),
+    no_object=('#ff8c5a', ':'),
 )
 MEANINGS = dict(
     truth='ground truth',
@@ -25,7 +29,9 @@ MEANINGS = dict(
 )
 
 CELL_INCHES = 2.9
-LABEL_POINTS = 7.5
+# The longer side of an image on which boxes and labels are drawn.
+CELL_PIXELS = 480
+LABEL_POINTS = 13
 
 
 @dataclass
@@ -53,13 +59,12 @@ class Detections:
             iou: A detection that overlaps a better one by more is left out,
                 whatever its class. Defaults to 0.5.
         """
-        kept = []
-        for index in np.argsort(-self.scores, kind='stable'):
-            box = self.boxes[index]
-            if self.scores[index] > threshold and all(
-                _iou(box, self.boxes[other]) <= iou for other in kept
-            ):
-                kept.append(index)
+        _, kept = nms(
+            self.boxes.astype(np.float32).reshape(-1, 4),
+            self.scores.astype(np.float32),
+            iou,
+            score_threshold=threshold,
+        )
         return Detections(
             self.boxes[kept], self.labels[kept], self.scores[kept]
         )
@@ -82,27 +87,22 @@ def judge(found: Detections, truth: Detections, iou: float = 0.5) -> list[str]:
         For each detection 'correct', 'wrong_class' or 'no_object'.
     """
     verdicts, free = [], list(range(len(truth.boxes)))
-    for box, label in zip(found.boxes, found.labels, strict=True):
-        overlaps = [_iou(box, truth.boxes[index]) for index in free]
-        if not overlaps or max(overlaps) < iou:
+    overlaps = bbox_overlaps(found.boxes, truth.boxes)
+    for row, label in zip(overlaps, found.labels, strict=True):
+        met = [index for index in free if row[index] >= iou]
+        # Two ground-truth boxes may be met: the one of the right class wins.
+        same = [index for index in met if truth.labels[index] == label]
+        if not met:
             verdicts.append('no_object')
             continue
-        # Two ground-truth boxes may be met: the one of the right class wins.
-        met = [
-            index
-            for index, value in zip(free, overlaps, strict=True)
-            if value >= iou
-        ]
-        same = [index for index in met if truth.labels[index] == label]
-        taken = same[0] if same else free[int(np.argmax(overlaps))]
-        free.remove(taken)
+        free.remove(max(same or met, key=lambda index: row[index]))
         verdicts.append('correct' if same else 'wrong_class')
     return verdicts
 
 
 def draw_detections(
     path: str | Path,
-    images: Sequence[np.ndarray],
+    images: Sequence[str | np.ndarray],
     truths: Sequence[Detections],
     columns: dict[str, Sequence[Detections]],
     classes: Sequence[str],
@@ -112,7 +112,7 @@ def draw_detections(
 
     Args:
         path: PNG file to write.
-        images: N images, uint8 (H, W, 3), RGB.
+        images: N files, or uint8 arrays (H, W, 3), RGB.
         truths: The ground truth of each image.
         columns: Title to the detections of each image.
         classes: Class names.
@@ -124,11 +124,11 @@ def draw_detections(
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, width, squeeze=False)
     for row, (image, truth) in enumerate(zip(images, truths, strict=True)):
+        image = mmcv.imread(image, channel_order='rgb')
         cells = [truth, *(found[row] for found in columns.values())]
         for axis, cell in zip(axes[row], cells, strict=True):
-            axis.imshow(image, interpolation='nearest')
+            axis.imshow(_drawn(image, cell, truth, classes, threshold))
             axis.set_axis_off()
-            _draw_boxes(axis, image.shape, cell, truth, classes, threshold)
     for axis, title in zip(axes[0], ['Ground truth', *columns], strict=True):
         axis.set_title(title, fontsize=13, pad=7)
     _draw_legend(figure, threshold)
@@ -143,7 +143,7 @@ def draw_detections(
     figure.savefig(path)
 
 
-def _draw_legend(figure, threshold):
+def _draw_legend(figure: Figure, threshold: float) -> None:
     handles = [
         Rectangle(
             (0, 0),
@@ -152,9 +152,10 @@ def _draw_legend(figure, threshold):
             fill=False,
             linewidth=2,
             label=MEANINGS[name],
-            **style,
+            edgecolor=colour,
+            linestyle=style,
         )
-        for name, style in STYLES.items()
+        for name, (colour, style) in STYLES.items()
     ]
     # Dark like the pictures: the ground truth's frame is white.
     figure.legend(
@@ -174,97 +175,61 @@ def _draw_legend(figure, threshold):
     ).get_title().set(color='white', fontsize=12)
 
 
-def _draw_boxes(axis, shape, cell, truth, classes, threshold):
+def _drawn(
+    image: np.ndarray,
+    cell: Detections,
+    truth: Detections,
+    classes: Sequence[str],
+    threshold: float,
+) -> np.ndarray:
+    """The image with boxes and labels, enlarged so that they can be read."""
     if cell.scores is None:
-        verdicts, scores = (
-            ['truth'] * len(cell.boxes),
-            [None] * len(cell.boxes),
-        )
+        verdicts = ['truth'] * len(cell.boxes)
     else:
         cell = cell.strongest(threshold)
-        verdicts, scores = judge(cell, truth), cell.scores
-    labels = []
-    for box, label, score, verdict in zip(
-        cell.boxes, cell.labels, scores, verdicts, strict=True
-    ):
-        left, top, right, bottom = box
-        axis.add_patch(
-            Rectangle(
-                (left - 0.5, top - 0.5),
-                right - left,
-                bottom - top,
-                fill=False,
-                linewidth=1.8,
-                **STYLES[verdict],
-            )
+        verdicts = judge(cell, truth)
+    scale = CELL_PIXELS / max(image.shape[:2])
+    visualizer = Visualizer(
+        image=mmcv.imrescale(image, scale, interpolation='nearest')
+    )
+    if verdicts:
+        height, width = image.shape[:2]
+        # What reaches beyond the image would shrink it in the picture.
+        boxes = cell.boxes.clip(0, [width, height] * 2) * scale
+        colours, styles = zip(*(STYLES[v] for v in verdicts), strict=True)
+        visualizer.draw_bboxes(
+            boxes,
+            edge_colors=list(colours),
+            line_styles=list(styles),
+            line_widths=4,
         )
-        text = classes[label].replace(' ', '\n', 1)
-        if score is not None:
-            text += f' {score:.2f}'
-        labels.append((box, text, STYLES[verdict]['edgecolor']))
-    _draw_labels(axis, shape, labels)
+        texts = [classes[label].replace(' ', '\n', 1) for label in cell.labels]
+        if cell.scores is not None:
+            texts = [
+                f'{text} {score:.2f}'
+                for text, score in zip(texts, cell.scores, strict=True)
+            ]
+        _draw_labels(visualizer, boxes, texts, list(colours))
+    return visualizer.get_image()
 
 
-def _draw_labels(axis, shape, labels):
-    """Writes each label beside its box, inside the picture, none on another.
-
-    The boxes of text are measured in points: a monospaced character has 0.6
-    of the font's size, a line 1.4.
-    """
-    height, width = shape[:2]
-    pixel = width / (CELL_INCHES * 72)
-    taken = []
-    for (left, top, right, bottom), text, colour in labels:
-        lines = text.split('\n')
-        wide = (0.62 * LABEL_POINTS * max(map(len, lines)) + 3) * pixel
-        tall = (1.4 * LABEL_POINTS * len(lines) + 3) * pixel
-        places = [
-            (left, top - tall),
-            (left, bottom),
-            (right - wide, bottom),
-            (right, top),
-            (left - wide, top),
-            (right, bottom - tall),
-            (left - wide, bottom - tall),
-            (left, top),
-        ]
-        places = [
-            (min(max(x, 0), width - wide), min(max(y, 0), height - tall))
-            for x, y in places
-        ]
-        spots = [(x, y, x + wide, y + tall) for x, y in places]
-        spot = min(spots, key=lambda s: sum(_shared(s, t) for t in taken))
-        taken.append(spot)
-        axis.add_patch(
-            Rectangle(
-                (spot[0] - 0.5, spot[1] - 0.5),
-                wide,
-                tall,
-                facecolor='#000000',
-                alpha=0.85,
-                linewidth=0,
-            )
-        )
-        axis.text(
-            spot[0] - 0.5 + wide / 2,
-            spot[1] - 0.5 + tall / 2,
-            text,
-            color=colour,
-            fontsize=LABEL_POINTS,
-            family='monospace',
-            ha='center',
-            va='center',
-            linespacing=1.05,
-        )
-
-
-def _shared(box, other):
-    wide = min(box[2], other[2]) - max(box[0], other[0])
-    tall = min(box[3], other[3]) - max(box[1], other[1])
-    return max(wide, 0) * max(tall, 0)
-
-
-def _iou(box, other):
-    shared = _shared(box, other)
-    areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (box, other)]
-    return shared / max(sum(areas) - shared, 1e-9)
+def _draw_labels(
+    visualizer: Visualizer,
+    boxes: np.ndarray,
+    texts: list[str],
+    colours: list[str],
+) -> None:
+    """Writes each label into the corner of its box, within the picture."""
+    # Monospaced, a character has 0.6 of its height; half a pixel a point.
+    wide = np.array([max(map(len, text.split('\n'))) for text in texts])
+    left = np.minimum(
+        boxes[:, 0] + 5, visualizer.width - 0.62 * LABEL_POINTS * wide
+    )
+    visualizer.draw_texts(
+        texts,
+        np.stack([left.clip(3), boxes[:, 1] + 5], 1),
+        font_sizes=LABEL_POINTS,
+        colors=colours,
+        font_families='monospace',
+        bboxes=dict(facecolor='black', alpha=0.8, pad=0.7, edgecolor='none'),
+    )

@@ -1,55 +1,22 @@
-"""What the finished students say: agreement with the teacher, detections."""
+"""Images to show, and what detectors find on them."""
 
 import copy
+from collections.abc import Sequence
 
 import numpy as np
-import torch
+from mmdet.apis import inference_detector, init_detector
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import DATASETS, init_default_scope
 
-from mmrkkd.checkpoint.fetch import read_checkpoint
-from mmrkkd.evaluation import held_out_loader, teacher_agreement
-from mmrkkd.registry import MODELS
-from mmrkkd.report import Detections
+from .detections import Detections
 
 LEAST_OBJECTS = 3
 
 
-def read_config(folder):
-    """The config that a stage was trained with, as it was dumped there."""
-    path = next(folder.glob('*.py'))
-    config = Config.fromfile(path)
-    init_default_scope(config.default_scope)
-    return config
-
-
-def build(model, checkpoint=None):
-    """A model on the device of this machine, its weights loaded strictly."""
-    model = MODELS.build(copy.deepcopy(model)).to(get_device()).eval()
-    if checkpoint is not None:
-        state = read_checkpoint(checkpoint)['state_dict']
-        model.load_state_dict(state, strict=True)
-    return model
-
-
-def agreement_of(distilled, checkpoint):
-    """Tau, top-1 agreement and KL to the teacher on the held-out boxes.
-
-    Args:
-        distilled: Folder of any distilled run: names teacher and data.
-        checkpoint: The student's, with or without distillation.
-    """
-    config = read_config(distilled)
-    return teacher_agreement(
-        build(config.model, checkpoint),
-        held_out_loader(config),
-        progress=False,
-    )
-
-
-def pick_images(config, count):
+def pick_images(
+    config: Config, count: int
+) -> tuple[list[str], list[Detections], Sequence[str]]:
     """The first held-out images with at least ``LEAST_OBJECTS`` objects.
 
     Args:
@@ -57,41 +24,45 @@ def pick_images(config, count):
         count: How many; there may be fewer.
 
     Returns:
-        tuple: The packed samples, the images (uint8 H x W x 3, RGB) and
-            the ground truth as ``Detections``.
+        The files, the ground truth of each, and the names of the classes.
     """
+    init_default_scope(config.get('default_scope', 'mmdet'))
     dataset = DATASETS.build(copy.deepcopy(config.test_dataloader.dataset))
-    samples, images, truths = [], [], []
+    files, truths = [], []
     for index in range(len(dataset)):
-        entries = dataset.get_data_info(index)['instances']
-        if len(entries) < LEAST_OBJECTS or len(samples) == count:
-            continue
-        sample = dataset[index]
-        samples.append(sample)
-        images.append(
-            sample['inputs'].permute(1, 2, 0).flip(2).contiguous().numpy()
-        )
-        truths.append(
-            Detections(
-                np.array([entry['bbox'] for entry in entries]),
-                np.array([entry['bbox_label'] for entry in entries]),
+        info = dataset.get_data_info(index)
+        objects = info['instances']
+        if len(objects) >= LEAST_OBJECTS and len(files) < count:
+            files.append(info['img_path'])
+            truths.append(
+                Detections(
+                    np.array([entry['bbox'] for entry in objects]),
+                    np.array([entry['bbox_label'] for entry in objects]),
+                )
             )
-        )
-    return samples, images, truths, dataset.metainfo['classes']
+    return files, truths, dataset.metainfo['classes']
 
 
-@torch.no_grad()
-def detect(model, samples):
-    """Detections of a plain detector on packed samples."""
-    found = []
-    for sample in samples:
-        batch = pseudo_collate([copy.deepcopy(sample)])
-        result = model.test_step(batch)[0].pred_instances.cpu()
-        found.append(
-            Detections(
-                result.bboxes.numpy(),
-                result.labels.numpy(),
-                result.scores.numpy(),
-            )
-        )
-    return found
+def detect(
+    config: Config, checkpoint: str, files: Sequence[str]
+) -> list[Detections]:
+    """What a plain detector, or a distilled student, finds on images.
+
+    Args:
+        config: A whole config, of a detector or of a distillation.
+        checkpoint: The detector's, or the student's.
+        files: Images.
+    """
+    config = copy.deepcopy(config)
+    config.model = config.model.get('student', config.model)
+    model = init_detector(
+        config, checkpoint, palette='random', device=get_device()
+    )
+    results = [
+        sample.pred_instances.numpy()
+        for sample in inference_detector(model, list(files))
+    ]
+    return [
+        Detections(found.bboxes, found.labels, found.scores)
+        for found in results
+    ]

@@ -1,6 +1,5 @@
-"""The demo's report, pictures, progress and memory of finished stages."""
+"""The demo's cells, report and pictures."""
 
-import io
 import json
 import sys
 from pathlib import Path
@@ -9,22 +8,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmrkkd.report import (
-    Curve,
-    Detections,
-    draw_curves,
-    draw_detections,
-    judge,
-    read_scalars,
-)
+from mmrkkd.datasets import Recipe
+from mmrkkd.report import Curve, draw_curves, surroundings
+from mmrkkd.report.detections import Detections, draw_detections, judge
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = str(ROOT / 'tools')
 sys.path.insert(0, TOOLS)
 
-from demo import last_score  # noqa: E402
-from demo_parts import report, stages  # noqa: E402
-from demo_parts.progress import Progress  # noqa: E402
+import demo  # noqa: E402
+import demo_report as report  # noqa: E402
+from experiments import ExperimentError  # noqa: E402
+from experiments.comparison import reference  # noqa: E402
 
 # tools/test.py must not stand in the way of the standard library's test.
 sys.path.remove(TOOLS)
@@ -40,7 +35,6 @@ ROWS = [
         seconds=50,
     ),
 ]
-STAGE = stages.Stage('student', 'Student', 'faster-rcnn_mv2_demo.py', 1)
 
 
 def facts(**changes):
@@ -52,16 +46,19 @@ def facts(**changes):
             seconds=1.0,
             commands=['python tools/train.py x.py'],
             shortcomings=[],
-            surroundings=report.surroundings(ROOT),
+            surroundings=surroundings(ROOT),
         ),
         **changes,
     )
 
 
 def test_a_model_that_finds_nothing_scores_0():
-    scores = {'coco/bbox_mAP': [(3, 0.1), (6, 0.2)]}
-    assert last_score(scores, 'coco/bbox_mAP') == 0.2
-    assert last_score({}, 'coco/bbox_mAP') == 0.0
+    result = dict(
+        label='kd', last=0.0, scores={}, seconds=9.04, agreement=dict(tau=0.1)
+    )
+    assert report.row('Student, KL', result) == dict(
+        name='kd', title='Student, KL', ap=0, ap50=0, seconds=9.0, tau=0.1
+    )
 
 
 def test_table_gives_percent_and_dashes():
@@ -99,85 +96,60 @@ def test_quick_run_says_that_it_proves_nothing(tmp_path):
     assert 'the quality is not checked' in text
 
 
-def test_fingerprint_follows_content():
-    options = {'train_cfg.max_iters': 6}
-    key = stages.fingerprint(STAGE, options, dict(data=1))
-    assert key == stages.fingerprint(STAGE, dict(options), dict(data=1))
-    assert key != stages.fingerprint(STAGE, options, dict(data=2))
-    assert key != stages.fingerprint(
-        STAGE, {'train_cfg.max_iters': 7}, dict(data=1)
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / 'work'
+
+
+def cells_of(folder, **changes):
+    data = changes.pop('data', folder.parent / 'data')
+    return demo.make_cells(folder, data, Recipe(**changes), quick=True)
+
+
+def test_students_wait_for_the_teachers_checkpoint(folder):
+    teacher, alone, *distilled = cells_of(folder)
+    assert teacher.epochs == 6 and teacher.folder == folder / 'teacher'
+    assert 'teacher' not in alone.config.model
+    for cell in distilled:
+        checkpoint = cell.config.model.teacher.checkpoint
+        assert checkpoint == str(folder / 'teacher' / 'iter_6.pth')
+        assert f'model.teacher.checkpoint={checkpoint}' in cell.by_hand
+    assert reference([alone, *distilled], 'rkkd') == distilled[1].config.model
+    assert alone.by_hand.startswith(
+        'python tools/train.py configs/demo/faster-rcnn_mv2_demo.py '
+        f'--work-dir {alone.folder} --cfg-options data_root='
     )
 
 
-def test_stage_is_finished_only_with_key_and_checkpoint(tmp_path):
-    checkpoint = tmp_path / 'a.pth'
-    stages.write_record(tmp_path, dict(fingerprint='k'))
-    assert not stages.finished(tmp_path, 'k')
-    stages.write_record(
-        tmp_path, dict(fingerprint='k', seconds=1, checkpoint=str(checkpoint))
-    )
-    assert not stages.finished(tmp_path, 'k')
-    checkpoint.touch()
-    assert stages.finished(tmp_path, 'k')
-    assert not stages.finished(tmp_path, 'other')
+def test_key_follows_content_not_place(folder, monkeypatch):
+    keys = [cell.key for cell in cells_of(folder)]
+    assert len(set(keys)) == 4
+    moved = cells_of(folder / 'deeper', data=folder / 'elsewhere')
+    assert [cell.key for cell in moved] == keys
+    changed = [cell.key for cell in cells_of(folder, train=60)]
+    assert not set(changed) & set(keys)
+    # A teacher trained anew is another for those that learn from it.
+    (folder / 'teacher').mkdir(parents=True)
+    (folder / 'teacher' / 'iter_6.pth').write_text('a teacher')
+    trained = [cell.key for cell in cells_of(folder)]
+    assert trained[:2] == keys[:2]
+    assert not set(trained[2:]) & set(keys)
 
 
-def test_foreign_work_folder_is_refused(tmp_path):
-    (tmp_path / 'thesis.tex').write_text('precious')
-    with pytest.raises(stages.StageError, match='not written by the demo'):
-        stages.prepare_folder(tmp_path, 'k')
-    assert (tmp_path / 'thesis.tex').read_text() == 'precious'
-
-
-def test_failing_command_ends_with_its_log(tmp_path):
-    command = [sys.executable, '-c', 'print("the cause"); raise SystemExit(3)']
-    with pytest.raises(stages.StageError, match=r'code 3[\s\S]*the cause'):
-        stages.run_logged(command, tmp_path / 'log')
-
-
-def test_training_lines_become_progress(tmp_path):
-    line = (
-        'Iter(train) [ 30/300]  lr: 1.0e-03  grad_norm: 4.5  '
-        'loss: 1.8911  loss_cls: 0.9446  kd/tau: 0.2500'
-    )
-    seen = []
-    stages.run_logged(
-        [sys.executable, '-c', f'print({line!r})'],
-        tmp_path / 'log',
-        lambda *state: seen.append(state),
-    )
-    assert seen == [(0.1, 'loss 1.891 kd/tau 0.250')]
-
-
-def test_progress_without_a_terminal_prints_lines():
-    stream = io.StringIO()
-    progress = Progress([10, 30], stream)
-    progress.skip('teacher', 'finished earlier')
-    progress.begin('student')
-    progress.last_line = 0
-    progress.update(0.5, 'loss 1.0')
-    progress.close()
-    text = stream.getvalue()
-    assert '[1/2] teacher: finished earlier' in text
-    assert '[2/2] student' in text and '50% of this stage' in text
-
-
-def test_scalars_are_read_up_to_a_cut_line(tmp_path):
-    path = tmp_path / 'scalars.json'
-    path.write_text(
-        '{"loss": 2.0, "step": 10}\n{"loss": 1.5, "step": 20}\n'
-        '{"coco/bbox_mAP": 0.3, "step": 20}\n{"loss": 1.'
-    )
-    series = read_scalars(path)
-    assert series['loss'] == [(10, 2.0), (20, 1.5)]
-    assert series['coco/bbox_mAP'] == [(20, 0.3)]
+def test_sources_that_are_hashed_are_there(monkeypatch):
+    for folders in (demo.PLAIN_SOURCES, demo.DISTILLING_SOURCES):
+        assert len(demo.content_of(folders)) == 64
+    # The layers between the data and a step; see test_layering.py.
+    assert {'losses', 'distillers', 'ops'} < set(demo.DISTILLING_SOURCES)
+    with pytest.raises(ExperimentError, match='mmrkkd/moved holds no sources'):
+        demo.content_of(('datasets', 'moved'))
 
 
 def test_curves_picture_is_written(tmp_path):
     steps = [(10, 1.0), (20, 0.5)]
     draw_curves(
         tmp_path / 'c.png',
-        dict(a=dict(loss=steps), b={'loss': steps, 'kd/tau': steps}),
+        dict(a=[dict(loss=steps)], b=[{'loss': steps, 'kd/tau': steps}]),
         [
             Curve('Loss', ('loss',)),
             Curve('Tau', ('kd/tau',)),

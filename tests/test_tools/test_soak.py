@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = str(ROOT / 'tools')
 sys.path.insert(0, TOOLS)
 
-from soak_parts import outcome, watching  # noqa: E402
+from experiments import growth, watching  # noqa: E402
 
 # tools/test.py must not stand in the way of the standard library's test.
 sys.path.remove(TOOLS)
@@ -33,16 +33,16 @@ time.sleep(60)
 """
 
 
-def an_hour(growth=0.0):
-    """Noise around 100, which rises by ``growth`` in an hour."""
+def an_hour(rise=0.0):
+    """Noise around 100, which goes up by ``rise`` in an hour."""
     random = np.random.default_rng(0)
     seconds = np.arange(0, 3600, 5)
-    values = 100 + growth * seconds / 3600 + random.normal(0, 1, len(seconds))
+    values = 100 + rise * seconds / 3600 + random.normal(0, 1, len(seconds))
     return list(zip(seconds.tolist(), values.tolist(), strict=True))
 
 
 @pytest.mark.parametrize(
-    'name, growth, grew',
+    'name, rise, grew',
     [
         ('memory_mib', 0, False),
         ('memory_mib', 6, True),
@@ -53,17 +53,17 @@ def an_hour(growth=0.0):
         ('step_ms', 50, False),
     ],
 )
-def test_growth_is_found_and_noise_is_not(name, growth, grew):
-    found = watching.judge({name: an_hour(growth)})[name]
+def test_growth_is_found_and_noise_is_not(name, rise, grew):
+    found = growth.judge({name: an_hour(rise)})[name]
     assert found['grew'] is grew
     # Medians of quarters after a tenth: those of 0.2125 and 0.8875 hours.
-    expected = 0.675 * growth / (1 + 0.002125 * growth)
+    expected = 0.675 * rise / (1 + 0.002125 * rise)
     assert found['percent'] == pytest.approx(expected, abs=0.5)
 
 
 def test_one_more_file_is_growth():
     files = [(second, 40 + (second > 3000)) for second in range(0, 3600, 5)]
-    found = watching.judge({'open_files': files})['open_files']
+    found = growth.judge({'open_files': files})['open_files']
     assert (found['first'], found['last']) == (40, 41)
     assert found['grew']
 
@@ -71,12 +71,12 @@ def test_one_more_file_is_growth():
 def test_the_first_tenth_does_not_count():
     points = [(second, 5.0) for second in range(0, 1000, 5)]
     points[:20] = [(second, 900.0) for second in range(0, 100, 5)]
-    assert watching.quarters(points) == (5.0, 5.0)
+    assert growth.quarters(points) == (5.0, 5.0)
 
 
 def test_a_watch_too_short_is_refused():
     with pytest.raises(ValueError, match='watch for longer'):
-        watching.quarters([(float(i), 1.0) for i in range(8)])
+        growth.quarters([(float(i), 1.0) for i in range(8)])
 
 
 def test_memory_files_and_threads_of_a_process_and_its_children():
@@ -132,14 +132,17 @@ def test_time_of_a_step_is_taken_from_log_and_processor(soak):
 
 
 def test_table_numbers_and_picture(soak, tmp_path):
-    verdict = watching.judge(soak)
+    verdict = growth.judge(soak)
     assert not any(found['grew'] for found in verdict.values())
-    lines = outcome.table(verdict).splitlines()
+    lines = growth.table(verdict).splitlines()
     assert len(lines) == 2 + len(soak)
-    assert '| Open files | 30.0 | 30.0 | +0.00 % | 0 % |' in lines
+    cells = [
+        [cell.strip() for cell in line.split('|')[1:-1]] for line in lines
+    ]
+    assert ['Open files', '30.0', '30.0', '+0.00 %', '0 %'] in cells
     write_json(tmp_path / 'soak.json', dict(verdict=verdict))
     kept = json.loads((tmp_path / 'soak.json').read_text())
     assert kept['verdict'] == verdict
-    outcome.draw_soak(tmp_path / 'soak.png', soak, verdict)
+    growth.draw_soak(tmp_path / 'soak.png', soak, verdict)
     with Image.open(tmp_path / 'soak.png') as picture:
         assert np.asarray(picture.convert('L')).std() > 10

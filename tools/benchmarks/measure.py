@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from mmrkkd.report.surroundings import commit, output_of, processor
+
 MB = 2**20
 
 
@@ -128,43 +130,16 @@ def seconds_in_new_process(code: str, **environment: str) -> float:
 
 def environment() -> dict[str, object]:
     """What the numbers were measured on and with."""
-    root = Path(__file__).resolve().parents[2]
     cuda = torch.cuda.is_available()
     return dict(
         date=time.strftime('%Y-%m-%d'),
-        commit=_output(
-            'git',
-            '-C',
-            str(root),
-            'describe',
-            '--always',
-            '--dirty',
-            '--abbrev=10',
-        ),
+        commit=commit(Path(__file__).parent),
         python=platform.python_version(),
         torch=torch.__version__,
-        compiler=_output('cc', '--version').split('\n')[0],
-        processor=_processor(),
+        compiler=output_of('cc', '--version').split('\n')[0],
+        processor=f'{processor()}, {os.cpu_count()} cores',
         vectors=torch.backends.cpu.get_cpu_capability(),
         threads=torch.get_num_threads(),
         gpu=torch.cuda.get_device_name() if cuda else 'none',
         load_average=round(os.getloadavg()[0], 1),
     )
-
-
-def _output(*command: str) -> str:
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return 'unknown'
-
-
-def _processor() -> str:
-    try:
-        text = Path('/proc/cpuinfo').read_text()
-        name = re.search(r'model name\s*:\s*(.+)', text).group(1)
-    except (OSError, AttributeError):
-        name = platform.processor() or platform.machine()
-    return f'{name}, {os.cpu_count()} cores'

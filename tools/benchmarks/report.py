@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from mmrkkd.report.tables import markdown_table
+
 # Arithmetic instructions for a pair, form 1, both sides near, each at the
 # rate of a multiply-add; counted in docs/en/algebra.md.
 SLOTS_PER_PAIR = 16
@@ -60,11 +62,6 @@ def markdown(result: dict) -> str:
     return '\n\n'.join(parts) + '\n'
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ['---'] + ['---:'] * (len(head) - 1), *rows]
-    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
-
-
 def _times(entry: dict) -> str:
     return '{:.3g} ({:.3g} to {:.3g})'.format(
         entry['median_ms'], entry['low_ms'], entry['high_ms']
@@ -117,11 +114,11 @@ def _tau_table(entries: list) -> str:
         'gradient error',
         'time / floor',
     ]
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _rank_table(entries: list) -> str:
-    return _table(
+    return markdown_table(
         ['N x C, regularization, backend', 'ms', 'ours is', 'error'],
         [
             [
@@ -160,7 +157,7 @@ def _agreement(entries: list) -> str:
     return (
         'Agreement with published soft ranks, regularizations e from 1 to '
         '0.001, largest differences. Errors: against our own float64.\n\n'
-        + _table(head, rows)
+        + markdown_table(head, rows)
     )
 
 
@@ -172,7 +169,7 @@ def _inverse_ratio(entries: list, entry: dict) -> str:
 
 
 def _gpu_table(entries: list) -> str:
-    return _table(
+    return markdown_table(
         [
             'N x C, backend',
             'ms',

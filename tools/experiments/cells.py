@@ -1,12 +1,13 @@
-"""The cells of an ablation: each method with each seed."""
+"""The cells of an experiment: each method with each seed."""
 
 import argparse
 import copy
 import hashlib
 import json
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from mmengine.config import Config
@@ -14,9 +15,9 @@ from mmengine.config import Config
 from mmrkkd.checkpoint.fetch import file_sha256
 from mmrkkd.cli import read_config
 
-from .methods import AblationError, Method
+from . import ROOT, ExperimentError
+from .methods import Method
 
-ROOT = Path(__file__).resolve().parents[2]
 # Of the config, what does not change a result.
 NEUTRAL = ('work_dir', 'launcher', 'resume')
 
@@ -30,27 +31,59 @@ class Cell:
         seed: Of data order, augmentation and initialisation.
         folder: Its work directory.
         config: The method's config, options merged, seed not yet set.
-        settings: Everything that its result depends on, as plain JSON.
-        key: Hash of the settings.
+        inputs: What else its result depends on, as plain JSON: how the data
+            were made, versions. Defaults to nothing.
+        places: Folders whose place does not matter. Defaults to none.
     """
 
     method: Method
     seed: int
     folder: Path
     config: Config
-    settings: dict
-    key: str
+    inputs: dict = field(default_factory=dict)
+    places: Sequence[Path] = ()
 
     @property
     def title(self) -> str:
         """For messages."""
-        return f'{self.method.label}, seed {self.seed}'
+        return self.method.title or f'{self.method.label}, seed {self.seed}'
 
     @property
     def epochs(self) -> int:
         """Epochs of training; iterations where it is not by epoch."""
         loop = self.config.train_cfg
         return loop.get('max_epochs') or loop.get('max_iters')
+
+    @cached_property
+    def settings(self) -> dict:
+        """Everything that its result depends on but the seed, as plain JSON.
+
+        Read when it is first asked for: the checkpoint of a teacher counts
+        by its content, and may still have to be trained.
+        """
+        return _settings(self)
+
+    @property
+    def key(self) -> str:
+        """Hash of the settings."""
+        text = json.dumps(self.settings, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def by_hand(self) -> str:
+        """What one would type into a shell for the same training."""
+        options = dict(self.method.options, **{'randomness.seed': self.seed})
+        return shlex.join(
+            [
+                'python',
+                'tools/train.py',
+                str(self.method.config).removeprefix(f'{ROOT}/'),
+                '--work-dir',
+                str(self.folder),
+                '--cfg-options',
+                *(f'{name}={value}' for name, value in options.items()),
+            ]
+        )
 
 
 def make_cells(
@@ -64,36 +97,37 @@ def make_cells(
     Args:
         methods: The methods.
         seeds: The seeds, >= 0.
-        work_dir: Folder of the ablation.
+        work_dir: Folder of the experiment.
         options: Settings to change in every config; a method's own win.
 
     Raises:
-        AblationError: a config cannot be used.
+        ExperimentError: a config cannot be used.
     """
-    made = {}
-    for method in methods:
-        config = _read(method, options)
-        settings = _settings(config)
-        text = json.dumps(settings, sort_keys=True)
-        key = hashlib.sha256(text.encode()).hexdigest()
-        made[method.label] = config, settings, key
-    return [
-        Cell(
-            method,
-            seed,
-            work_dir / method.label / f'seed{seed}',
-            *made[method.label],
-        )
-        for seed in seeds
+    methods = [
+        replace(method, options=dict(options, **method.options))
         for method in methods
+    ]
+    configs = [read_method(method) for method in methods]
+    return [
+        Cell(method, seed, work_dir / method.label / f'seed{seed}', config)
+        for seed in seeds
+        for method, config in zip(methods, configs, strict=True)
     ]
 
 
-def _read(method: Method, options: dict) -> Config:
+def read_method(method: Method) -> Config:
+    """A method's config, its options merged.
+
+    Args:
+        method: The method.
+
+    Raises:
+        ExperimentError: it trains nothing.
+    """
     config = read_config(
         argparse.Namespace(
             config=str(method.config),
-            cfg_options=dict(options, **method.options),
+            cfg_options=dict(method.options),
             launcher='none',
             work_dir='unused',
             local_rank=0,
@@ -101,16 +135,16 @@ def _read(method: Method, options: dict) -> Config:
     )
     loop = config.get('train_cfg') or {}
     if not (loop.get('max_epochs') or loop.get('max_iters')):
-        raise AblationError(
+        raise ExperimentError(
             f'{method.config} trains nothing: train_cfg has neither '
             'max_epochs nor max_iters'
         )
     return config
 
 
-def _settings(config: Config) -> dict:
+def _settings(cell: Cell) -> dict:
     """The config as JSON knows it, with the teacher's content."""
-    settings = copy.deepcopy(config.to_dict())
+    settings = copy.deepcopy(cell.config.to_dict())
     for name in NEUTRAL:
         settings.pop(name, None)
     (settings.get('randomness') or {}).pop('seed', None)
@@ -121,10 +155,14 @@ def _settings(config: Config) -> dict:
     if checkpoint and Path(checkpoint).is_file():
         path = Path(checkpoint).resolve()
         teacher['checkpoint_content'] = _sha256(path, path.stat().st_mtime_ns)
+    if cell.inputs:
+        settings['inputs'] = cell.inputs
     # A tuple and a list are the same to JSON, a class is its name. Where
     # the checkout lies does not matter.
     text = json.dumps(settings, default=str)
-    return json.loads(text.replace(f'{ROOT}/', ''))
+    for place in (ROOT, *cell.places):
+        text = text.replace(f'{place}/', '')
+    return json.loads(text)
 
 
 @lru_cache

@@ -1,8 +1,11 @@
-"""The config that compares a student with a teacher."""
+"""Which teacher a student is compared with, and by which config."""
 
 import copy
+from collections.abc import Sequence
 
 from mmengine.config import Config, ConfigDict
+
+from .cells import Cell
 
 # What of a distillation says who is compared with whom, and on what.
 KEPT = ('type', 'teacher', 'teacher_size', 'classes', 'class_names')
@@ -33,3 +36,15 @@ def comparison_config(
     config.test_dataloader = config.val_dataloader
     config.test_evaluator = config.val_evaluator
     return config
+
+
+def reference(cells: Sequence[Cell], baseline: str) -> ConfigDict | None:
+    """The model that says which teacher a student alone is compared with.
+
+    The baseline's, or the first distillation's; None if nothing distils.
+    """
+    ordered = sorted(cells, key=lambda cell: cell.method.label != baseline)
+    for cell in ordered:
+        if 'teacher' in cell.config.model:
+            return cell.config.model
+    return None

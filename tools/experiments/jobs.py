@@ -3,33 +3,36 @@
 import copy
 import fcntl
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 
 from mmrkkd.checkpoint.atomic import write_json
 
-from .cells import ROOT, Cell
-from .compare import comparison_config
-from .methods import AblationError
-from .records import RESULT, STATE, measurements, read_json
+from . import ROOT, ExperimentError
+from .cells import Cell
+from .comparison import comparison_config
+from .detection import keep_predictions, pack_predictions
+from .processes import Process
+from .records import (
+    RESULT,
+    STATE,
+    last_checkpoint,
+    measurements,
+    read_json,
+    validated,
+)
 
 TRAIN = ROOT / 'tools' / 'train.py'
+TEST = ROOT / 'tools' / 'test.py'
 COMPARE = ROOT / 'tools' / 'analysis_tools' / 'teacher_agreement.py'
 TRAIN_LINE = re.compile(
     r'(?:Epoch\(train\) *\[ *(?P<epoch>\d+)\]|Iter\(train\) *)'
     r'\[ *(?P<done>\d+)/(?P<all>\d+)\]'
 )
-LOSS = re.compile(r'\bloss: (-?[\d.]+)')
+VALUES = re.compile(r'\b(loss|loss_rank|kd/tau): (-?[\d.]+)')
 SECONDS_BETWEEN_NOTES = 10
-SECONDS_TO_STOP = 10
-LOG_LINES_SHOWN = 12
 
 
 class Job:
@@ -69,9 +72,9 @@ class Job:
             trained=False,
         )
         self.epochs, self.first_epoch, self.text = 0.0, None, ''
-        self.stage, self.process, self.reader = 'new', None, None
+        self.stage, self.process = 'new', None
         if self.state['trained']:
-            self._start_comparison()
+            self._after_training()
         else:
             self.state['attempts'].append(surroundings)
             self._start_training()
@@ -84,49 +87,27 @@ class Job:
         """
         if self.stage == 'finished':
             return ''
-        self._read_output()
-        pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
+        self._read_lines(self.process.poll())
         self._note_time()
-        if not pid:
+        if self.process.code is None:
             return None
-        self.process.returncode = os.waitstatus_to_exitcode(status)
-        self._read_output()
         if self.stage == 'training':
-            self.state['processor_seconds'] += usage.ru_utime + usage.ru_stime
+            self.state['processor_seconds'] += self.process.processor_seconds
             self._note_time(always=True)
-        if self.process.returncode:
-            return self._failure()
+        if self.process.code:
+            return f'{self.cell.title}: {self.stage} {self.process.failure()}'
         try:
-            if self.stage == 'training':
-                self.state['trained'] = True
-                self._note_time(always=True)
-                self._start_comparison()
-                return '' if self.stage == 'finished' else None
-            self._finish(_last_json(self.output))
-        except (AblationError, OSError, ValueError) as error:
-            return f'{self.cell.title}: {error} (log: {self.log})'
-        return ''
+            self._after_process()
+        except (ExperimentError, OSError, ValueError) as error:
+            return f'{self.cell.title}: {error} (log: {self.process.log})'
+        return '' if self.stage == 'finished' else None
 
     def stop(self) -> None:
         """Ends the process and everything that it started."""
-        if self.process is not None and self.process.returncode is None:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                try:
-                    os.killpg(self.process.pid, number)
-                    self.process.wait(SECONDS_TO_STOP)
-                    break
-                except ProcessLookupError:
-                    break
-                except subprocess.TimeoutExpired:
-                    continue
+        if self.process is not None:
+            self.process.stop()
             if self.stage == 'training':
                 self._note_time(always=True)
-        self.close()
-
-    def close(self) -> None:
-        """Lets go of the folder."""
-        if self.reader is not None:
-            self.reader.close()
         self.lock.close()
 
     @property
@@ -138,17 +119,73 @@ class Job:
 
     def _start_training(self) -> None:
         folder = self.cell.folder
-        config = copy.deepcopy(self.cell.config)
-        config.work_dir = str(folder)
-        config.randomness = dict(
-            config.get('randomness') or {}, seed=self.cell.seed
-        )
+        config = self._config()
         config.dump(folder / 'cell_config.py')
         command = [TRAIN, folder / 'cell_config.py', '--work-dir', folder]
         if (folder / 'last_checkpoint').is_file():
             command.append('--resume')
         write_json(folder / STATE, self.state)
-        self._start('training', command, folder / 'train.log')
+        self._start('training', command)
+
+    def _config(self) -> Config:
+        config = copy.deepcopy(self.cell.config)
+        config.work_dir = str(self.cell.folder)
+        config.randomness = dict(
+            config.get('randomness') or {}, seed=self.cell.seed
+        )
+        if not config.train_cfg.get('max_epochs'):
+            # A validation is logged under its epoch otherwise, which in such
+            # a run is always 0.
+            hooks = config.setdefault('default_hooks', {})
+            logger = hooks.setdefault('logger', dict(type='LoggerHook'))
+            logger.update(log_metric_by_epoch=False)
+        keep_predictions(config, self.cell.folder)
+        return config
+
+    def _after_process(self) -> None:
+        if self.stage == 'training':
+            self.state['trained'] = True
+            self._note_time(always=True)
+            self._after_training()
+        elif self.stage == 'validation':
+            self._log_validation()
+            self._start_comparison()
+        else:
+            self._finish(_last_json(self.process.output))
+
+    def _after_training(self) -> None:
+        if validated(self.cell.folder):
+            self._start_comparison()
+        else:
+            self._start_validation()
+
+    def _start_validation(self) -> None:
+        """Makes up for a validation that an interruption has cost."""
+        folder = self.cell.folder
+        config = self._config()
+        config.test_cfg = dict(config.get('test_cfg') or {})
+        config.test_dataloader = config.val_dataloader
+        config.test_evaluator = config.val_evaluator
+        config.dump(folder / 'validation_config.py')
+        self._start(
+            'validation',
+            [
+                TEST,
+                folder / 'validation_config.py',
+                last_checkpoint(folder),
+                '--work-dir',
+                folder / 'validation',
+            ],
+        )
+
+    def _log_validation(self) -> None:
+        """Writes the made-up validation where a training writes its own."""
+        folder = self.cell.folder / 'validation'
+        # MMEngine names it for the moment of its start.
+        latest = max(folder.glob('*/*.json'))
+        entry = dict(read_json(latest), step=self.cell.epochs)
+        (folder / 'vis_data').mkdir(exist_ok=True)
+        (folder / 'vis_data' / 'scalars.json').write_text(json.dumps(entry))
 
     def _start_comparison(self) -> None:
         folder = self.cell.folder
@@ -157,43 +194,26 @@ class Job:
             self._finish({})
             return
         config.dump(folder / 'compare_config.py')
-        command = [COMPARE, folder / 'compare_config.py', self._checkpoint()]
-        self._start('comparison', command, folder / 'compare.log')
+        checkpoint = last_checkpoint(folder)
+        command = [COMPARE, folder / 'compare_config.py', checkpoint]
+        self._start('comparison', command)
 
-    def _start(self, stage: str, command: list, log: Path) -> None:
-        self.stage, self.log, self.output, self.partial = stage, log, '', ''
-        environment = dict(
-            os.environ,
-            PYTHONUNBUFFERED='1',
-            OMP_NUM_THREADS=str(self.threads),
+    def _start(self, stage: str, command: list) -> None:
+        self.stage = stage
+        if self.process is not None:
+            self.process.stop()
+        name = dict(training='train', comparison='compare').get(stage, stage)
+        # Whoever comes later must see that the cell is being trained, even
+        # where this process was killed: the lock lives on in the training.
+        self.process = Process(
+            command,
+            self.cell.folder / f'{name}.log',
+            self.threads,
+            pass_fds=[self.lock.fileno()],
         )
-        # Waiting threads that spin take the cores from those that work.
-        environment.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-        environment['PYTHONPATH'] = os.pathsep.join(
-            filter(None, [str(ROOT), environment.get('PYTHONPATH')])
-        )
-        with open(log, 'a') as file:
-            self.process = subprocess.Popen(
-                [sys.executable, *map(str, command)],
-                env=environment,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                # Whoever comes later must see that the cell is being
-                # trained, even where this process was killed.
-                pass_fds=[self.lock.fileno()],
-            )
-            offset = file.tell()
         self.began = self.noted = time.time()
-        if self.reader is not None:
-            self.reader.close()
-        self.reader = open(log, errors='replace')  # noqa: SIM115
-        self.reader.seek(offset)
 
-    def _read_output(self) -> None:
-        text = self.reader.read()
-        self.output = (self.output + text)[-20_000:]
-        *lines, self.partial = (self.partial + text).split('\n')
+    def _read_lines(self, lines: list[str]) -> None:
         for line in lines:
             match = TRAIN_LINE.search(line)
             if match:
@@ -206,8 +226,10 @@ class Job:
                 if self.first_epoch is None:
                     # What came before was done by an earlier attempt.
                     self.first_epoch = int(self.epochs - 1e-9)
-                values = LOSS.findall(line)
-                self.text = f' loss {values[-1]}' if values else ''
+                self.text = ''.join(
+                    f' {key} {float(value):.3f}'
+                    for key, value in VALUES.findall(line)
+                )
 
     def _note_time(self, always: bool = False) -> None:
         """Adds up the seconds at work, so that a kill loses few of them."""
@@ -219,19 +241,6 @@ class Job:
             self.noted = now
             write_json(self.cell.folder / STATE, self.state)
 
-    def _failure(self) -> str:
-        end = ''.join(
-            f'\n    {line}'
-            for line in self.output.splitlines()[-LOG_LINES_SHOWN:]
-        )
-        return (
-            f'{self.cell.title}: {self.stage} ended with code '
-            f'{self.process.returncode}, see {self.log}{end}'
-        )
-
-    def _checkpoint(self) -> str:
-        return (self.cell.folder / 'last_checkpoint').read_text().strip()
-
     def _finish(self, agreement: dict) -> None:
         self.stage = 'finished'
         result = {
@@ -239,10 +248,11 @@ class Job:
             for name, value in self.state.items()
             if name not in ('settings', 'trained')
         }
+        pack_predictions(self.cell.folder)
         result.update(
             measurements(self.cell.folder, self.metric),
             agreement=agreement,
-            checkpoint=self._checkpoint(),
+            checkpoint=last_checkpoint(self.cell.folder),
         )
         write_json(self.cell.folder / RESULT, result)
 
@@ -253,7 +263,7 @@ def _locked(cell: Cell):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
-        raise AblationError(
+        raise ExperimentError(
             f'{cell.folder} is being trained by another process; wait for '
             'it, or end it'
         ) from error
@@ -265,4 +275,4 @@ def _last_json(output: str) -> dict:
     for line in reversed(output.splitlines()):
         if line.startswith('{'):
             return json.loads(line)
-    raise AblationError('the comparison with the teacher printed no result')
+    raise ExperimentError('the comparison with the teacher printed no result')

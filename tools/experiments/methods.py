@@ -8,6 +8,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from . import ExperimentError
+
 SPEC = re.compile(
     r'(?:(?P<label>[^=:,/]+)=)?'
     r'(?P<path>[^=:,]+\.(?:py|ya?ml|json))'
@@ -15,10 +17,6 @@ SPEC = re.compile(
 )
 LABEL = re.compile(r'[\w.+-]+')
 SWEEP_KEYS = {'cells', 'cfg_options', 'seeds', 'baseline'}
-
-
-class AblationError(RuntimeError):
-    """Something that the user must put right; the message says what."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +27,17 @@ class Method:
         label: Its name, that of its folder too.
         config: Path of its config.
         options: Settings to change in it, as for ``--cfg-options``.
+        title: What it is called where there is room. Defaults to the label.
+        cost: How long one of its epochs takes, in any unit that all methods
+            share, for the remaining time before it was measured.
+            Defaults to 1.0.
     """
 
     label: str
     config: Path
     options: dict = field(default_factory=dict)
+    title: str = ''
+    cost: float = 1.0
 
 
 def parse_methods(
@@ -49,21 +53,21 @@ def parse_methods(
         files state.
 
     Raises:
-        AblationError: an argument cannot be understood, a file is missing
+        ExperimentError: an argument cannot be understood, a file is missing
             or two methods have one label.
     """
     methods, defaults = [], {}
     for argument in arguments:
         match = SPEC.fullmatch(argument)
         if match is None:
-            raise AblationError(
+            raise ExperimentError(
                 f'{argument!r} is no method: expected CONFIG.py, '
                 'LABEL=CONFIG.py, LABEL=CONFIG.py:KEY=VALUE,KEY=VALUE or a '
                 'sweep file'
             )
         path = Path(match['path'])
         if not path.is_file():
-            raise AblationError(
+            raise ExperimentError(
                 f'config {match["path"]!r} does not exist (looked for '
                 f'{path.absolute()})'
             )
@@ -88,7 +92,7 @@ def _sweep(path: Path) -> dict | None:
     sweep = Config.fromfile(path).to_dict()
     unknown = sorted(set(sweep) - SWEEP_KEYS)
     if unknown or not isinstance(sweep.get('cells'), dict):
-        raise AblationError(
+        raise ExperimentError(
             f'{path} is no sweep: it may state {sorted(SWEEP_KEYS)} (cells '
             f'as a dict), got {unknown or type(sweep.get("cells")).__name__}'
         )
@@ -101,14 +105,14 @@ def _sweep_methods(path: Path, sweep: dict, options: str) -> list[Method]:
     for label, cell in sweep['cells'].items():
         unknown = sorted(set(cell) - {'config', 'cfg_options'})
         if unknown or 'config' not in cell:
-            raise AblationError(
+            raise ExperimentError(
                 f'{path}: cell {label!r} must state config, and may state '
                 f'cfg_options, got {sorted(cell)}'
             )
         places = [path.parent / cell['config'], Path(cell['config'])]
         found = [place for place in places if place.is_file()]
         if not found:
-            raise AblationError(
+            raise ExperimentError(
                 f'{path}: config {cell["config"]!r} of cell {label!r} does '
                 f'not exist (looked for {places[0]} and {places[1]})'
             )
@@ -130,7 +134,7 @@ def _options(text: str) -> dict:
     for part in filter(None, parts):
         key, equals, value = part.partition('=')
         if not equals:
-            raise AblationError(
+            raise ExperimentError(
                 f'{part!r} in the options {text!r} is no KEY=VALUE'
             )
         try:
@@ -144,12 +148,12 @@ def _check_labels(methods: list[Method]) -> None:
     seen = {}
     for method in methods:
         if not LABEL.fullmatch(method.label):
-            raise AblationError(
+            raise ExperimentError(
                 f'label {method.label!r} names a folder: use letters, '
                 'digits and ._+-'
             )
         if method.label in seen:
-            raise AblationError(
+            raise ExperimentError(
                 f'two methods are labelled {method.label!r}: '
                 f'{seen[method.label]} and {method.config}; write '
                 f'LABEL={method.config}'

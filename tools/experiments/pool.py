@@ -1,49 +1,71 @@
-"""All cells of an ablation, some side by side."""
+"""All cells of an experiment, some side by side."""
 
 import time
 from collections import deque
+from collections.abc import Sequence
 
+from mmengine.config import ConfigDict
+
+from mmrkkd.report.surroundings import surroundings
+
+from . import ROOT, ExperimentError
 from .cells import Cell
 from .jobs import Job
-from .methods import AblationError
-from .progress import Overall, clock
-from .records import result_of
+from .processes import threads_of
+from .progress import Progress, clock
+from .records import DETECTION, result_of
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def run_cells(
-    cells: list[Cell],
-    finished: list[Cell],
-    jobs: int,
-    progress: Overall,
-    **settings: object,
+    cells: Sequence[Cell],
+    progress: Progress,
+    metric: str,
+    teacher: ConfigDict | None = None,
+    jobs: int = 1,
+    threads: int | None = None,
 ) -> list[str]:
-    """Brings every cell to its end.
+    """Brings every cell to its end; the finished ones are left alone.
 
     Args:
-        cells: Those to train or to go on with.
-        finished: Those that need nothing more.
-        jobs: How many run side by side, >= 1.
+        cells: The cells.
         progress: The bar.
-        settings: What :class:`Job` needs besides the cell.
+        metric: Log key of the validation, larger being better.
+        teacher: Model config whose teacher a student without one is compared
+            with. Defaults to none.
+        jobs: How many run side by side, >= 1. Defaults to 1.
+        threads: OpenMP threads of each. Defaults to the cores divided by the
+            number of jobs.
 
     Returns:
         What failed, a message for each such cell.
     """
-    for cell in finished:
+    threads = threads or threads_of(jobs)
+    settings = dict(
+        teacher=teacher,
+        metric=metric,
+        threads=threads,
+        surroundings=dict(
+            surroundings(ROOT), side_by_side=jobs, threads=threads
+        ),
+    )
+    waiting, running, failures = deque(), [], []
+    for cell in cells:
         result = result_of(cell)
-        pace = result['seconds'] / max(result['epochs'], 1)
-        progress.advance(cell, cell.epochs, pace)
-        progress.close_cell(cell, f'{cell.title}: finished earlier')
-    waiting, running, failures = deque(cells), [], []
+        if result:
+            pace = result['seconds'] / max(result['epochs'], 1)
+            progress.advance(cell, cell.epochs, pace)
+            progress.close_cell(cell, f'{cell.title}: finished earlier')
+        else:
+            waiting.append(cell)
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 cell = waiting.popleft()
                 try:
                     running.append(Job(cell, **settings))
-                except (AblationError, OSError) as error:
+                except (ExperimentError, OSError) as error:
                     failures.append(f'{cell.title}: {error}')
                     progress.close_cell(cell, f'FAILED: {failures[-1]}')
             time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -52,7 +74,7 @@ def run_cells(
                 progress.advance(job.cell, job.epochs, job.pace)
                 if failure is not None:
                     running.remove(job)
-                    job.close()
+                    job.stop()
                     _tell(job, failure, failures, progress)
             progress.show(
                 f'{job.cell.title}: {job.epochs:.1f}/{job.cell.epochs}'
@@ -66,15 +88,16 @@ def run_cells(
 
 
 def _tell(
-    job: Job, failure: str, failures: list[str], progress: Overall
+    job: Job, failure: str, failures: list[str], progress: Progress
 ) -> None:
     if failure:
         failures.append(failure)
         progress.close_cell(job.cell, f'FAILED: {failure}')
         return
     result = result_of(job.cell)
+    scale = 100 if result['metric'].startswith(DETECTION) else 1
     progress.close_cell(
         job.cell,
-        f'{job.cell.title}: {result["metric"]} {result["last"]:.2f}, '
-        f'{clock(result["seconds"])}',
+        f'{job.cell.title}: {result["metric"]} '
+        f'{result["last"] * scale:.2f}, {clock(result["seconds"])}',
     )

@@ -1,4 +1,4 @@
-"""One bar for all cells of an ablation."""
+"""One bar for all cells of an experiment."""
 
 import sys
 import time
@@ -12,26 +12,27 @@ from .cells import Cell
 SECONDS_BETWEEN_LINES = 20
 
 
-class Overall:
+class Progress:
     """Cells and epochs done of all, elapsed and remaining time.
 
     The remaining time follows from the seconds that an epoch of each method
-    took; a method not yet seen is expected to take the others' mean.
+    took; one not yet seen is expected to take what the others did, by the
+    methods' ``cost``.
 
     Args:
         cells: All cells.
-        jobs: How many run side by side.
-        unit: What ``Cell.epochs`` counts. Defaults to 'epochs'.
+        jobs: How many run side by side. Defaults to 1.
         stream: Where to write. Defaults to standard error.
     """
 
-    def __init__(
-        self, cells: list[Cell], jobs: int, unit: str = 'epochs', stream=None
-    ) -> None:
-        self.cells, self.jobs, self.unit = cells, jobs, unit
+    def __init__(self, cells: list[Cell], jobs: int = 1, stream=None) -> None:
+        self.cells, self.jobs = cells, jobs
+        by_epoch = all(c.config.train_cfg.get('max_epochs') for c in cells)
+        self.unit = 'epochs' if by_epoch else 'iterations'
         self.stream = stream or sys.stderr
         self.done = {id(cell): 0.0 for cell in cells}
         self.closed = set()
+        # Label to seconds an epoch.
         self.pace: dict[str, float] = {}
         self.start = self.last_line = time.time()
         self.is_terminal = self.stream.isatty()
@@ -60,10 +61,12 @@ class Overall:
         """Expected seconds until the last cell ends; None if unknown."""
         if not self.pace:
             return 0.0 if len(self.closed) == len(self.cells) else None
-        mean = sum(self.pace.values()) / len(self.pace)
+        costs = {c.method.label: c.method.cost for c in self.cells}
+        mean = sum(p / costs[n] for n, p in self.pace.items())
+        mean /= len(self.pace)
         left = [
             (cell.epochs - self.done[id(cell)])
-            * self.pace.get(cell.method.label, mean)
+            * self.pace.get(cell.method.label, mean * cell.method.cost)
             for cell in self.cells
             if id(cell) not in self.closed
         ]

@@ -1,15 +1,22 @@
 """What a cell leaves in its folder, and what can be read from it."""
 
 import json
+import shutil
+from math import isnan
 from pathlib import Path
 
+from mmrkkd.report.logs import log_files, read_log, validations
+
+from . import ExperimentError
 from .cells import Cell, differences
-from .methods import AblationError
 
 # A cell under way or interrupted; a finished one has both.
 STATE = 'cell.json'
 RESULT = 'result.json'
 GRADIENT_SHARE = 'kd/grad_share_'
+# MMDetection logs none of these of a model that finds nothing.
+DETECTION = 'coco/'
+TIMES = ('step', 'epoch', 'time', 'data_time')
 
 
 def read_json(path: Path) -> dict:
@@ -29,18 +36,13 @@ def check_folder(cell: Cell) -> None:
     """Refuses a folder in which something else was trained.
 
     Raises:
-        AblationError: it holds foreign files, or a run of this label with
+        ExperimentError: it holds foreign files, or a run of this label with
             another config.
     """
-    state = read_json(cell.folder / STATE)
-    if not state and cell.folder.exists() and any(cell.folder.iterdir()):
-        raise AblationError(
-            f'{cell.folder} is not empty and was not written by this tool; '
-            'name another --work-dir'
-        )
+    state = _own_state(cell)
     if state and state['key'] != cell.key:
         changed = differences(state['settings'], cell.settings)
-        raise AblationError(
+        raise ExperimentError(
             f'the config of {cell.method.label!r} is not the one that '
             f'{cell.folder} was trained with:\n{changed}\nResults of two '
             'configs under one label cannot be compared. Give the new one '
@@ -48,49 +50,96 @@ def check_folder(cell: Cell) -> None:
         )
 
 
-def read_log(folder: Path) -> list[dict]:
-    """MMEngine's scalars of a run, over all its interruptions.
+def clear_folder(cell: Cell, fresh: bool = False) -> None:
+    """Makes room for a cell, unless its training stands finished there.
 
-    What was done twice counts once, as the later attempt logged it.
+    For trainings that are repeated where something has changed, rather than
+    refused.
 
     Args:
-        folder: The work directory.
+        cell: The cell.
+        fresh: Empty the folder in any case. Defaults to False.
+
+    Raises:
+        ExperimentError: it holds foreign files.
+    """
+    state = _own_state(cell)
+    stands = state.get('key') == cell.key and state['trained']
+    if state and (fresh or not stands or not _checkpoint_is_there(cell)):
+        shutil.rmtree(cell.folder)
+
+
+def _own_state(cell: Cell) -> dict:
+    state = read_json(cell.folder / STATE)
+    if not state and cell.folder.exists() and any(cell.folder.iterdir()):
+        raise ExperimentError(
+            f'{cell.folder} is not empty and was not written by this tool; '
+            'name another --work-dir'
+        )
+    return state
+
+
+def _checkpoint_is_there(cell: Cell) -> bool:
+    try:
+        return Path(last_checkpoint(cell.folder)).is_file()
+    except OSError:
+        return False
+
+
+def last_checkpoint(folder: Path) -> str:
+    """Path of the newest checkpoint in a work directory.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    return (folder / 'last_checkpoint').read_text().strip()
+
+
+def log_of(folder: Path) -> list[dict]:
+    """The log of a work directory, over all interruptions."""
+    return read_log(log_files(folder))
+
+
+def scores(log: list[dict], metric: str) -> list[tuple[int, float]]:
+    """A metric by validation.
+
+    Args:
+        log: See :func:`log_of`.
+        metric: A log key. One of MMDetection's is 0 in a validation that
+            has found nothing.
 
     Returns:
-        Entries in the order of their steps, those of training before those
-        of validation.
+        (epoch or iteration, value); empty if it was never logged.
     """
-    training, validation = {}, {}
-    for path in sorted(folder.glob('*/vis_data/scalars.json')):
-        for line in path.read_text().splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                # The last line of an interrupted run.
-                continue
-            kind = training if 'iter' in entry else validation
-            kind[entry.get('step', 0)] = entry
-    return [
-        kind[step] for kind in (training, validation) for step in sorted(kind)
+    entries = validations(log)
+    known = any(metric in entry for entry in entries) or all(
+        set(entry) <= set(TIMES) for entry in entries
+    )
+    found = []
+    for entry in entries:
+        value = entry.get(metric)
+        nothing = not any(key.startswith(DETECTION) for key in entry)
+        if nothing and known and metric.startswith(DETECTION):
+            value = 0.0
+        if value is not None:
+            found.append((entry.get('step', 0), value))
+    return found
+
+
+def validated(folder: Path) -> bool:
+    """Whether the training's end was validated.
+
+    It was not where the run was killed after its last checkpoint: what goes
+    on from there has nothing left to do.
+    """
+    log = log_of(folder)
+    ends = [
+        entry.get('epoch', entry.get('step', 0))
+        for entry in log
+        if 'iter' in entry
     ]
-
-
-def series_of(log: list[dict], key: str) -> list[tuple[int, float]]:
-    """One value by epoch, the mean of what was logged during it.
-
-    Args:
-        log: See :func:`read_log`.
-        key: A log key.
-
-    Returns:
-        (epoch, value), by iteration where the run has no epochs.
-    """
-    values = {}
-    for entry in log:
-        if isinstance(entry.get(key), (int, float)):
-            time = entry.get('epoch', entry.get('step'))
-            values.setdefault(time, []).append(entry[key])
-    return [(time, sum(v) / len(v)) for time, v in sorted(values.items())]
+    steps = [entry.get('step', 0) for entry in validations(log)]
+    return bool(steps) and max(steps) >= max(ends, default=0)
 
 
 def measurements(folder: Path, metric: str) -> dict:
@@ -101,34 +150,41 @@ def measurements(folder: Path, metric: str) -> dict:
         metric: Log key of the validation, larger being better.
 
     Returns:
-        ``last``, ``best``, ``best_epoch``, ``epochs`` and, where logged,
-        ``gradient_shares``: term to mean share.
+        ``metric``, ``last``, ``best``, ``best_epoch``, ``epochs``,
+        ``scores`` (all of the last validation, by log key) and
+        ``gradient_shares`` (term to mean share, where logged).
 
     Raises:
-        AblationError: the metric was never logged.
+        ExperimentError: the metric was never logged.
     """
-    log = read_log(folder)
-    series = series_of(log, metric)
+    log = log_of(folder)
+    series = scores(log, metric)
     if not series:
         logged = sorted({key for entry in log for key in entry})
-        raise AblationError(
+        raise ExperimentError(
             f'{folder}: no {metric!r} in the log. Name the validation '
             f'metric with --metric; logged were {", ".join(logged)}'
         )
     best = max(series, key=lambda point: point[1])
-    shares = {}
-    for entry in log:
-        for key, value in entry.items():
-            if GRADIENT_SHARE in key:
-                term = key.replace(GRADIENT_SHARE, '')
-                shares.setdefault(term, []).append(value)
+    shares = sorted({k for e in log for k in e if GRADIENT_SHARE in k})
     return dict(
         metric=metric,
         last=series[-1][1],
         best=best[1],
         best_epoch=best[0],
         epochs=series[-1][0],
+        scores={
+            # JSON knows no NaN, which a class without an object has.
+            key: None if isinstance(value, float) and isnan(value) else value
+            for key, value in validations(log)[-1].items()
+            if key not in TIMES
+        },
         gradient_shares={
-            term: sum(values) / len(values) for term, values in shares.items()
+            key.replace(GRADIENT_SHARE, ''): _mean(log, key) for key in shares
         },
     )
+
+
+def _mean(log: list[dict], key: str) -> float:
+    values = [entry[key] for entry in log if key in entry]
+    return sum(values) / len(values)

@@ -1,45 +1,64 @@
 """An ablation's table, as Markdown and as JSON."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from .progress import clock
-from .statistics import T_QUANTILES
+from mmrkkd.checkpoint.atomic import write_json
+from mmrkkd.report.tables import markdown_table
 
+from .progress import clock
+from .records import DETECTION
+from .summary import quantile
+
+AP50 = 'coco/bbox_mAP_50'
 NOTES = (
-    '{metric} on the validation data after the last epoch and at its best; '
-    'mean ± sample standard deviation over the seeds. The best epoch is '
-    'chosen on the same images, which flatters every method: compare the '
+    '{metric}{unit} on the validation data after the last epoch and at its '
+    'best; mean ± sample standard deviation over the seeds. The best epoch '
+    'is chosen on the same images, which flatters every method: compare the '
     'last.',
     'Minus {baseline}: differences of runs with the same seed, mean ± '
     'standard error.{interval}',
     'Tau (exact Kendall tau-b, in [-1, 1]) and same top class (in [0, 1]): '
-    "the last checkpoint's class scores on the validation data against the "
-    "teacher's. Time: wall time of a training.",
+    "the last checkpoint's class scores on the validation data{where} "
+    "against the teacher's. Time: wall time of a training.",
+)
+IMAGES_NOTE = (
+    'Mean difference over the seeds, and the 95 % interval that {samples} '
+    'bootstrap samples of the {images} validation images give it, the same '
+    'for all runs: what other images would have done to these runs. What '
+    'other seeds would have done is in the table above.'
 )
 
 
-def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the first column left, the others right."""
-    widths = [
-        max(map(len, column)) for column in zip(head, *lines, strict=True)
-    ]
-    rule = ['-' * widths[0], *('-' * (w - 1) + ':' for w in widths[1:])]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [cells[0].ljust(widths[0])]
-        padded += [
-            cell.rjust(width)
-            for cell, width in zip(cells[1:], widths[1:], strict=True)
-        ]
-        return f'| {" | ".join(padded)} |'
-
-    return '\n'.join(map(line, [head, rule, *lines]))
+def number(value: float | None, digits: int, signed: bool = False) -> str:
+    """A number with so many decimals, '-' for None."""
+    if value is None:
+        return '-'
+    return f'{value:{"+" if signed else ""}.{digits}f}'
 
 
-def table(rows: Sequence[dict], baseline: str) -> str:
-    """The rows of ``summarize`` as a Markdown table."""
+def plus_minus(
+    value: float | None,
+    deviation: float | None,
+    digits: int = 2,
+    signed: bool = False,
+) -> str:
+    """A number ± another, or alone."""
+    text = number(value, digits, signed)
+    if value is None or deviation is None:
+        return text
+    return f'{text} ± {deviation:.{digits}f}'
+
+
+def table(rows: Sequence[dict], baseline: str, scale: float = 1) -> str:
+    """The rows of ``summarize`` as a Markdown table.
+
+    Args:
+        rows: The rows.
+        baseline: Label of the baseline.
+        scale: What the metric is multiplied by. Defaults to 1.
+    """
+    extra = [AP50] if any(AP50 in row['scores'] for row in rows) else []
     head = [
         'method',
         'seeds',
@@ -47,33 +66,61 @@ def table(rows: Sequence[dict], baseline: str) -> str:
         'best',
         f'minus {baseline}',
         'by seed',
+        *('AP50' for _ in extra),
         'tau',
         'same top class',
         'time',
     ]
-    return markdown(head, [_line(row) for row in rows])
+    return markdown_table(head, [_line(row, extra, scale) for row in rows])
 
 
-def _line(row: dict) -> list[str]:
+def _line(row: dict, extra: Sequence[str], scale: float) -> list[str]:
     difference = row['difference'] or {}
     seconds = row['seconds']['mean']
+
+    def scaled(spread: dict, deviation: str = 'std', signed=False) -> str:
+        values = [spread.get('mean'), spread.get(deviation)]
+        values = [v if v is None else v * scale for v in values]
+        return plus_minus(*values, signed=signed)
+
     return [
         row['label'],
         str(len(row['seeds'])),
-        _pm(row['last']['mean'], row['last']['std']),
-        _pm(row['best']['mean'], row['best']['std']),
-        _pm(
-            difference.get('mean'),
-            difference.get('standard_error'),
-            signed=True,
-        ),
+        scaled(row['last']),
+        scaled(row['best']),
+        scaled(difference, 'standard_error', signed=True),
         ' '.join(
-            f'{value:+.2f}' for value in difference.get('by_seed', {}).values()
+            f'{value * scale:+.2f}'
+            for value in difference.get('by_seed', {}).values()
         ),
-        _pm(row['tau']['mean'], row['tau']['std'], 3),
-        _pm(row['top1_agreement']['mean'], row['top1_agreement']['std'], 3),
+        *(scaled(row['scores'].get(name, {})) for name in extra),
+        plus_minus(row['tau']['mean'], row['tau']['std'], 3),
+        plus_minus(
+            row['top1_agreement']['mean'], row['top1_agreement']['std'], 3
+        ),
         '-' if seconds is None else clock(seconds),
     ]
+
+
+def images_table(rows: Sequence[dict], baseline: str) -> str:
+    """Differences and what the choice of images does, '' where unknown."""
+    rows = [row for row in rows if row['over_images']]
+    lines = []
+    for row in rows:
+        found = row['over_images']
+        cells = [
+            [
+                f'{found["mean"][metric]:+.2f}',
+                f'{found["low"][metric]:+.2f} to {found["high"][metric]:+.2f}',
+            ]
+            for metric in range(2)
+        ]
+        lines.append(
+            [row['label'], str(len(found['seeds'])), *cells[0], *cells[1]]
+        )
+    head = ['AP', '95 % over images', 'AP50', '95 % over images']
+    head = [f'minus {baseline}', 'seeds', *head]
+    return markdown_table(head, lines) if lines else ''
 
 
 def share_table(rows: Sequence[dict]) -> str:
@@ -85,29 +132,11 @@ def share_table(rows: Sequence[dict]) -> str:
     lines = [
         [
             row['label'],
-            *(_number(row['gradient_shares'].get(term), 3) for term in terms),
+            *(number(row['gradient_shares'].get(term), 3) for term in terms),
         ]
         for row in rows
     ]
-    return markdown(['method', *terms], lines)
-
-
-def _pm(
-    value: float | None,
-    deviation: float | None,
-    digits: int = 2,
-    signed: bool = False,
-) -> str:
-    text = _number(value, digits, signed)
-    if value is None or deviation is None:
-        return text
-    return f'{text} ± {deviation:.{digits}f}'
-
-
-def _number(value: float | None, digits: int, signed: bool = False) -> str:
-    if value is None:
-        return '-'
-    return f'{value:{"+" if signed else ""}.{digits}f}'
+    return markdown_table(['method', *terms], lines)
 
 
 def _interval(rows: Sequence[dict]) -> str:
@@ -116,13 +145,13 @@ def _interval(rows: Sequence[dict]) -> str:
     }
     if counts == {1}:
         return ' With one seed nothing can be said about chance.'
-    if len(counts) != 1 or next(iter(counts)) - 1 not in T_QUANTILES:
+    if len(counts) != 1:
         return ''
     count = counts.pop()
     return (
         f' With {count} seeds a difference within ±'
-        f'{T_QUANTILES[count - 1]:.1f} standard errors (95 %, Student) may '
-        'be chance.'
+        f'{quantile(count - 1):.1f} standard errors (95 %, Student) may be '
+        'chance.'
     )
 
 
@@ -174,32 +203,41 @@ def write_report(
     Returns:
         The Markdown text.
     """
-    names = dict(facts, interval=_interval(rows))
-    lines = ['# Ablation', '', table(rows, facts['baseline']), '']
-    for note in NOTES:
-        lines += [note.format(**names), '']
+    baseline = facts['baseline']
+    detection = facts['metric'].startswith(DETECTION)
+    names = dict(
+        facts,
+        interval=_interval(rows),
+        unit=' in percent' * detection,
+        where="'s ground-truth boxes" * detection,
+    )
+    parts = ['# Ablation', table(rows, baseline, 100 if detection else 1)]
+    parts += [note.format(**names) for note in NOTES]
+    images = images_table(rows, baseline)
+    if images:
+        known = next(row['over_images'] for row in rows if row['over_images'])
+        parts += [images, IMAGES_NOTE.format(**known)]
     shares = share_table(rows)
     if shares:
-        lines += [
+        parts += [
             "Mean share of each term in the gradient at the student's "
             'logits (norm over the sum of norms):',
-            '',
             shares,
-            '',
         ]
     if facts['missing']:
-        lines += [f'NOT FINISHED: {"; ".join(facts["missing"])}.', '']
-    for failure in facts['failures']:
-        # The end of its log was shown when it failed.
-        lines += [f'FAILED: {failure.splitlines()[0]}.', '']
+        parts.append(f'NOT FINISHED: {"; ".join(facts["missing"])}.')
+    # The end of its log was shown when it failed.
+    parts += [f'FAILED: {f.splitlines()[0]}.' for f in facts['failures']]
     seeds = ' '.join(map(str, facts['seeds']))
-    lines += [' '.join([f'Seeds: {seeds}.', *origin(results)]), '']
-    lines += ['```shell', facts['command'], '```', '']
+    parts += [
+        ' '.join([f'Seeds: {seeds}.', *origin(results)]),
+        f'```shell\n{facts["command"]}\n```',
+    ]
     if results:
-        lines += ['![Curves](curves.png)', '']
-    text = '\n'.join(lines)
+        parts.append('![Curves](curves.png)')
+    text = '\n\n'.join(parts) + '\n'
     (folder / 'ablation.md').write_text(text)
-    (folder / 'ablation.json').write_text(
-        json.dumps(dict(facts, rows=rows, results=results), indent=2) + '\n'
+    write_json(
+        folder / 'ablation.json', dict(facts, rows=rows, results=results)
     )
     return text

@@ -1,21 +1,9 @@
 """What a training takes of its machine, measured from outside."""
 
-import statistics
 import time
 from dataclasses import asdict, dataclass
 
 import psutil
-
-# The first tenth warms caches up: allocators, cuDNN, the log's window.
-WARM_UP = 0.1
-# How much more the last quarter may take than the first, in percent. Memory
-# breathes with the sizes of the batches; handles and threads are counted.
-LIMITS = {
-    'memory_mib': 2.0,
-    'open_files': 0.0,
-    'threads': 0.0,
-    'step_cpu_ms': 5.0,
-}
 
 
 @dataclass
@@ -68,58 +56,6 @@ def look(process: psutil.Process, start: float) -> Sample:
 def _of_one(process: psutil.Process) -> tuple[int, int, int, int]:
     memory = process.memory_full_info()
     return memory.uss, memory.rss, process.num_fds(), process.num_threads()
-
-
-def quarters(points: list[tuple[float, float]]) -> tuple[float, float]:
-    """Medians of the first and the last quarter after the warm-up.
-
-    Args:
-        points: (time, value), in the order of time.
-
-    Raises:
-        ValueError: fewer than eight points are left after the warm-up.
-    """
-    begin, end = points[0][0], points[-1][0]
-    start = begin + WARM_UP * (end - begin)
-    quarter = (end - start) / 4
-    values = [value for when, value in points if when >= start]
-    if len(values) < 8:
-        raise ValueError(
-            f'{len(values)} points after the warm-up are too few to compare, '
-            'at least 8 are needed: watch for longer'
-        )
-    return (
-        statistics.median(
-            v for t, v in points if start <= t <= start + quarter
-        ),
-        statistics.median(v for t, v in points if t >= end - quarter),
-    )
-
-
-def judge(series: dict[str, list[tuple[float, float]]]) -> dict[str, dict]:
-    """Compares the end of a watch with its beginning.
-
-    Args:
-        series: Name to (time, value) pairs; those in ``LIMITS`` are judged,
-            the others compared only.
-
-    Returns:
-        Name to ``first``, ``last`` (medians of quarters), ``percent`` (how
-        much more the last is), ``limit`` (percent, or None) and ``grew``.
-    """
-    found = {}
-    for name, points in series.items():
-        first, last = quarters(points)
-        percent = 100 * (last - first) / first
-        limit = LIMITS.get(name)
-        found[name] = dict(
-            first=first,
-            last=last,
-            percent=percent,
-            limit=limit,
-            grew=limit is not None and percent > limit,
-        )
-    return found
 
 
 def series_of(
