@@ -6,6 +6,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from .student_state import (
+    LEARNED,
     STUDENT,
     as_distiller,
     as_plain_student,
@@ -61,7 +62,7 @@ class ActsAsStudent(BaseModel):
 
     def _owns(self, name: str) -> bool:
         return (
-            name in self.__dict__
+            name in (LEARNED, *self.__dict__)
             or any(
                 name in self.__dict__[kind]
                 for kind in ('_modules', '_parameters', '_buffers')

@@ -22,7 +22,7 @@ from mmrkkd.registry import MODELS
 from .acts_as_student import ActsAsStudent
 from .annotations import check_samples
 from .bridge import PreprocessBridge
-from .class_map import CLASS_MODES, ClassMap, match_classes
+from .class_map import CLASS_MODES, ClassMap, fewest_shared, match_classes
 from .feature_seam import FeatureSeam
 from .readers import Match, Reader, build_reader, stack_views
 from .running import training_classes, training_progress
@@ -110,10 +110,9 @@ class LogitDistiller(ActsAsStudent):
         self.classes, self.class_names = classes, class_names
         self.class_map: ClassMap | None = None
         self.teacher = self.reader = self.bridge = self.seam = None
-        self.distiller = nn.ModuleList()
         self.student = _built(student, data_preprocessor)
         self.teacher = build_teacher(**check_teacher(teacher))
-        self.distiller.extend(
+        self.distiller = nn.ModuleList(
             build_loss(loss)
             for loss in ([losses] if isinstance(losses, dict) else losses)
         )
@@ -232,6 +231,9 @@ class LogitDistiller(ActsAsStudent):
             self.reader.scores(self.teacher.model).channels,
             background=scores.background,
             mode=self.classes,
+            min_shared=fewest_shared(
+                self.distiller, scores.background, scores.activation
+            ),
         )
 
     def settings(self) -> str:

@@ -14,6 +14,8 @@ from mmrkkd.ops.checks import nearest_name
 LAYER = re.compile(r'([\w.]+)(?:\[(\d+|\*)\])?')
 # Some networks want the size that they were made for.
 PROBED_SIZES = (128, 32, 224, 64, 256)
+# What layers raise for an image of a size that is not theirs.
+FAILURES = (RuntimeError, ValueError, AssertionError)
 
 
 class FeatureReader:
@@ -204,13 +206,11 @@ def _run_once(
         taps.outputs.clear()
         try:
             model.extract_feat(image)
-            if not wanted <= set(taps.outputs):
-                # Layers of a head; two-stage ones want proposals, too.
-                taps.outputs.clear()
-                model(image, mode='tensor')
-        except (RuntimeError, ValueError, AssertionError) as error:
+        except FAILURES as error:
             failures.append(f'{size} pixels: {str(error).splitlines()[0]}')
             continue
+        if not wanted <= set(taps.outputs):
+            _run_head(model, image, taps)
         return
     raise ValueError(
         f"the {owner}'s features could not be computed on an empty image, so "
@@ -218,6 +218,16 @@ def _run_once(
         f'{"; ".join(failures)}. Set feature_size to the side of an input '
         'that it takes'
     )
+
+
+def _run_head(model: nn.Module, image: Tensor, taps: FeatureTaps) -> None:
+    """Runs the head too; one that wants proposals or samples cannot be."""
+    features = dict(taps.outputs)
+    taps.outputs.clear()
+    try:
+        model(image, mode='tensor')
+    except (*FAILURES, TypeError, AttributeError):
+        taps.outputs = features
 
 
 @contextmanager

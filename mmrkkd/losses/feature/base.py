@@ -160,13 +160,16 @@ def _widened(value: Tensor) -> Tensor:
     return value.to(torch.promote_types(value.dtype, torch.float32))
 
 
-def _layers(name: str, layers: str | Sequence[str]) -> tuple[str, ...]:
-    layers = (layers,) if isinstance(layers, str) else tuple(layers)
-    if not all(isinstance(layer, str) for layer in layers):
+def _layers(name: str, layers: object) -> tuple[str, ...]:
+    if isinstance(layers, str):
+        return (layers,)
+    if not isinstance(layers, (list, tuple)) or not all(
+        isinstance(layer, str) for layer in layers
+    ):
         raise TypeError(
             f"{name} must be a layer such as 'neck[0]' or a list of them, "
             f'got {layers!r}'
         )
     if not layers:
         raise ValueError(f'{name} must name at least one layer, got none')
-    return layers
+    return tuple(layers)

@@ -1,0 +1,265 @@
+"""The seam for features: named layers of both models in their one forward."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from small_classifiers import (
+    RKKD,
+    classifier,
+    distilled,
+    make_runner,
+)
+from torch import nn
+
+from mmrkkd.distillers.readers.features import FeatureReader
+
+FITNET = dict(
+    type='mmrkkd.FitNetLoss',
+    student_layers=['backbone.layer2', 'backbone[0]'],
+    loss_weight=1.0,
+)
+
+
+@pytest.fixture(autouse=True)
+def mmpretrain_scope():
+    init_default_scope('mmpretrain')
+    yield
+    DefaultScope._instance_dict.clear()
+
+
+class Tower(nn.Module):
+    """Two maps, one of which an activation overwrites."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, image):
+        first = self.relu(self.conv(image))
+        return first, self.pool(first)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = Tower()
+        self.unused = nn.Linear(1, 1)
+
+    def extract_feat(self, image):
+        return self.backbone(image)
+
+    def forward(self, image, data_samples=None, mode='tensor'):
+        raise TypeError('a head that wants proposals')
+
+
+def read(model, *layers):
+    reader = FeatureReader(model, 'student', layers, 32)
+    image = torch.randn(2, 3, 16, 16)
+    with reader.tap(model) as taps:
+        maps = model.extract_feat(image)
+    return reader, reader.read(taps), maps
+
+
+def test_outputs_by_number_and_all_of_them():
+    model = Net()
+    reader, features, maps = read(model, 'backbone[1]', 'backbone[*]')
+    assert reader.shapes == [
+        (1, 4, 16, 16),
+        (1, 4, 32, 32),
+        (1, 4, 16, 16),
+    ]
+    for found, wanted in zip(features, (maps[1], maps[0], maps[1])):
+        assert torch.equal(found, wanted)
+
+
+def test_a_map_is_noted_before_an_activation_overwrites_it():
+    model = Net()
+    _, (before, after), _ = read(model, 'backbone.conv', 'backbone.relu')
+    assert before.min() < 0
+    assert torch.equal(after, before.relu())
+
+
+def test_the_probe_changes_nothing():
+    model = Net().train()
+    model.backbone.bn = nn.BatchNorm2d(4)
+    state = copy.deepcopy(model.state_dict())
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    FeatureReader(model, 'student', ['backbone[0]'])
+    assert torch.equal(torch.rand(3), expected)
+    assert all(part.training for part in model.modules())
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state[key])
+    assert not model.backbone._forward_hooks
+
+
+@pytest.mark.parametrize(
+    ('layer', 'message'),
+    [
+        ('backbone.cnov', r"no layer 'backbone.cnov': did you mean 'backbone"),
+        ('backbone', r"'backbone' has 2 outputs: say which, backbone\[0\]"),
+        ('backbone[2]', r'has 2 outputs, counted from 0; got backbone\[2\]'),
+        ('unused', r"'unused' is not run"),
+        ('back bone', r'must be the path of a module'),
+    ],
+)
+def test_layers_that_cannot_be_read(layer, message):
+    with pytest.raises(ValueError, match=message):
+        FeatureReader(Net(), 'student', [layer], 32)
+
+
+def test_a_model_that_takes_one_size_only():
+    class Fixed(Net):
+        def extract_feat(self, image):
+            if image.shape[-1] != 48:
+                raise ValueError('48 pixels only')
+            return super().extract_feat(image)
+
+    with pytest.raises(ValueError, match='Set feature_size to the side'):
+        FeatureReader(Fixed(), 'teacher', ['backbone[0]'])
+    assert FeatureReader(Fixed(), 'teacher', ['backbone[0]'], 48).shapes
+
+
+def build(losses, **changes):
+    torch.manual_seed(0)
+    return MODELS.build(distilled(losses, **changes))
+
+
+def test_unlike_numbers_of_layers_are_refused():
+    loss = dict(FITNET, teacher_layers='backbone[0]')
+    with pytest.raises(ValueError, match=r'got 2 of the student .* and 1 of'):
+        build(loss)
+
+
+def test_layers_of_the_models_are_joined():
+    wide = classifier(base_channels=16)
+    wide['head']['in_channels'] = 128
+    config = distilled([RKKD, FITNET])
+    config['teacher']['config'] = wide
+    model = MODELS.build(config)
+    first, last = model.distiller[1].connectors
+    assert first[0].weight.shape[:2] == (32, 16)
+    assert last[0].weight.shape[:2] == (128, 64)
+
+
+def step(model):
+    from small_classifiers import batch
+
+    data = model.data_preprocessor(batch(), True)
+    return model.train()(**data, mode='loss')
+
+
+def test_features_are_those_of_the_one_forward():
+    model = build([RKKD, FITNET])
+    calls = []
+    model.student.backbone.register_forward_hook(lambda *a: calls.append(1))
+    terms = step(model)
+    assert len(calls) == 1
+    assert {'loss_task', 'loss_kd', 'loss_rank', 'loss_fitnet'} <= set(terms)
+    terms['loss_fitnet'].backward()
+    assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
+    assert model.student.head.fc.weight.grad is None
+    assert all(p.grad is None for p in model.teacher.model.parameters())
+    connectors = list(model.distiller.parameters())
+    assert connectors
+    assert all(p.grad is not None for p in connectors)
+
+
+def test_logit_terms_are_what_they_are_without_features():
+    plain, terms = step(build(RKKD)), step(build([RKKD, FITNET]))
+    for name, value in plain.items():
+        assert torch.equal(
+            torch.as_tensor(value), torch.as_tensor(terms[name])
+        )
+
+
+def test_students_start_from_the_same_weights():
+    states = []
+    for losses in (RKKD, [RKKD, FITNET]):
+        model = build(losses)
+        model.init_weights()
+        states.append(model.state_dict())
+    assert list(states[0]) == list(states[1])
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+
+
+def test_pull_at_the_features_is_logged():
+    terms = step(build([RKKD, FITNET], gradient_interval=1))
+    assert 0 < terms['kd/grad_share_fitnet'] < 1
+    assert terms['kd/grad_norm_fitnet'] > 0
+
+
+def test_several_views_are_averaged():
+    from small_classifiers import batch
+
+    model = build([FITNET])
+    data = batch()
+    one = model.data_preprocessor(data, True)
+    terms = model.eval()(**one, mode='loss')
+    data['inputs'] = [data['inputs'], data['inputs']]
+    two = model.eval()(**model.data_preprocessor(data, True), mode='loss')
+    torch.testing.assert_close(two['loss_fitnet'], terms['loss_fitnet'])
+
+
+def run(work_dir, steps, **changes):
+    runner = make_runner(
+        distilled([RKKD, FITNET]),
+        work_dir,
+        steps,
+        custom_hooks=[dict(type='mmrkkd.RunStateHook')],
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),
+        **changes,
+    )
+    runner.train()
+    return runner
+
+
+def test_connectors_survive_a_resume_bit_for_bit(tmp_path):
+    whole = run(tmp_path / 'whole', 4)
+    first = run(tmp_path / 'parts', 2)
+    path = f'{first.work_dir}/iter_2.pth'
+    saved = torch.load(path, weights_only=False)
+    # A plain student, and the connectors beside it.
+    assert set(saved['state_dict']) == set(first.model.student.state_dict())
+    assert set(saved['distiller']) == set(first.model.distiller.state_dict())
+    second = run(tmp_path / 'parts', 4, resume=True, load_from=path)
+    assert second.recorder.steps == whole.recorder.steps[2:]
+    for kind in ('student', 'distiller'):
+        a, b = (getattr(r.model, kind) for r in (whole, second))
+        for key, value in a.state_dict().items():
+            assert torch.equal(value, b.state_dict()[key]), key
+
+
+def test_connectors_of_other_losses_are_refused(tmp_path):
+    first = run(tmp_path / 'run', 2)
+    path = f'{first.work_dir}/iter_2.pth'
+    saved = torch.load(path, weights_only=False)
+    saved['distiller'] = {
+        key.replace('connectors.0', 'connectors.9'): value
+        for key, value in saved['distiller'].items()
+    }
+    torch.save(saved, path)
+    with pytest.raises(ValueError, match='written with other losses'):
+        run(tmp_path / 'run', 3, resume=True, load_from=path)
+
+
+def test_a_checkpoint_without_connectors_says_so(monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        'mmrkkd.distillers.student_state.print_log',
+        lambda text, **options: told.append(text),
+    )
+    model = build([RKKD, FITNET])
+    before = model.learned_state()
+    model.load_learned_state({})
+    (text,) = told
+    assert "custom_hooks=[dict(type='mmrkkd.RunStateHook')]" in text
+    after = model.learned_state()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    build(RKKD).load_learned_state({})
+    assert len(told) == 1
