@@ -110,8 +110,8 @@ def foreign_format(path: str | os.PathLike) -> str | None:
 def _foreign_zip(path: str | os.PathLike) -> str | None:
     if not zipfile.is_zipfile(path):
         return (
-            'cut off: its end is missing, as after an interrupted download; '
-            'fetch it again'
+            'cut off: its end is missing, as after an interrupted download or '
+            'on a full disk; take another copy'
         )
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()

@@ -213,7 +213,7 @@ def test_goes_on_from_the_newest_intact_checkpoint(
         '--resume',
     )
     said = capsys.readouterr().out
-    assert re.search(r'Passed over epoch_2.pth: .*cannot be read', said)
+    assert re.search(r'Passed over epoch_2.pth: .* is cut off', said)
     assert f'The run is resumed from {tmp_path / "epoch_1.pth"}' in said
     assert list(logged(tmp_path)) == [*range(1, 13)]
     assert read_training_state(last)['meta']['epoch'] == 2
@@ -230,7 +230,7 @@ def test_nothing_to_resume_starts_afresh_and_all_damaged_stops(
     with pytest.raises(
         ValueError,
         match='(?s)none of the 1 checkpoints in .*'
-        'epoch_1.pth cannot be read.*--resume CHECKPOINT',
+        'epoch_1.pth is cut off.*--resume CHECKPOINT',
     ):
         train(monkeypatch, tmp_path, config, '--resume')
 

@@ -78,7 +78,7 @@ FOREIGN = {
         'a pickle that torch.save did not write.*Detectron2',
     ),
     'image': (b'\xff\xd8\xff\xe0 JFIF', 'an image'),
-    'cut off': (saved()[:600], 'cut off: .*fetch it again'),
+    'cut off': (saved()[:600], 'cut off: .*take another copy'),
 }
 
 
