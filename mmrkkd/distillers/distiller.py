@@ -1,33 +1,17 @@
 """The whole path of one training step of distillation."""
 
-import copy
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from mmengine.config import ConfigDict
-from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmrkkd.losses import (
-    LogitLoss,
-    Progress,
-    build_loss,
-    build_schedule,
-    set_progress,
-)
+from mmrkkd.losses import LogitLoss, set_progress
 from mmrkkd.losses.feature import FeatureLoss, FeaturePair
-from mmrkkd.ops.checks import check_choice
-from mmrkkd.registry import MODELS
 
-from .acts_as_student import ActsAsStudent
 from .annotations import check_samples
-from .bridge import PreprocessBridge
-from .class_map import CLASS_MODES, ClassMap, fewest_shared, match_classes
-from .feature_seam import FeatureSeam
-from .readers import Match, Reader, build_reader, stack_views
+from .readers import Match, stack_views
 from .running import training_classes, training_progress
 from .sharding import refuse_sharding
-from .teacher import build_teacher, check_teacher
+from .student_with_teacher import StudentWithTeacher
 from .terms import add_terms, feature_terms, logit_terms, task_terms
 
 
@@ -39,7 +23,7 @@ class Pass(NamedTuple):
     features: list[FeaturePair]
 
 
-class LogitDistiller(ActsAsStudent):
+class LogitDistiller(StudentWithTeacher):
     """A student that learns from data and from a frozen teacher.
 
     ::
@@ -83,61 +67,6 @@ class LogitDistiller(ActsAsStudent):
         ValueError: gradient_interval is negative, or the models do not fit,
             see :func:`match_classes`.
     """
-
-    def __init__(
-        self,
-        student: dict | nn.Module,
-        teacher: dict,
-        losses: dict | Sequence[dict],
-        task_weight: float | dict = 1.0,
-        matching: str | dict | Reader = 'auto',
-        classes: str = 'same',
-        class_names: Sequence[str] | None = None,
-        gradient_interval: int = 0,
-        feature_size: int | None = None,
-        data_preprocessor: dict | None = None,
-    ) -> None:
-        super().__init__()
-        check_choice('classes', classes, CLASS_MODES)
-        if not isinstance(gradient_interval, int) or gradient_interval < 0:
-            raise ValueError(
-                'gradient_interval must be a number of steps >= 0, got '
-                f'{gradient_interval!r}'
-            )
-        self.gradient_interval = gradient_interval
-        self.task_weight = build_schedule('task_weight', task_weight)
-        self.progress = Progress()
-        self.classes, self.class_names = classes, class_names
-        self.class_map: ClassMap | None = None
-        self.teacher = self.reader = self.bridge = self.seam = None
-        self.student = _built(student, data_preprocessor)
-        self.teacher = build_teacher(**check_teacher(teacher))
-        self.distiller = nn.ModuleList(
-            build_loss(loss)
-            for loss in ([losses] if isinstance(losses, dict) else losses)
-        )
-        self.reader = build_reader(matching, self.student)
-        self.reader.check(self.student, self.teacher.model)
-        self.bridge = PreprocessBridge(
-            self.student.data_preprocessor,
-            self.teacher.model.data_preprocessor,
-        )
-        self.seam = FeatureSeam(
-            self.student,
-            self.teacher.model,
-            self._losses_of(FeatureLoss),
-            feature_size,
-        )
-        if class_names is not None:
-            self.class_map = self.match_student_classes(class_names)
-        elif classes == 'same':
-            # The names of the training set are known at the first batch;
-            # other numbers of channels are refused now.
-            self.match_student_classes(None)
-        print_log(self.settings(), logger='current')
-
-    def _losses_of(self, kind: type) -> list:
-        return [loss for loss in self.distiller if isinstance(loss, kind)]
 
     def forward(
         self,
@@ -216,55 +145,3 @@ class LogitDistiller(ActsAsStudent):
     def _logs_gradients(self) -> bool:
         interval = self.gradient_interval
         return bool(interval) and (self.progress.iteration - 1) % interval == 0
-
-    def match_student_classes(self, names: Sequence[str] | None) -> ClassMap:
-        """Which of the teacher's channels belongs to which class name.
-
-        Args:
-            names: The student's classes, or None if they are not known.
-        """
-        scores = self.reader.scores(self.student)
-        return match_classes(
-            names,
-            self.teacher.classes,
-            scores.channels,
-            self.reader.scores(self.teacher.model).channels,
-            background=scores.background,
-            mode=self.classes,
-            min_shared=fewest_shared(
-                self.distiller, scores.background, scores.activation
-            ),
-        )
-
-    def settings(self) -> str:
-        """The effective settings of the distillation, for the log."""
-        losses = '\n'.join(repr(loss) for loss in self.distiller)
-        lines = [
-            f'teacher: {type(self.teacher.model).__name__}, '
-            f'{self.teacher.source}',
-            f'teacher input: {self.input_settings()}',
-            f'classes: {self.classes}, {self.reader.scores(self.student)}',
-            f'matched logits: {self.reader}',
-            f'task_weight: {self.task_weight}',
-            *losses.splitlines(),
-        ]
-        return 'Distillation settings\n' + '\n'.join(
-            f'  {line}' for line in lines
-        )
-
-    def input_settings(self) -> str:
-        """How the teacher's input is made, for the log."""
-        return str(self.bridge)
-
-    def _apply(self, fn: Callable, *args, **kwargs) -> nn.Module:
-        self.teacher.apply(fn)
-        return super()._apply(fn, *args, **kwargs)
-
-
-def _built(student: dict | nn.Module, preprocessor: dict | None) -> nn.Module:
-    if isinstance(student, nn.Module):
-        return student
-    student = ConfigDict(copy.deepcopy(student))
-    if preprocessor is not None:
-        student.setdefault('data_preprocessor', preprocessor)
-    return MODELS.build(student)

@@ -64,7 +64,7 @@ class FeatureReader:
             if any(t._version != version for t, version in outputs)
         }
         for path, index in self.wanted:
-            outputs = [t for t, _ in taps.outputs[path]]
+            outputs = [t for t, _ in taps.outputs.get(path, ())]
             for number in _numbers(self.owner, path, index, len(outputs)):
                 self.layers.append((path, number))
                 self.shapes.append(tuple(outputs[number].shape))
