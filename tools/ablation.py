@@ -28,6 +28,7 @@ from experiments.pool import run_cells
 from experiments.processes import MAX_THREADS
 from experiments.progress import Progress
 from experiments.records import (
+    AP,
     check_folder,
     log_of,
     measurements,
@@ -200,7 +201,7 @@ def run(args, command):
 def metric_of(cells):
     """The log key by which these models are compared."""
     detectors = all(coco_metric(cell.config) for cell in cells)
-    return 'coco/bbox_mAP' if detectors else 'accuracy/top1'
+    return AP if detectors else 'accuracy/top1'
 
 
 def draw(cells, path, metric):

@@ -26,7 +26,7 @@ from experiments.methods import Method
 from experiments.pool import run_cells
 from experiments.processes import run_to_end
 from experiments.progress import Progress
-from experiments.records import clear_folder, log_of, result_of
+from experiments.records import AP, clear_folder, log_of, result_of
 
 from mmrkkd.checkpoint import safe_reader
 from mmrkkd.datasets import Recipe, make_demo_shapes
@@ -34,7 +34,6 @@ from mmrkkd.report import Curve, draw_curves, points_of, surroundings
 from mmrkkd.report.surroundings import versions
 
 CONFIGS = ROOT / 'configs' / 'demo'
-METRIC = 'coco/bbox_mAP'
 # Label, config, title and milliseconds of an iteration on two cores.
 TEACHER = ('teacher', 'faster-rcnn_r50_demo.py', 'Teacher (ResNet-50)', 800)
 STUDENTS = (
@@ -208,9 +207,7 @@ def train(cells, fresh=False):
                 clear_folder(cell, fresh)
                 if not result_of(cell):
                     progress.write(f'$ {cell.by_hand}')
-            failures = run_cells(
-                some, progress, METRIC, reference(some, 'rkkd')
-            )
+            failures = run_cells(some, progress, AP, reference(some, 'rkkd'))
             if failures:
                 raise ExperimentError('\n\n'.join(failures))
     finally:
@@ -236,7 +233,7 @@ def check_plain_student(folder, cell, data):
         ],
         log,
     )
-    values = re.findall(rf'{METRIC}: ([-\d.]+)', output)
+    values = re.findall(rf'{AP}: ([-\d.]+)', output)
     # None at all: no object was found.
     if float(values[-1] if values else 0.0) != result['last']:
         raise ExperimentError(

@@ -1,5 +1,6 @@
 """The demo's table: as Markdown, as JSON, and whether it may stand."""
 
+from experiments.records import AP50
 from experiments.report import number
 
 from mmrkkd.checkpoint.atomic import write_json
@@ -37,8 +38,7 @@ def row(title, result):
         name=result['label'],
         title=title,
         ap=result['last'],
-        # MMDetection logs none of a model that finds nothing.
-        ap50=result['scores'].get('coco/bbox_mAP_50', 0.0),
+        ap50=result['scores'][AP50],
         seconds=round(result['seconds'], 1),
         **result['agreement'],
     )

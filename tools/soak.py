@@ -18,13 +18,13 @@ from pathlib import Path
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 import psutil
-from demo import CONFIGS, METRIC, STUDENTS, TEACHER, make_cell
+from demo import CONFIGS, STUDENTS, TEACHER, make_cell
 from experiments import ROOT, ExperimentError
 from experiments.growth import draw_soak, judge, table
 from experiments.pool import run_cells
 from experiments.processes import Process, shown, threads_of
 from experiments.progress import Progress
-from experiments.records import clear_folder, result_of
+from experiments.records import AP, clear_folder, result_of
 from experiments.watching import look, series_of
 from tqdm import tqdm
 
@@ -112,7 +112,7 @@ def train_teacher(folder, data, recipe):
     clear_folder(cell)
     progress = Progress([cell])
     try:
-        failures = run_cells([cell], progress, METRIC)
+        failures = run_cells([cell], progress, AP)
     finally:
         progress.close()
     if failures:

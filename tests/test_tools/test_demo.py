@@ -52,12 +52,16 @@ def facts(**changes):
     )
 
 
-def test_a_model_that_finds_nothing_scores_0():
+def test_row_of_a_result():
     result = dict(
-        label='kd', last=0.0, scores={}, seconds=9.04, agreement=dict(tau=0.1)
+        label='kd',
+        last=0.25,
+        scores={'coco/bbox_mAP': 0.25, 'coco/bbox_mAP_50': 0.5},
+        seconds=9.04,
+        agreement=dict(tau=0.1),
     )
     assert report.row('Student, KL', result) == dict(
-        name='kd', title='Student, KL', ap=0, ap50=0, seconds=9.0, tau=0.1
+        name='kd', title='Student, KL', ap=0.25, ap50=0.5, seconds=9.0, tau=0.1
     )
 
 

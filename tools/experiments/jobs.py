@@ -136,9 +136,10 @@ class Job:
         if not config.train_cfg.get('max_epochs'):
             # A validation is logged under its epoch otherwise, which in such
             # a run is always 0.
-            hooks = config.setdefault('default_hooks', {})
-            logger = hooks.setdefault('logger', dict(type='LoggerHook'))
-            logger.update(log_metric_by_epoch=False)
+            hooks = config.get('default_hooks') or {}
+            logger = hooks.get('logger') or dict(type='LoggerHook')
+            logger = dict(logger, log_metric_by_epoch=False)
+            config.default_hooks = dict(hooks, logger=logger)
         keep_predictions(config, self.cell.folder)
         return config
 

@@ -16,6 +16,7 @@ RESULT = 'result.json'
 GRADIENT_SHARE = 'kd/grad_share_'
 # MMDetection logs none of these of a model that finds nothing.
 DETECTION = 'coco/'
+AP, AP50 = 'coco/bbox_mAP', 'coco/bbox_mAP_50'
 TIMES = ('step', 'epoch', 'time', 'data_time')
 
 
@@ -165,6 +166,10 @@ def measurements(folder: Path, metric: str) -> dict:
             f'{folder}: no {metric!r} in the log. Name the validation '
             f'metric with --metric; logged were {", ".join(logged)}'
         )
+    last = validations(log)[-1]
+    if metric.startswith(DETECTION) and metric not in last:
+        # Nothing found: a mean over seeds must not leave it out.
+        last = {metric: 0.0, AP: 0.0, AP50: 0.0}
     best = max(series, key=lambda point: point[1])
     shares = sorted({k for e in log for k in e if GRADIENT_SHARE in k})
     return dict(
@@ -176,7 +181,7 @@ def measurements(folder: Path, metric: str) -> dict:
         scores={
             # JSON knows no NaN, which a class without an object has.
             key: None if isinstance(value, float) and isnan(value) else value
-            for key, value in validations(log)[-1].items()
+            for key, value in last.items()
             if key not in TIMES
         },
         gradient_shares={

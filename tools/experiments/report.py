@@ -7,10 +7,9 @@ from mmrkkd.checkpoint.atomic import write_json
 from mmrkkd.report.tables import markdown_table
 
 from .progress import clock
-from .records import DETECTION
+from .records import AP50, DETECTION
 from .summary import quantile
 
-AP50 = 'coco/bbox_mAP_50'
 NOTES = (
     '{metric}{unit} on the validation data after the last epoch and at its '
     'best; mean ± sample standard deviation over the seeds. The best epoch '
