@@ -79,8 +79,9 @@ class CRLDLoss(LogitLoss):
         within = self._distill(student_logits, teacher_logits)
         cross = self._distill(student_logits, teacher_logits.flip(1))
         confidence = teacher_logits.softmax(-1).amax(-1)
-        sure_weak = confidence[:, WEAK] >= self.weak_threshold
-        sure_strong = confidence[:, STRONG] >= self.strong_threshold
+        # The teacher's NaN is not below anything: it counts, and shows.
+        sure_weak = ~(confidence[:, WEAK] < self.weak_threshold)
+        sure_strong = ~(confidence[:, STRONG] < self.strong_threshold)
         within_weight = self.now(self.within_weight)
         cross_weight = self.now(self.cross_weight)
         return dict(

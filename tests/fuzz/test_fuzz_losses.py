@@ -74,6 +74,8 @@ SETTINGS = {
         dict,
         weak_threshold=st.sampled_from((0.9, 0, 1)),
     ),
+    'PLDLoss': st.builds(dict, temperature=st.sampled_from((1, 0.1, 4.0))),
+    'ListMLELoss': st.builds(dict, label_first=st.booleans()),
     'TTMLoss': st.builds(dict, exponent=st.sampled_from((0.1, 1.0, 2.0))),
     'WTTMLoss': st.builds(dict, exponent=st.sampled_from((0.2, 1.0, 2.0))),
 }

@@ -244,6 +244,18 @@ def test_huge_logits_stay_finite(loss, magnitude):
     assert student.grad.isfinite().all()
 
 
+@pytest.mark.parametrize('side', ['student', 'teacher'])
+def test_nan_shows(loss, side):
+    """No comparison, sort or mask may turn it into a number."""
+    student, teacher, labels = batch(loss, N)
+    spoiled = (student if side == 'student' else teacher).detach()
+    spoiled[..., 2, 3] = torch.nan
+    # Sure enough of the sample for any loss that selects.
+    if side == 'student':
+        teacher[..., 2, 0] = 50.0
+    assert total(loss(student, teacher, labels)).isnan()
+
+
 def ruled_out(loss, value, *, student_too=False):
     """A batch whose teacher gives two classes a logit, one a label."""
     student, teacher, labels = batch(loss, N)
