@@ -78,7 +78,7 @@ def use_tta(config: Config) -> None:
                 'config of anything but a detector'
             )
         config.tta_model = dict(
-            type='mmdet.DetTTAModel',
+            type='DetTTAModel',
             tta_cfg=dict(
                 nms=dict(type='nms', iou_threshold=0.5), max_per_img=100
             ),
@@ -95,7 +95,7 @@ def use_tta(config: Config) -> None:
             'flip_direction',
         )
         config.tta_pipeline[-1] = dict(
-            type='mmdet.TestTimeAug',
+            type='TestTimeAug',
             transforms=[
                 [
                     dict(type='mmdet.RandomFlip', prob=1.0),

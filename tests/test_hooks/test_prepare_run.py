@@ -5,10 +5,11 @@ import sys
 
 import pytest
 import torch
-from conftest import load_tool
+from conftest import detector_config, load_tool
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader, Runner
 from toy_runs import (
     classifier,
@@ -209,3 +210,31 @@ def test_classes_as_types_of_a_new_style_config(tmp_path, monkeypatch):
     assert pipeline[1] == dict(type='mmdet.LoadAnnotations', with_bbox=True)
     assert len(pipeline) == 3
     assert load_tool('test').is_detection(config)
+
+
+def test_a_detectors_usual_recipe_of_tta_can_be_built():
+    from mmdet.registry import MODELS, TRANSFORMS
+
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=(64, 64), keep_ratio=True),
+        dict(type='PackDetInputs'),
+    ]
+    config = Config(
+        dict(
+            default_scope='mmdet',
+            model=detector_config(),
+            test_dataloader=dict(
+                dataset=dict(type='CocoDataset', pipeline=pipeline)
+            ),
+        )
+    )
+    load_tool('test').use_tta(config)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(config.model)
+        views = TRANSFORMS.build(
+            config.test_dataloader.dataset.pipeline[-1]
+        ).subroutines
+    assert type(model).__name__ == 'DetTTAModel'
+    assert type(model.module).__name__ == 'FasterRCNN'
+    assert [view.transforms[0].prob for view in views] == [1.0, 0.0]
