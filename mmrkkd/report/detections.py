@@ -6,20 +6,20 @@ from pathlib import Path
 
 import mmcv
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from mmcv.ops import nms
 from mmdet.evaluation.functional import bbox_overlaps
-from mmengine.visualization import Visualizer
 
 # Colours that the common colour blindnesses keep apart (Okabe and Ito), and
 # a line style each, so that no information is in the colour alone.
 STYLES = dict(
-    truth=('#ffffff', '-'),
-    correct=('#56b4e9', '-'),
-    wrong_class=('#f0e442', '--'),
-    no_object=('#ff8c5a', ':'),
+    truth=dict(edgecolor='#ffffff', linestyle='-'),
+    correct=dict(edgecolor='#56b4e9', linestyle='-'),
+    wrong_class=dict(edgecolor='#f0e442', linestyle='--'),
+    no_object=dict(edgecolor='#ff8c5a', linestyle=':'),
 )
 MEANINGS = dict(
     truth='ground truth',
@@ -29,9 +29,7 @@ MEANINGS = dict(
 )
 
 CELL_INCHES = 2.9
-# The longer side of an image on which boxes and labels are drawn.
-CELL_PIXELS = 480
-LABEL_POINTS = 13
+LABEL_POINTS = 7.5
 
 
 @dataclass
@@ -127,8 +125,9 @@ def draw_detections(
         image = mmcv.imread(image, channel_order='rgb')
         cells = [truth, *(found[row] for found in columns.values())]
         for axis, cell in zip(axes[row], cells, strict=True):
-            axis.imshow(_drawn(image, cell, truth, classes, threshold))
+            axis.imshow(image, interpolation='nearest')
             axis.set_axis_off()
+            _draw_boxes(axis, image.shape, cell, truth, classes, threshold)
     for axis, title in zip(axes[0], ['Ground truth', *columns], strict=True):
         axis.set_title(title, fontsize=13, pad=7)
     _draw_legend(figure, threshold)
@@ -152,10 +151,9 @@ def _draw_legend(figure: Figure, threshold: float) -> None:
             fill=False,
             linewidth=2,
             label=MEANINGS[name],
-            edgecolor=colour,
-            linestyle=style,
+            **style,
         )
-        for name, (colour, style) in STYLES.items()
+        for name, style in STYLES.items()
     ]
     # Dark like the pictures: the ground truth's frame is white.
     figure.legend(
@@ -175,61 +173,97 @@ def _draw_legend(figure: Figure, threshold: float) -> None:
     ).get_title().set(color='white', fontsize=12)
 
 
-def _drawn(
-    image: np.ndarray,
+def _draw_boxes(
+    axis: Axes,
+    shape: tuple[int, ...],
     cell: Detections,
     truth: Detections,
     classes: Sequence[str],
     threshold: float,
-) -> np.ndarray:
-    """The image with boxes and labels, enlarged so that they can be read."""
-    if cell.scores is None:
-        verdicts = ['truth'] * len(cell.boxes)
-    else:
+) -> None:
+    verdicts = ['truth'] * len(cell.boxes)
+    if cell.scores is not None:
         cell = cell.strongest(threshold)
         verdicts = judge(cell, truth)
-    scale = CELL_PIXELS / max(image.shape[:2])
-    visualizer = Visualizer(
-        image=mmcv.imrescale(image, scale, interpolation='nearest')
-    )
-    if verdicts:
-        height, width = image.shape[:2]
-        # What reaches beyond the image would shrink it in the picture.
-        boxes = cell.boxes.clip(0, [width, height] * 2) * scale
-        colours, styles = zip(*(STYLES[v] for v in verdicts), strict=True)
-        visualizer.draw_bboxes(
-            boxes,
-            edge_colors=list(colours),
-            line_styles=list(styles),
-            line_widths=4,
+    labels = []
+    for number, (box, verdict) in enumerate(
+        zip(cell.boxes, verdicts, strict=True)
+    ):
+        left, top, right, bottom = box
+        axis.add_patch(
+            Rectangle(
+                (left - 0.5, top - 0.5),
+                right - left,
+                bottom - top,
+                fill=False,
+                linewidth=1.8,
+                **STYLES[verdict],
+            )
         )
-        texts = [classes[label].replace(' ', '\n', 1) for label in cell.labels]
+        text = classes[cell.labels[number]].replace(' ', '\n', 1)
         if cell.scores is not None:
-            texts = [
-                f'{text} {score:.2f}'
-                for text, score in zip(texts, cell.scores, strict=True)
-            ]
-        _draw_labels(visualizer, boxes, texts, list(colours))
-    return visualizer.get_image()
+            text += f' {cell.scores[number]:.2f}'
+        labels.append((box, text, STYLES[verdict]['edgecolor']))
+    _draw_labels(axis, shape, labels)
 
 
 def _draw_labels(
-    visualizer: Visualizer,
-    boxes: np.ndarray,
-    texts: list[str],
-    colours: list[str],
+    axis: Axes, shape: tuple[int, ...], labels: list[tuple]
 ) -> None:
-    """Writes each label into the corner of its box, within the picture."""
-    # Monospaced, a character has 0.6 of its height; half a pixel a point.
-    wide = np.array([max(map(len, text.split('\n'))) for text in texts])
-    left = np.minimum(
-        boxes[:, 0] + 5, visualizer.width - 0.62 * LABEL_POINTS * wide
-    )
-    visualizer.draw_texts(
-        texts,
-        np.stack([left.clip(3), boxes[:, 1] + 5], 1),
-        font_sizes=LABEL_POINTS,
-        colors=colours,
-        font_families='monospace',
-        bboxes=dict(facecolor='black', alpha=0.8, pad=0.7, edgecolor='none'),
-    )
+    """Writes each label beside its box, inside the picture, none on another.
+
+    The boxes of text are measured in points: a monospaced character has 0.6
+    of the font's size, a line 1.4. MMDetection's visualizer puts them into the
+    corners of the boxes, where they hide small objects and each other.
+    """
+    height, width = shape[:2]
+    pixel = max(height, width) / (CELL_INCHES * 72)
+    taken = []
+    for (left, top, right, bottom), text, colour in labels:
+        lines = text.split('\n')
+        wide = (0.62 * LABEL_POINTS * max(map(len, lines)) + 3) * pixel
+        tall = (1.4 * LABEL_POINTS * len(lines) + 3) * pixel
+        places = [
+            (left, top - tall),
+            (left, bottom),
+            (right - wide, bottom),
+            (right, top),
+            (left - wide, top),
+            (right, bottom - tall),
+            (left - wide, bottom - tall),
+            (left, top),
+        ]
+        places = [
+            (min(max(x, 0), width - wide), min(max(y, 0), height - tall))
+            for x, y in places
+        ]
+        spots = [(x, y, x + wide, y + tall) for x, y in places]
+        spot = min(spots, key=lambda s: sum(_shared(s, t) for t in taken))
+        taken.append(spot)
+        axis.add_patch(
+            Rectangle(
+                (spot[0] - 0.5, spot[1] - 0.5),
+                wide,
+                tall,
+                facecolor='#000000',
+                alpha=0.85,
+                linewidth=0,
+            )
+        )
+        axis.text(
+            spot[0] - 0.5 + wide / 2,
+            spot[1] - 0.5 + tall / 2,
+            text,
+            color=colour,
+            fontsize=LABEL_POINTS,
+            family='monospace',
+            ha='center',
+            va='center',
+            linespacing=1.05,
+        )
+
+
+def _shared(box: Sequence[float], other: Sequence[float]) -> float:
+    wide = min(box[2], other[2]) - max(box[0], other[0])
+    tall = min(box[3], other[3]) - max(box[1], other[1])
+    return max(wide, 0) * max(tall, 0)

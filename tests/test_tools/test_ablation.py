@@ -294,6 +294,14 @@ def test_sweep_file_may_be_yaml(folder):
     assert all(m.config.samefile('kd_tiny.py') for m in found)
 
 
+def test_sweep_file_may_be_json_on_one_line(folder):
+    cells = dict(a=dict(config='kd_tiny.py', cfg_options={'x': 1}))
+    Path('sweep.json').write_text(json.dumps(dict(seeds=[1], cells=cells)))
+    (method,), defaults = methods.parse_methods(['sweep.json'])
+    assert (method.label, method.options) == ('a', {'x': 1})
+    assert defaults == dict(seeds=[1])
+
+
 @pytest.mark.parametrize(
     'argument,label,options',
     [

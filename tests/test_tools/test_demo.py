@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
-from mmrkkd.datasets import Recipe
-from mmrkkd.report import Curve, draw_curves, surroundings
+from mmrkkd.datasets import Recipe, make_demo_shapes
+from mmrkkd.report import Curve, detections, draw_curves, surroundings
 from mmrkkd.report.detections import Detections, draw_detections, judge
+from mmrkkd.report.examples import pick_images
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = str(ROOT / 'tools')
@@ -217,3 +220,31 @@ def test_detections_picture_is_written(tmp_path):
     )
     with Image.open(tmp_path / 'd.png') as picture:
         assert picture.width > picture.height
+
+
+def test_labels_hold_their_text_on_upright_images_too():
+    figure = Figure((3, 3), dpi=100)
+    FigureCanvasAgg(figure)
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.imshow(np.zeros((200, 100, 3), np.uint8))
+    detections._draw_labels(
+        axis, (200, 100), [([10, 50, 60, 90], 'striped cross', '#ffffff')]
+    )
+    figure.canvas.draw()
+    text = axis.texts[0].get_window_extent()
+    label = axis.patches[0].get_window_extent()
+    assert label.width >= text.width and label.height >= text.height
+
+
+def test_pictured_boxes_are_in_the_frame_of_the_file(tmp_path):
+    # The network sees these images at twice their size.
+    make_demo_shapes(tmp_path, Recipe(train=24, val=24, size=64))
+    options = {'data_root': f'{tmp_path}/'}
+    cell = demo.make_cell(demo.TEACHER, tmp_path, tmp_path, Recipe(), options)
+    files, truths, classes = pick_images(cell.config, 2)
+    assert len(files) == len(truths) == 2 and len(classes) == 24
+    for file, truth in zip(files, truths):
+        with Image.open(file) as image:
+            assert image.size == (64, 64)
+        assert len(truth.boxes) >= 3 and truth.scores is None
+        assert 32 < truth.boxes.max() <= 64

@@ -87,7 +87,9 @@ def parse_methods(
 
 def _sweep(path: Path) -> dict | None:
     """The content of a sweep file; None for an ordinary config."""
-    if not re.search(r'^\s*"?cells"?\s*[=:]', path.read_text(), re.M):
+    # JSON may stand on one line.
+    start = '' if path.suffix == '.json' else r'^\s*'
+    if not re.search(start + r'"?cells"?\s*[=:]', path.read_text(), re.M):
         return None
     sweep = Config.fromfile(path).to_dict()
     unknown = sorted(set(sweep) - SWEEP_KEYS)
