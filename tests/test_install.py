@@ -1,6 +1,7 @@
 """The installer's decisions, and what survives an interruption."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -347,7 +348,7 @@ def installed(tmp_path):
     installer = install.Installer(tmp_path / 'venv', options, {}, STACK)
     site = tmp_path / 'venv' / 'lib' / 'python3.11' / 'site-packages'
     versions = {**choices.read_pins('torch'), **choices.read_pins('onedl')}
-    versions['mmrkkd'] = '0.1.0'
+    versions['mmrkkd'] = '0.2.0'
     for name, version in versions.items():
         name = name.replace('-', '_')
         (site / f'{name}-{version}.dist-info').mkdir(parents=True)
@@ -489,13 +490,18 @@ def is_running(pid):
 
 @pytest.mark.slow
 def test_a_wheel_carries_configs_and_tools_and_requires_no_torch(tmp_path):
-    # A copy: building in the checkout leaves a build folder behind.
+    # A copy: building in the checkout leaves a build folder behind. Other
+    # tests write compiled files while it is made.
     source = tmp_path / 'source'
-    names = ['setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE']
-    for name in [*names, 'requirements', 'mmrkkd', 'configs', 'tools']:
-        target = source / name
-        target.parent.mkdir(exist_ok=True)
-        subprocess.run(['cp', '-r', ROOT / name, target], check=True)
+    source.mkdir()
+    for name in ['setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE']:
+        shutil.copy(ROOT / name, source)
+    ignored = shutil.ignore_patterns('__pycache__')
+    for name in ['requirements', 'mmrkkd', 'configs', 'tools']:
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
+        compiled = source / name / '__pycache__' / 'module.cpython-311.pyc'
+        compiled.parent.mkdir()
+        compiled.write_bytes(b'compiled')
     (source / 'model-index.yml').write_text('Import: []\n')
     command = [sys.executable, '-m', 'pip', 'wheel', '--no-deps']
     command += ['--no-build-isolation', '--wheel-dir', tmp_path, source]
