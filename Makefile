@@ -20,7 +20,13 @@ INSTALL = $(DRIVER) tools/install.py --venv '$(VENV)' \
 	$(if $(STACK),--stack '$(STACK)') \
 	$(if $(OPS),--ops '$(OPS)')
 
-.PHONY: help install doctor demo test fuzz lint bench soak clean distclean
+# As many processes as the machine has processors, each of one thread: tests
+# of threads ask for them. TEST_ARGS='-n 0' runs the tests in one process.
+PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 \
+	--dist worksteal
+
+.PHONY: help install doctor demo test test-fast fuzz lint bench soak clean \
+	distclean
 
 help:
 	@echo 'make install    create $(VENV) with torch, OpenMMLab and mmrkkd'
@@ -29,6 +35,7 @@ help:
 	@echo 'make doctor     check the installed stack and say what to mend'
 	@echo 'make demo       train, distil and compare on a generated data set'
 	@echo 'make test       run the tests (TEST_ARGS= is passed to pytest)'
+	@echo 'make test-fast  run those that take less than about two seconds'
 	@echo 'make fuzz       run thousands of random cases (FUZZ_EXAMPLES= a test)'
 	@echo 'make lint       check style and spelling'
 	@echo 'make bench      measure speed and memory of the losses'
@@ -46,11 +53,13 @@ demo: install
 	$(PY) tools/demo.py $(DEMO_ARGS)
 
 test: install
-	$(PY) -m pytest -ra --durations=10 $(TEST_ARGS)
+	$(PYTEST) -ra --durations=10 $(TEST_ARGS)
+
+test-fast: install
+	$(PYTEST) -m 'not slow' $(TEST_ARGS)
 
 fuzz: install
-	MMRKKD_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PY) -m pytest tests/fuzz \
-		$(TEST_ARGS)
+	MMRKKD_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PYTEST) tests/fuzz $(TEST_ARGS)
 
 lint: install
 	$(PY) -m ruff check --output-format concise .

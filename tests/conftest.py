@@ -94,6 +94,19 @@ def _merge(target: dict, changes: dict) -> None:
             target[key] = value
 
 
+@pytest.fixture(autouse=True, scope='session')
+def configs_are_not_laid_out():
+    """YAPF needs a second, at the start of each run and for each file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Config,
+            '_format_python_code',
+            property(lambda config: False, lambda config, value: None),
+            raising=False,
+        )
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_experiment_is_left_running():
     """What a run that failed told MMEngine reaches no other test."""

@@ -140,6 +140,7 @@ def test_every_config_builds_for_any_number_of_classes(path, monkeypatch):
     assert logits.shape == (2, 7)
 
 
+@pytest.mark.slow
 def test_train_and_test_of_a_distilled_student(folder):
     output = run(
         folder,
@@ -171,6 +172,7 @@ def test_train_and_test_of_a_distilled_student(folder):
         assert 'Distillation settings' not in scored
 
 
+@pytest.mark.slow
 def test_the_checkpoint_is_a_plain_students(folder):
     if not (folder / 'rkkd' / 'epoch_2.pth').is_file():
         pytest.skip('the run that writes it did not pass')
@@ -187,6 +189,7 @@ def test_the_checkpoint_is_a_plain_students(folder):
     assert tuple(saved['meta']['dataset_meta']['classes']) == CLASSES
 
 
+@pytest.mark.slow
 def test_mmpretrains_own_train_script(folder):
     output = run(
         folder,
@@ -199,6 +202,7 @@ def test_mmpretrains_own_train_script(folder):
     assert (folder / 'stock' / 'epoch_2.pth').is_file()
 
 
+@pytest.mark.slow
 def test_a_learned_temperature_is_saved_and_resumed(folder):
     (folder / 'ctkd_image-folder.py').write_text(
         f"_base_ = '{CONFIGS}/kd_resnet20-resnet8_1xb64-20e_image-folder.py'\n"
@@ -229,6 +233,7 @@ def test_a_learned_temperature_is_saved_and_resumed(folder):
     assert float(resumed[0]) == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_agreement_with_the_teacher(folder):
     output = run(
         folder,

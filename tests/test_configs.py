@@ -42,7 +42,6 @@ def test_model_builds(name):
         model.teacher.pop('checkpoint')
         model.teacher.allow_random_weights = True
     built = MODELS.build(model)
-    assert sum(p.numel() for p in built.parameters()) > 0
     if 'teacher' in model:
         plain = MODELS.build(copy.deepcopy(config.model.student))
         assert set(built.state_dict()) == set(plain.state_dict())

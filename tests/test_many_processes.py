@@ -23,6 +23,8 @@ import toy_runs  # noqa: E402
 
 sys.path.remove(HELPERS)
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 3
 
 

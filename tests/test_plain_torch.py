@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # Finds neither OpenMMLab nor anything else that torch does without.
 HIDE = """
 import importlib.abc, sys

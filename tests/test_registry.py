@@ -21,6 +21,7 @@ def test_names_resolve(registry, name):
     assert registry.get(name) is KDDetector
 
 
+@pytest.mark.slow
 def test_scope_resolves_without_any_import():
     code = (
         'import sys\n'
@@ -37,6 +38,7 @@ def test_scope_resolves_without_any_import():
     assert result.stdout.split()[-1] == 'RankKDLoss'
 
 
+@pytest.mark.slow
 def test_a_broken_stack_is_told_through_a_config_too():
     """MMEngine hides an ImportError behind 'is not in the registry'."""
     code = (

@@ -415,6 +415,7 @@ sys.exit(doctor.main())
     assert 'mmrkkd cannot work in' in done.stdout
 
 
+@pytest.mark.slow
 def test_doctor_finds_this_environment_sound():
     command = [sys.executable, str(ROOT / 'tools' / 'doctor.py')]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from fuzz.strategies import cases
@@ -29,6 +30,18 @@ if EXAMPLES:
         'random', max_examples=int(EXAMPLES), print_blob=True, **common
     )
 settings.load_profile('random' if EXAMPLES else 'fixed')
+
+
+def pytest_sessionfinish(session):
+    """A process of pytest-xdist hands its counts over."""
+    if hasattr(session.config, 'workeroutput'):
+        session.config.workeroutput['fuzz cases'] = dict(cases)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """The counts of all processes become one."""
+    cases.update(getattr(node, 'workeroutput', {}).get('fuzz cases', {}))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -80,6 +80,7 @@ def full_disk(monkeypatch, name):
     monkeypatch.setattr(atomic, 'open', opened, raising=False)
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_of_a_write_costs_one_checkpoint_only(
     images, tmp_path, monkeypatch
 ):

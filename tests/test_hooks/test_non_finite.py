@@ -220,6 +220,7 @@ def process(rank, port, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_all_processes_leave_out_a_step_that_is_bad_in_one(tmp_path):
     mp.spawn(process, (free_port(), tmp_path), nprocs=2)
     first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1))

@@ -15,7 +15,6 @@ from toy_runs import (
     classifier,
     distilled,
     make_images,
-    no_pretty_printing,
     run_config,
     save_teacher,
     write_config,
@@ -48,8 +47,7 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture
-def config(images, tmp_path, monkeypatch):
-    no_pretty_printing(monkeypatch)
+def config(images, tmp_path):
     config = run_config(images, classifier(), 1)
     config.work_dir, config.launcher = str(tmp_path / 'run'), 'none'
     config.experiment_name = config.visualizer.name = str(tmp_path)
@@ -145,7 +143,6 @@ def test_the_test_tool_finds_the_distillers_preprocessor(
     images, tmp_path, monkeypatch
 ):
     """It stands neither in the student nor beside the model."""
-    no_pretty_printing(monkeypatch)
     checkpoint = save_teacher(tmp_path / 'teacher.pth')
     model = distilled(checkpoint)
     model['data_preprocessor'] = model['student'].pop('data_preprocessor')

@@ -172,17 +172,8 @@ def write_config(folder, config):
     return path
 
 
-def no_pretty_printing(monkeypatch):
-    """MMEngine lays out the config anew, a second each, for each file."""
-    monkeypatch.setattr(
-        'yapf.yapflib.yapf_api.FormatCode',
-        lambda text, **options: (text, True),
-    )
-
-
 def train(monkeypatch, work_dir, config, *options):
     """Runs tools/train.py in this process, as its command line does."""
-    no_pretty_printing(monkeypatch)
     path = write_config(work_dir / 'configs', config)
     command = ['train.py', str(path), '--work-dir', str(work_dir), *options]
     monkeypatch.setattr(sys, 'argv', command)
@@ -191,7 +182,6 @@ def train(monkeypatch, work_dir, config, *options):
 
 def evaluate(monkeypatch, work_dir, config, checkpoint):
     """Runs tools/test.py in this process."""
-    no_pretty_printing(monkeypatch)
     path = write_config(work_dir / 'configs', config)
     command = ['test.py', str(path), str(checkpoint)]
     monkeypatch.setattr(sys, 'argv', [*command, '--work-dir', str(work_dir)])

@@ -240,7 +240,7 @@ def check_step(name, results, gradients):
             )
 
 
-pytestmark = pytest.mark.usefixtures('mmdet_scope')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('mmdet_scope')]
 
 
 @pytest.mark.parametrize('name', ['one_empty', 'synchronised'])

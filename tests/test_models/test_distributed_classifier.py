@@ -119,6 +119,7 @@ def mmpretrain_scope():
     init_default_scope('mmpretrain')
 
 
+@pytest.mark.slow
 def test_every_term_is_that_of_a_single_process(results):
     for rank, result in enumerate(results):
         log, _ = alone(rank)
@@ -128,6 +129,7 @@ def test_every_term_is_that_of_a_single_process(results):
         assert result['terms']['loss_rank'] != 0
 
 
+@pytest.mark.slow
 def test_weights_and_learned_temperature_move_by_the_mean_gradient(results):
     before = weights_of(make_model())
     gradients = [alone(rank)[1] for rank in (0, 1)]
@@ -141,6 +143,7 @@ def test_weights_and_learned_temperature_move_by_the_mean_gradient(results):
             )
 
 
+@pytest.mark.slow
 def test_processes_stay_equal(results):
     first, second = (result['weights'] for result in results)
     assert set(first) == set(second)

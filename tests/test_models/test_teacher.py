@@ -61,7 +61,9 @@ def test_forms_of_config(form, config, tmp_path):
     elif form == 'scope name':
         config = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
     teacher = build_teacher(config, allow_random_weights=True)
-    assert isinstance(teacher.model, nn.Module)
+    is_own = form in ('model', 'whole')
+    expected = 'FasterRCNN' if is_own else 'RetinaNet'
+    assert type(teacher.model).__name__ == expected
 
 
 def test_a_distilled_student_can_teach(config, checkpoint):
@@ -186,7 +188,11 @@ def test_count_of_batches_may_be_missing(config, checkpoint):
                 del weights[key]
 
     change(checkpoint, old)
-    build_teacher(config, checkpoint)
+    teacher = build_teacher(config, checkpoint)
+    saved = torch.load(checkpoint)['state_dict']
+    state = teacher.model.state_dict()
+    assert len(saved) < len(state)
+    assert all(torch.equal(state[key], saved[key]) for key in saved)
 
 
 def test_errors_of_config(tmp_path):

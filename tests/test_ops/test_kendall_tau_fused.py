@@ -363,6 +363,7 @@ class _Taus(torch.utils.data.Dataset):
         return kendall_tau(*logits(64, 300))
 
 
+@pytest.mark.slow
 def test_memory_stays_linear_in_the_classes():
     """N x 1000: at most 32 MB beyond the inputs (plain: over 10 GB)."""
     script = (

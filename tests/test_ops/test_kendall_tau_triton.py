@@ -34,6 +34,7 @@ BUDGET = 8
     DEVICE == 'cuda' or INTERPRETED,
     reason='the tests below run in this process',
 )
+@pytest.mark.slow
 def test_everything_under_the_interpreter():
     done = subprocess.run(
         [

@@ -74,11 +74,6 @@ def interrupted_run(kind, method, folder):
             CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes)
         )
         use_safe_reader()
-        # MMEngine lays out the config anew, a second each, for each file.
-        patch.setattr(
-            'yapf.yapflib.yapf_api.FormatCode',
-            lambda text, **options: (text, True),
-        )
         first = runner_of(kind, method, work_dir, 'first')
         first.register_hook(Interruption())
         with pytest.raises(KeyboardInterrupt):

@@ -165,13 +165,15 @@ def test_compiled_backbones_keep_every_term(plain, tmp_path, dynamo):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('backend', ['eager', 'aot_eager'])
-def test_compiled_steps_keep_every_term(plain, tmp_path, dynamo, backend):
-    """Dynamo breaks the graph where boxes are sampled, and at NMS."""
+def test_compiled_steps_keep_every_term(plain, tmp_path, dynamo):
+    """Dynamo breaks the graph where boxes are sampled, and at NMS.
+
+    The backend aot_eager takes the graphs that eager would be given.
+    """
     runner, steps, saved = train(
         distilled(),
         tmp_path / 'run',
-        cfg=dict(compile=dict(backend=backend)),
+        cfg=dict(compile=dict(backend='aot_eager')),
     )
     assert hasattr(runner.model.train_step, '_torchdynamo_orig_callable')
     assert dynamo['stats']['unique_graphs'] > 0
