@@ -110,7 +110,7 @@ def test_no_hook_stays_behind(batch):
     with pytest.raises(ZeroDivisionError), TwoStageReader().tap(student):
         raise ZeroDivisionError
     for module in student.modules():
-        assert not module._forward_pre_hooks
+        assert not module._forward_pre_hooks and not module._forward_hooks
 
 
 def test_foreground_weights(batch):
@@ -156,9 +156,198 @@ def test_errors():
     )
     with pytest.raises(TypeError, match='student.* CrossEntropyLoss, which'):
         reader.check(sigmoid, make())
-    with pytest.raises(ValueError, match='has 1 RoI stages, the teacher 3'):
-        reader.check(make(), make('cascade-rcnn'))
+    without_boxes = make()
+    del without_boxes.roi_head.bbox_head
+    with pytest.raises(TypeError, match='has no roi_head with a box head'):
+        reader.check(without_boxes, make())
+    with pytest.raises(
+        ValueError, match='teacher_stage=3, but the teacher CascadeRCNN has 3'
+    ):
+        TwoStageReader(teacher_stage=3).check(make(), make('cascade-rcnn'))
     with pytest.raises(
         ValueError, match="locations must be one of .* got 'some'"
     ):
         TwoStageReader('some')
+    for stage in ('first', -1, True, 1.0, None):
+        with pytest.raises(ValueError, match="teacher_stage must be 'same'"):
+            TwoStageReader(teacher_stage=stage)
+
+
+# -- which stage of a cascade teaches --------------------------------------
+
+
+def stage_logits(teacher, stage, match, batch):
+    inputs = teacher.data_preprocessor(batch(), True)['inputs']
+    features = teacher.extract_feat(inputs)
+    scores = teacher.roi_head._bbox_forward(stage, features, match.places)
+    return scores['cls_score'].detach()
+
+
+@pytest.mark.parametrize(
+    'teacher_stage, expected', [('same', 0), (0, 0), (1, 1), ('last', 2)]
+)
+def test_a_cascade_teaches_one_stage(teacher_stage, expected, batch):
+    student, teacher = make(), make('cascade-rcnn')
+    reader = TwoStageReader(teacher_stage=teacher_stage)
+    reader.check(student, teacher)
+    _, _, (match,) = read(reader, student, teacher, batch)
+    torch.testing.assert_close(
+        match.teacher_logits, stage_logits(teacher, expected, match, batch)
+    )
+    assert match.prefix == '' and match.scale == 1.0
+
+
+def test_the_mean_of_a_cascade_is_that_of_its_scores(batch):
+    """As CascadeRoIHead._refine_roi averages them: before softmax."""
+    student, teacher = make(), make('cascade-rcnn')
+    reader = TwoStageReader(teacher_stage='mean')
+    _, _, (match,) = read(reader, student, teacher, batch)
+    stages = [stage_logits(teacher, i, match, batch) for i in range(3)]
+    torch.testing.assert_close(match.teacher_logits, sum(stages) / 3)
+    assert "the teacher's stage: mean" in repr(reader)
+
+
+def test_beyond_a_shorter_cascade_its_last_stage_teaches(batch):
+    def two_stages():
+        config = detector_config('cascade-rcnn')
+        heads = config.roi_head
+        heads.update(num_stages=2, stage_loss_weights=[1, 0.5])
+        heads.bbox_head = heads.bbox_head[:2]
+        config.train_cfg.rcnn = config.train_cfg.rcnn[:2]
+        return MODELS.build(config)
+
+    student, teacher = make('cascade-rcnn'), two_stages()
+    reader = TwoStageReader()
+    reader.check(student, teacher)
+    _, _, matches = read(reader, student, teacher, batch)
+    for match, stage in zip(matches, (0, 1, 1)):
+        torch.testing.assert_close(
+            match.teacher_logits, stage_logits(teacher, stage, match, batch)
+        )
+
+
+# -- what is not taken on trust --------------------------------------------
+
+
+class PlainLoss(torch.nn.Module):
+    """A softmax loss without use_sigmoid, as a user may write one."""
+
+    def forward(self, pred, target, weight=None, **options):
+        return torch.nn.functional.cross_entropy(pred, target)
+
+
+def test_losses_are_called_as_users_call_them(batch):
+    """No use_sigmoid; by keywords in any order; on a copy of the scores."""
+    student = make()
+    head = student.roi_head.bbox_head
+    head.loss_cls = PlainLoss()
+    TwoStageReader().check(student, student)
+    standard = head.loss
+
+    def loss(cls_score, bbox_pred, rois, labels, weights, *others, **options):
+        terms = standard(
+            cls_score, bbox_pred, rois, labels, weights, *others, **options
+        )
+        tap.loss.calls.clear()
+        by_name = head.loss_cls(target=labels, pred=cls_score.clone())
+        return dict(terms, loss_cls=by_name)
+
+    head.loss = loss
+    data = student.data_preprocessor(batch(), True)
+    reader = TwoStageReader()
+    with reader.tap(student) as (tap,):
+        losses = student(**data, mode='loss')
+    (match,) = reader.read([tap], student, student.eval(), data['inputs'], [])
+    torch.testing.assert_close(
+        torch.nn.functional.cross_entropy(match.student_logits, match.labels),
+        losses['loss_cls'],
+    )
+
+
+def test_without_labels_there_is_no_foreground(batch):
+    """The loss sees other scores than the head puts out."""
+    student = make()
+    head = student.roi_head.bbox_head
+    standard = head.loss
+
+    def loss(cls_score, *others, **options):
+        return standard(2 * cls_score, *others, **options)
+
+    head.loss = loss
+    _, _, (match,) = read(TwoStageReader(), student, student, batch)
+    assert match.labels is None and len(match.student_logits) > 8
+    with pytest.raises(RuntimeError, match="'foreground' needs labels"):
+        read(TwoStageReader('foreground'), student, student, batch)
+
+
+def tapped(student, batch, then):
+    """A training step, ``then`` run inside it."""
+    data = student.data_preprocessor(batch(), True)
+    reader = TwoStageReader()
+    with reader.tap(student) as taps:
+        student(**data, mode='loss')
+        then(*taps)
+    return reader.read(taps, student, student.eval(), data['inputs'], [])
+
+
+def test_boxes_of_an_image_that_is_none_are_refused(batch):
+    def move(tap):
+        tap.runs[-1][1][0, 0] = 2.0
+
+    with pytest.raises(ValueError, match=r'none of its 2 images: \[0.*2'):
+        tapped(make(), batch, move)
+
+
+def test_a_student_that_repeats_its_images_must_say_so(batch):
+    student = make()
+    standard = student.loss
+    student.loss = lambda inputs, samples: standard(
+        inputs.repeat(2, 1, 1, 1), samples * 2
+    )
+    teacher = make()
+    with pytest.raises(ValueError, match='lie in 4 images, and the teacher s'):
+        read(TwoStageReader(), student, teacher, batch)
+    student.roi_head.num_branch = 2
+    read(TwoStageReader(), student, teacher, batch)
+
+
+def test_a_head_that_runs_on_other_boxes_is_refused(batch):
+    student = make()
+    head = student.roi_head.bbox_head
+
+    def extract_more(tap):
+        scores, rois, images = tap.runs[-1]
+        tap.runs[-1] = scores, rois[1:], images
+
+    with pytest.raises(RuntimeError, match='scored 64 boxes but extracted 63'):
+        tapped(student, batch, extract_more)
+
+    def extract_none(tap):
+        tap.runs[-1] = tap.runs[-1][0], None, 0
+
+    with pytest.raises(RuntimeError, match='but extracted none'):
+        tapped(student, batch, extract_none)
+
+    def learn_again(tap):
+        scores, rois, images = tap.runs[-1]
+        tap.runs.append((scores + 1, rois, images))
+        head.loss_cls(tap.runs[-1][0], scores.new_zeros(64).long())
+
+    with pytest.raises(RuntimeError, match='learns from 2 sets of boxes'):
+        tapped(student, batch, learn_again)
+
+
+def test_runs_that_the_head_does_not_learn_from_are_passed_over(batch):
+    student = make()
+    head = student.roi_head.bbox_head
+
+    def look_again(tap):
+        scores, rois, images = tap.runs[-1]
+        look_again.scores = scores
+        tap.runs.append((scores + 1, rois.roll(1, 0), images))
+        # As PISA and hard example mining ask the loss about some rows.
+        head.loss_cls(scores[:3], scores.new_zeros(3).long())
+
+    (match,) = tapped(student, batch, look_again)
+    assert match.student_logits is look_again.scores
+    assert match.labels.shape == (64,)

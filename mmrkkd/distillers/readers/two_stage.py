@@ -9,43 +9,17 @@ from torch import Tensor, nn
 from mmrkkd.ops.checks import check_choice
 
 from .base import Match, Reader, Scores
+from .box_heads import (
+    box_channels,
+    box_context,
+    box_logits,
+    box_stages,
+    check_box_head,
+)
+from .box_tap import StageTap, in_teachers_batch
 
 LOCATIONS = ('all', 'foreground', 'confidence')
-
-
-class StageTap:
-    """Notes what passes through one RoI stage of the student's forward."""
-
-    def __init__(self, channels: int) -> None:
-        self.channels = channels
-        self.rois: Tensor | None = None
-        self.scored_rois: Tensor | None = None
-        self.scores: Tensor | None = None
-        self.labels: Tensor | None = None
-
-    def see_rois(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        """Hook before the RoI extractor: forward(features, rois)."""
-        self.rois = kwargs['rois'] if 'rois' in kwargs else args[1]
-
-    def see_scores(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        """Hook before the classification loss: forward(scores, labels)."""
-        # Some heads run the extractor more than once in a step; the boxes
-        # that belong to the scores are those of the last run before them.
-        self.scored_rois = self.rois
-        self.scores, self.labels = args[:2]
-        if len(self.scores) != len(self.scored_rois):
-            raise RuntimeError(
-                f'the RoI head scored {len(self.scores)} boxes but extracted '
-                f'{len(self.scored_rois)}: it is not a standard RoI head, '
-                "and its logits cannot be matched with the teacher's"
-            )
-
-    def close(self, device: torch.device) -> None:
-        """Fills in an empty stage: no box was sampled, no loss computed."""
-        if self.scores is None:
-            self.scored_rois = torch.zeros(0, 5, device=device)
-            self.scores = torch.zeros(0, self.channels, device=device)
-            self.labels = torch.zeros(0, dtype=torch.long, device=device)
+TEACHER_STAGES = ('same', 'last', 'mean')
 
 
 class TwoStageReader(Reader):
@@ -53,28 +27,40 @@ class TwoStageReader(Reader):
 
     The student's training forward is run once; hooks note the boxes that
     its RoI head samples, their scores and labels on the way. The teacher
-    scores the same boxes on its own features.
+    scores the same boxes on its own features, in its RoI head's own way:
+    with semantic features and global context where it has them.
 
     Every head built like MMDetection's ``StandardRoIHead`` (Faster and Mask
-    R-CNN and others) or ``CascadeRoIHead`` will do. In a cascade each stage
-    is matched with the teacher's stage, under the stage's loss weight; a
-    teacher with one stage serves all the student's.
+    R-CNN and others) or ``CascadeRoIHead`` (HTC, SCNet) will do. In a
+    cascade each of the student's stages is matched, under its loss weight.
 
     Args:
         locations: Which of the sampled boxes count. 'all' (as published);
             'foreground', those matched with an object; 'confidence', all,
             each weighted by the teacher's highest foreground probability.
             Defaults to 'all'.
+        teacher_stage: Which stage of a cascade teaches. 'same', the one of
+            the same number as the student's, or the last where the teacher
+            has fewer: its first for a student with one stage, as published,
+            since both score boxes of the RPN. A number, from 0; 'last'; or
+            'mean', the mean of all its stages' scores, which is what a
+            cascade predicts with. Defaults to 'same'.
     """
 
     name = 'rois'
 
-    def __init__(self, locations: str = 'all') -> None:
+    def __init__(
+        self, locations: str = 'all', teacher_stage: int | str = 'same'
+    ) -> None:
         check_choice('locations', locations, LOCATIONS)
         self.locations = locations
+        self.teacher_stage = _checked_stage(teacher_stage)
 
     def __repr__(self) -> str:
-        return f'two-stage, {self.locations} sampled RoIs of the student'
+        text = f'two-stage, {self.locations} sampled RoIs of the student'
+        if self.teacher_stage == 'same':
+            return text
+        return f"{text}, the teacher's stage: {self.teacher_stage}"
 
     @classmethod
     def fits(cls, model: nn.Module) -> bool:
@@ -86,53 +72,40 @@ class TwoStageReader(Reader):
 
         Raises:
             TypeError: one has no RoI head with a softmax box classifier.
-            ValueError: the numbers of stages do not fit.
+            ValueError: the teacher has not the stage that is asked for.
         """
-        for owner, model in (('student', student), ('teacher', teacher)):
-            if not hasattr(model, 'roi_head'):
-                raise TypeError(
-                    f'the {owner} {type(model).__name__} has no roi_head: '
-                    'KDDetector distils two-stage detectors (Faster, Mask, '
-                    'Cascade R-CNN and relatives)'
-                )
-            for _, head in _stages(model):
-                if head.loss_cls.use_sigmoid or getattr(
-                    head.loss_cls, 'custom_cls_channels', False
-                ):
-                    raise TypeError(
-                        f"the {owner}'s box head classifies with "
-                        f'{type(head.loss_cls).__name__}, which is no '
-                        'softmax over the classes and background; set '
-                        'use_sigmoid=False'
-                    )
-        stages = len(_stages(student)), len(_stages(teacher))
-        if stages[1] not in (1, stages[0]):
+        check_box_head('student', student)
+        check_box_head('teacher', teacher)
+        stages = len(box_stages(teacher))
+        if isinstance(self.teacher_stage, int) and (
+            self.teacher_stage >= stages
+        ):
             raise ValueError(
-                f'the student has {stages[0]} RoI stages, the teacher '
-                f'{stages[1]}; it must have as many, or one'
+                f'teacher_stage={self.teacher_stage}, but the teacher '
+                f'{type(teacher).__name__} has {stages} RoI stages, counted '
+                'from 0'
             )
 
     def scores(self, model: nn.Module) -> Scores:
         """See :meth:`Reader.scores`."""
-        return Scores(_stages(model)[0][1].num_classes + 1, background=True)
+        return Scores(box_channels(model), background=True)
 
     @contextmanager
     def tap(self, student: nn.Module) -> Iterator[list[StageTap]]:
         """Notes the logits of the student's forward run inside the block."""
-        stages = _stages(student)
-        taps = [StageTap(self.scores(student).channels) for _ in stages]
+        stages = box_stages(student)
+        taps = [StageTap() for _ in stages]
         handles = []
         for tap, (extractor, head) in zip(taps, stages, strict=True):
-            handles.append(
+            handles += [
                 extractor.register_forward_pre_hook(
                     tap.see_rois, with_kwargs=True
-                )
-            )
-            handles.append(
+                ),
+                head.register_forward_hook(tap.see_scores),
                 head.loss_cls.register_forward_pre_hook(
-                    tap.see_scores, with_kwargs=True
-                )
-            )
+                    tap.loss.see, with_kwargs=True
+                ),
+            ]
         try:
             yield taps
         finally:
@@ -159,62 +132,66 @@ class TwoStageReader(Reader):
             data_samples: B samples; unused.
 
         Returns:
-            One match for each RoI stage.
+            One match for each of the student's RoI stages.
+
+        Raises:
+            RuntimeError: a stage's boxes, scores and labels do not belong
+                together.
+            ValueError: a box lies in an image that the teacher has not.
         """
         features = teacher.extract_feat(teacher_inputs)
+        context = box_context(teacher, features)
         weights = getattr(student.roi_head, 'stage_loss_weights', [1.0])
+        heads = [head for _, head in box_stages(student)]
         matches = []
-        for stage, tap in enumerate(taps):
-            tap.close(teacher_inputs.device)
-            logits = box_logits(teacher, stage, features, tap.scored_rois)
+        for stage, (tap, head) in enumerate(zip(taps, heads, strict=True)):
+            # Seesaw's logits are made of the student's scores.
+            with torch.enable_grad():
+                tap.close(head, teacher_inputs.device)
+            rois = in_teachers_batch(tap, student, len(teacher_inputs))
+            logits = box_logits(
+                teacher,
+                stage if self.teacher_stage == 'same' else self.teacher_stage,
+                features,
+                rois,
+                context,
+            )
             matches.append(
                 Match(
                     tap.scores,
                     logits,
                     tap.labels,
-                    self._weight(tap.labels, logits, tap.channels - 1),
+                    self._weight(tap.labels, logits),
                     prefix=f's{stage}.' if len(taps) > 1 else '',
                     scale=float(weights[stage]),
-                    places=tap.scored_rois,
+                    places=rois,
+                    sources=(tap.source,),
                 )
             )
         return matches
 
     def _weight(
-        self, labels: Tensor, teacher_logits: Tensor, background: int
+        self, labels: Tensor | None, teacher_logits: Tensor
     ) -> Tensor | None:
         if self.locations == 'all':
             return None
-        if self.locations == 'foreground':
-            return (labels < background).float()
-        return teacher_logits.float().softmax(-1)[:, :-1].amax(-1)
+        if self.locations == 'confidence':
+            return teacher_logits.float().softmax(-1)[:, :-1].amax(-1)
+        if labels is None:
+            raise RuntimeError(
+                "locations='foreground' needs labels, and the student's box "
+                'head calls its loss_cls on other scores than it puts out; '
+                "use locations='all' or 'confidence'"
+            )
+        return (labels < teacher_logits.shape[-1] - 1).float()
 
 
-def box_logits(
-    model: nn.Module, stage: int, features: tuple[Tensor, ...], rois: Tensor
-) -> Tensor:
-    """The classification logits that a detector gives to boxes.
-
-    Args:
-        model: A two-stage detector.
-        stage: RoI stage; a model with one stage uses it for every number.
-        features: Its feature maps.
-        rois: (R, 5): index of the image in the batch, x1, y1, x2, y2.
-
-    Returns:
-        (R, num_classes + 1), background last.
-    """
-    head = model.roi_head
-    if not len(rois):
-        return rois.new_zeros(0, _stages(model)[0][1].num_classes + 1)
-    if isinstance(head.bbox_head, nn.ModuleList):
-        return head._bbox_forward(stage, features, rois)['cls_score']
-    return head._bbox_forward(features, rois)['cls_score']
-
-
-def _stages(model: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
-    """The (RoI extractor, box head) of each stage."""
-    head = model.roi_head
-    if isinstance(head.bbox_head, nn.ModuleList):
-        return list(zip(head.bbox_roi_extractor, head.bbox_head, strict=True))
-    return [(head.bbox_roi_extractor, head.bbox_head)]
+def _checked_stage(stage: int | str) -> int | str:
+    if stage in TEACHER_STAGES and isinstance(stage, str):
+        return stage
+    if isinstance(stage, bool) or not isinstance(stage, int) or stage < 0:
+        raise ValueError(
+            "teacher_stage must be 'same', 'last', 'mean' or the number of a "
+            f'stage, from 0; got {stage!r}'
+        )
+    return stage

@@ -1,0 +1,125 @@
+"""The boxes, scores and labels that a RoI stage learns from."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .box_heads import as_box_logits
+from .loss_tap import LossTap, arguments
+
+
+class Run(NamedTuple):
+    """One call of a box head, with the boxes that were extracted before it."""
+
+    scores: Tensor  # (R, ...)
+    rois: Tensor  # (R, 5)
+    images: int  # Images in the features that they were extracted from.
+    labels: Tensor | None = None  # (R,)
+
+
+class StageTap:
+    """Notes what passes through one RoI stage of the student's forward.
+
+    The scores are the box head's output, the boxes what its RoI extractor
+    was last given before; the classification loss says which labels belong
+    to them. Heads run more often than they learn (hard example mining) and
+    extract more often than they classify (masks, wider boxes).
+
+    After :meth:`close`, ``scores`` (R, C + 1), ``labels`` (R,) or None, and
+    ``scored_rois`` (R, 5) are those that the stage learns from.
+    """
+
+    def __init__(self) -> None:
+        self.rois: Tensor | None = None
+        self.images = 0
+        self.runs: list[tuple[Tensor, Tensor | None, int]] = []
+        self.loss = LossTap()
+
+    def see_rois(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        """Hook before the RoI extractor: forward(features, rois)."""
+        features, self.rois, *_ = arguments(module, args, kwargs)
+        self.images = len(features[0])
+
+    def see_scores(
+        self, module: nn.Module, args: tuple, output: Sequence
+    ) -> None:
+        """Hook after the box head: forward(...) -> scores, boxes, ..."""
+        # A head without boxes computes no loss.
+        if len(output[0]):
+            self.runs.append((output[0], self.rois, self.images))
+
+    def close(self, head: nn.Module, device: torch.device) -> None:
+        """Finds the boxes, scores and labels that the stage learns from.
+
+        Args:
+            head: The stage's box head.
+            device: Of the empty result where no box was sampled.
+
+        Raises:
+            RuntimeError: they do not belong together, or there are several.
+        """
+        if self.runs:
+            run = self._learnt_run(type(head).__name__)
+            self.scores = as_box_logits(head, run.scores)
+        else:
+            run = Run(
+                torch.zeros(0, head.num_classes + 1, device=device),
+                torch.zeros(0, 5, device=device),
+                0,
+                torch.zeros(0, dtype=torch.long, device=device),
+            )
+            self.scores = run.scores
+        self.source, self.images = run.scores, run.images
+        self.scored_rois, self.labels = run.rois, run.labels
+
+    def _learnt_run(self, head: str) -> Run:
+        runs = [Run(*each, self.loss.labels_of(each[0])) for each in self.runs]
+        learnt = [run for run in runs if run.labels is not None] or runs
+        pulled = [run for run in learnt if run.scores.requires_grad]
+        if len(pulled) > 1:
+            raise RuntimeError(
+                f"the student's box head {head} learns from {len(pulled)} "
+                'sets of boxes in one step; one was expected, to be scored '
+                'by the teacher'
+            )
+        run = (pulled or learnt)[-1]
+        extracted = None if run.rois is None else len(run.rois)
+        if extracted != len(run.scores):
+            raise RuntimeError(
+                f'the RoI head scored {len(run.scores)} boxes but extracted '
+                f'{extracted or "none"}: it is not a standard RoI head, '
+                "and its logits cannot be matched with the teacher's"
+            )
+        return run
+
+
+def in_teachers_batch(
+    tap: StageTap, student: nn.Module, images: int
+) -> Tensor:
+    """A student's boxes with the index of the image in the teacher's batch.
+
+    An index outside of the batch would make RoIAlign read foreign memory,
+    without a word.
+    """
+    rois, seen = tap.scored_rois, tap.images
+    if not len(rois):
+        return rois
+    inside = ((rois[:, 0] >= 0) & (rois[:, 0] < seen)).all()
+    message = f"an index of the student's boxes is none of its {seen} images"
+    if rois.is_cpu and not inside:
+        raise ValueError(f'{message}: {rois[:, 0].unique().tolist()}')
+    # On a GPU the step does not wait for the answer; the process stops.
+    torch._assert_async(inside, message)
+    if seen == images:
+        return rois
+    if seen != images * getattr(student.roi_head, 'num_branch', 1):
+        raise ValueError(
+            f"the student's boxes lie in {seen} images, and the teacher sees "
+            f'{images}: a student that repeats or splits its images inside '
+            'can only be distilled where it says how often '
+            '(roi_head.num_branch, as TridentNet does)'
+        )
+    # TridentNet's branches see the whole batch, one after another.
+    return torch.cat([rois[:, :1] % images, rois[:, 1:]], 1)
