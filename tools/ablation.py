@@ -10,7 +10,6 @@ finished is not done again.
 
 import argparse
 import shlex
-import signal
 import sys
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from experiments.comparison import reference
 from experiments.detection import SAMPLES, bootstraps, coco_metric
 from experiments.methods import parse_methods
 from experiments.pool import run_cells
-from experiments.processes import MAX_THREADS
+from experiments.processes import MAX_THREADS, ended_like_interrupted
 from experiments.progress import Progress
 from experiments.records import (
     AP,
@@ -123,10 +122,9 @@ def main(argv=None):
     command = shlex.join(
         ['python', 'tools/ablation.py', *(argv or sys.argv[1:])]
     )
-    # A batch system ends its jobs with SIGTERM.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return run(args, command)
+        with ended_like_interrupted():
+            return run(args, command)
     except KeyboardInterrupt:
         print(
             '\nInterrupted. The same command goes on from the last '
@@ -137,8 +135,6 @@ def main(argv=None):
     except (ExperimentError, OSError, ValueError) as error:
         print(f'ablation: {error}', file=sys.stderr)
         return 1
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def run(args, command):

@@ -24,7 +24,7 @@ from experiments.cells import Cell, read_method
 from experiments.comparison import reference
 from experiments.methods import Method
 from experiments.pool import run_cells
-from experiments.processes import run_to_end
+from experiments.processes import ended_like_interrupted, run_to_end
 from experiments.progress import Progress
 from experiments.records import AP, clear_folder, log_of, result_of
 
@@ -104,9 +104,10 @@ def main(argv=None):
         folder.mkdir(parents=True, exist_ok=True)
         make_demo_shapes(data, recipe)
         cells = make_cells(folder, data, recipe, args.quick)
-        train(cells, args.fresh)
+        with ended_like_interrupted():
+            train(cells, args.fresh)
+            check_plain_student(folder, cells[-1], data)
         rows = [demo_report.row(c.title, result_of(c)) for c in cells]
-        check_plain_student(folder, cells[-1], data)
         draw(folder, cells)
     except KeyboardInterrupt:
         print(

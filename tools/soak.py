@@ -22,8 +22,13 @@ from demo import CONFIGS, STUDENTS, TEACHER, make_cell
 from experiments import ROOT, ExperimentError
 from experiments.growth import draw_soak, judge, table
 from experiments.pool import run_cells
-from experiments.processes import Process, shown, threads_of
-from experiments.progress import Progress
+from experiments.processes import (
+    Process,
+    ended_like_interrupted,
+    shown,
+    threads_of,
+)
+from experiments.progress import SECONDS_BETWEEN_LINES, Progress
 from experiments.records import AP, clear_folder, result_of
 from experiments.watching import look, series_of
 from tqdm import tqdm
@@ -79,9 +84,12 @@ def main(argv=None):
     try:
         recipe = Recipe()
         make_demo_shapes(data, recipe)
-        teacher = train_teacher(folder, data, recipe)
-        command = soak_command(folder / 'student', data, teacher, args)
-        series, steps = watch(command, folder / 'student', 60 * args.minutes)
+        with ended_like_interrupted():
+            teacher = train_teacher(folder, data, recipe)
+            command = soak_command(folder / 'student', data, teacher, args)
+            series, steps = watch(
+                command, folder / 'student', 60 * args.minutes
+            )
         verdict = judge(series)
     except (ExperimentError, OSError, ValueError) as error:
         print(f'\nsoak: {error}', file=sys.stderr)
@@ -156,7 +164,13 @@ def watch(command, folder, seconds):
     samples, steps = [], []
     start, logged = None, []
     process = Process(command, folder / 'train.log', threads_of())
-    bar = tqdm(total=round(seconds), unit='s', desc='distillation')
+    bar = tqdm(
+        total=round(seconds),
+        desc='distillation',
+        bar_format='{desc} |{bar:20}| {n}/{total} s {postfix}',
+        # Where the output is no terminal, a line now and then.
+        mininterval=1 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES,
+    )
     try:
         while start is None or time.time() - start < seconds:
             time.sleep(SECONDS_BETWEEN_SAMPLES)
@@ -170,12 +184,13 @@ def watch(command, folder, seconds):
             now = time.time() - start
             steps += [(now, step) for step, _ in logged[len(steps) :]]
             samples.append(look(psutil.Process(process.pid), start))
-            bar.n = min(round(now), bar.total)
             bar.set_postfix_str(
                 f'{steps[-1][1]} steps, '
                 f'{samples[-1].memory_mib:.0f} MiB, '
-                f'{samples[-1].open_files} files'
+                f'{samples[-1].open_files} files',
+                refresh=False,
             )
+            bar.update(min(round(now), bar.total) - bar.n)
     finally:
         bar.close()
         process.stop()

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -166,6 +168,17 @@ def test_failing_script_ends_with_its_log(tmp_path):
     output = processes.run_to_end([script], tmp_path / 'log')
     assert output == f'all {processes.threads_of()}\n'
     assert 'the cause' in (tmp_path / 'log').read_text()
+
+
+def test_a_batch_systems_signal_is_an_interruption():
+    before = signal.getsignal(signal.SIGTERM)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        processes.ended_like_interrupted(),
+    ):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_stopping_ends_what_a_script_started(tmp_path):

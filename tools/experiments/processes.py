@@ -1,12 +1,13 @@
 """A command in a process of its own, its output in a file."""
 
+import contextlib
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import ROOT, ExperimentError
@@ -17,6 +18,19 @@ SECONDS_TO_STOP = 10
 SECONDS_BETWEEN_LOOKS = 0.1
 LOG_LINES_SHOWN = 20
 OUTPUT_KEPT = 20_000
+
+
+@contextlib.contextmanager
+def ended_like_interrupted() -> Iterator[None]:
+    """Has SIGTERM, with which a batch system ends its jobs, act as Ctrl-C.
+
+    Processes in sessions of their own would outlive this one otherwise.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def threads_of(jobs: int = 1) -> int:
