@@ -8,7 +8,13 @@ from torch import Tensor, nn
 
 from mmrkkd.losses.feature import FeatureLoss, FeaturePair
 
-from .readers.features import FeatureReader, FeatureTaps
+from .readers.anchors import AnchorReader
+from .readers.features import (
+    PROBED_SIZES,
+    FeatureReader,
+    FeatureTaps,
+    SizeRefused,
+)
 
 
 class FeatureSeam:
@@ -23,7 +29,9 @@ class FeatureSeam:
         student: The student.
         teacher: The teacher.
         losses: The feature losses; :meth:`FeatureLoss.connect` is called.
-        size: Side of the empty image, see :class:`FeatureReader`.
+        size: Side of the empty image, see :class:`FeatureReader`. Both
+            models see the same one.
+        teacher_size: Side of the teacher's, where its input is resized.
 
     Raises:
         ValueError: a layer does not exist or is not run, the two sides name
@@ -36,16 +44,24 @@ class FeatureSeam:
         teacher: nn.Module,
         losses: Sequence[FeatureLoss],
         size: int | None = None,
+        teacher_size: int | None = None,
     ) -> None:
-        self.counts: list[int] = []
-        student_shapes, teacher_shapes = [], []
-        for loss in losses:
-            shapes = FeatureReader(
-                student, 'student', loss.student_layers, size
-            ).shapes
-            others = FeatureReader(
-                teacher, 'teacher', loss.teacher_layers, size
-            ).shapes
+        self.student, self.teacher = _readers(
+            student, teacher, losses, size, teacher_size
+        )
+        self.parts = list(
+            zip(
+                _parts(self.student, [each.student_layers for each in losses]),
+                _parts(self.teacher, [each.teacher_layers for each in losses]),
+                strict=True,
+            )
+        )
+        self.anchors: list[AnchorReader | None] = []
+        for loss, (part, other) in zip(losses, self.parts, strict=True):
+            shapes, others = (
+                self.student.shapes[part],
+                self.teacher.shapes[other],
+            )
             if len(shapes) != len(others):
                 raise ValueError(
                     f'{type(loss).__name__} compares layers in pairs, got '
@@ -55,21 +71,11 @@ class FeatureSeam:
                 )
             with _own_randomness():
                 loss.connect(shapes, others)
-            self.counts.append(len(shapes))
-            student_shapes += shapes
-            teacher_shapes += others
-        self.student = FeatureReader(
-            student,
-            'student',
-            [layer for loss in losses for layer in loss.student_layers],
-            size,
-        )
-        self.teacher = FeatureReader(
-            teacher,
-            'teacher',
-            [layer for loss in losses for layer in loss.teacher_layers],
-            size,
-        )
+            self.anchors.append(
+                AnchorReader(student, 'student', shapes, self.student.size)
+                if loss.needs_anchors
+                else None
+            )
 
     def tap_student(
         self, student: nn.Module
@@ -100,19 +106,58 @@ class FeatureSeam:
         """
         student = self.student.read(student_taps)
         teacher = self.teacher.read(teacher_taps)
-        pairs, start = [], 0
-        for count in self.counts:
-            part = slice(start, start + count)
-            pairs.append(
-                FeaturePair(
-                    student[part],
-                    teacher[part],
-                    samples,
-                    tuple(inputs.shape[-2:]),
-                )
+        return [
+            FeaturePair(
+                student[part],
+                teacher[other],
+                samples,
+                tuple(inputs.shape[-2:]),
+                None if anchors is None else anchors.read(student[part]),
             )
-            start += count
-        return pairs
+            for (part, other), anchors in zip(
+                self.parts, self.anchors, strict=True
+            )
+        ]
+
+
+def _readers(
+    student: nn.Module,
+    teacher: nn.Module,
+    losses: Sequence[FeatureLoss],
+    size: int | None,
+    teacher_size: int | None,
+) -> tuple[FeatureReader, FeatureReader]:
+    """Of both models, with shapes that are those of one image."""
+    layers = [layer for loss in losses for layer in loss.student_layers]
+    others = [layer for loss in losses for layer in loss.teacher_layers]
+    if teacher_size is not None and size is None and layers:
+        raise ValueError(
+            f"the teacher's input is resized to teacher_size={teacher_size}, "
+            "so the losses of features need the side of the student's: set "
+            'feature_size to it'
+        )
+    refused = []
+    for side in PROBED_SIZES if size is None else (size,):
+        try:
+            return (
+                FeatureReader(student, 'student', layers, side),
+                FeatureReader(
+                    teacher, 'teacher', others, teacher_size or side
+                ),
+            )
+        except SizeRefused as error:
+            refused.append(str(error))
+    raise SizeRefused(' '.join(dict.fromkeys(refused)))
+
+
+def _parts(
+    reader: FeatureReader, layers: Sequence[Sequence[str]]
+) -> Iterator[slice]:
+    """Which of a reader's outputs are each loss's."""
+    groups = iter(reader.groups)
+    for names in layers:
+        own = [next(groups) for _ in names]
+        yield slice(own[0].start, own[-1].stop)
 
 
 @contextmanager

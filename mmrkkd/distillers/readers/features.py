@@ -18,6 +18,10 @@ PROBED_SIZES = (128, 32, 224, 64, 256)
 FAILURES = (RuntimeError, ValueError, AssertionError)
 
 
+class SizeRefused(ValueError):
+    """A model takes no image of the sizes that were tried."""
+
+
 class FeatureReader:
     """Notes what named layers of a model put out.
 
@@ -30,7 +34,12 @@ class FeatureReader:
         size: Side of that image in pixels. By default the first of some
             usual ones that the model takes.
 
+    After that ``size`` is the side of the image that it took, and for each
+    of the ``layers`` the attribute ``groups`` has the outputs meant, as
+    slices of ``shapes`` and of what :meth:`read` gives.
+
     Raises:
+        SizeRefused: the model takes no image of the sizes tried.
         ValueError: a layer does not exist, is not run, or has no or several
             outputs where one was asked for.
     """
@@ -50,6 +59,8 @@ class FeatureReader:
         self.overwritten: set[str] = set()
         self.layers: list[tuple[str, int]] = []
         self.shapes: list[tuple[int, ...]] = []
+        self.groups: list[slice] = []
+        self.size = size
         if layers:
             self._probe(model, size)
 
@@ -57,7 +68,7 @@ class FeatureReader:
         sizes = PROBED_SIZES if size is None else (size,)
         with _eval_mode(model), torch.no_grad(), self.tap(model) as taps:
             wanted = {path for path, _ in self.wanted}
-            _run_once(model, self.owner, sizes, taps, wanted)
+            self.size = _run_once(model, self.owner, sizes, taps, wanted)
         self.overwritten = {
             path
             for path, outputs in taps.outputs.items()
@@ -65,9 +76,11 @@ class FeatureReader:
         }
         for path, index in self.wanted:
             outputs = [t for t, _ in taps.outputs.get(path, ())]
+            start = len(self.layers)
             for number in _numbers(self.owner, path, index, len(outputs)):
                 self.layers.append((path, number))
                 self.shapes.append(tuple(outputs[number].shape))
+            self.groups.append(slice(start, len(self.layers)))
 
     @contextmanager
     def tap(self, model: nn.Module) -> Iterator['FeatureTaps']:
@@ -195,8 +208,12 @@ def _run_once(
     sizes: Sequence[int],
     taps: FeatureTaps,
     wanted: set[str],
-) -> None:
-    """Runs a model's features, and its head if need be, on an empty image."""
+) -> int:
+    """Runs a model's features, and its head if need be, on an empty image.
+
+    Returns:
+        The side of the image.
+    """
     mean = getattr(getattr(model, 'data_preprocessor', None), 'mean', None)
     channels = 3 if mean is None else mean.numel()
     some = next(model.parameters())
@@ -211,8 +228,8 @@ def _run_once(
             continue
         if not wanted <= set(taps.outputs):
             _run_head(model, image, taps)
-        return
-    raise ValueError(
+        return size
+    raise SizeRefused(
         f"the {owner}'s features could not be computed on an empty image, so "
         'the shapes of its layers are not known: '
         f'{"; ".join(failures)}. Set feature_size to the side of an input '

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -25,12 +25,16 @@ class FeaturePair:
             saw them; empty in plain PyTorch.
         input_shape: (height, width) of the student's padded input, in
             pixels; None in plain PyTorch.
+        anchors: For losses that set ``needs_anchors``: of each of the
+            student's layers the anchors of its cells, (H_s, W_s, A, 4), in
+            pixels of that input.
     """
 
     student: Sequence[Tensor]
     teacher: Sequence[Tensor]
     samples: Sequence = field(default=())
     input_shape: tuple[int, int] | None = None
+    anchors: Sequence[Tensor] | None = None
 
 
 class FeatureLoss(DistillationLoss):
@@ -46,6 +50,11 @@ class FeatureLoss(DistillationLoss):
     ``'neck[0]'`` the finest level of a pyramid, ``'neck[*]'`` all of them,
     ``'backbone.layer3.5.conv2'`` any module's output.
 
+    A loss that wants the anchors of the student's head sets
+    ``needs_anchors``: :attr:`FeaturePair.anchors` has them then.
+
+    In a distributed run the images are those of the process.
+
     Args:
         student_layers: One layer of the student, or several.
         teacher_layers: As many of the teacher. Defaults to the same names.
@@ -58,6 +67,7 @@ class FeatureLoss(DistillationLoss):
     """
 
     is_base = True
+    needs_anchors = False
 
     def __init__(
         self,
@@ -110,7 +120,8 @@ class FeatureLoss(DistillationLoss):
             Log key to scalar.
 
         Raises:
-            ValueError: the numbers of layers differ.
+            ValueError: the numbers of layers or of images differ, or there
+                is no image.
         """
         if len(pair.student) != len(pair.teacher) or not pair.student:
             raise ValueError(
@@ -118,14 +129,21 @@ class FeatureLoss(DistillationLoss):
                 f'{len(pair.student)} of the student and '
                 f'{len(pair.teacher)} of the teacher'
             )
+        counts = {len(value) for value in (*pair.student, *pair.teacher)}
+        if counts == {0} or len(counts) > 1:
+            raise ValueError(
+                f'{type(self).__name__} compares the features of the same '
+                f'images, at least one, got {sorted(counts)} images'
+            )
         device = pair.student[0].device.type
         with torch.autocast(device, enabled=False):
             return self.per_batch(
-                FeaturePair(
-                    [_widened(value) for value in pair.student],
-                    [_widened(value.detach()) for value in pair.teacher],
-                    pair.samples,
-                    pair.input_shape,
+                replace(
+                    pair,
+                    student=[_widened(value) for value in pair.student],
+                    teacher=[
+                        _widened(value.detach()) for value in pair.teacher
+                    ],
                 )
             )
 

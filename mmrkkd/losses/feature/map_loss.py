@@ -1,0 +1,160 @@
+"""Losses that compare a student's and a teacher's map cell by cell."""
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+from .base import FeatureLoss, FeaturePair, Shape, common_area
+
+
+class MapConnector(nn.Module):
+    """Brings a student's and a teacher's map onto one grid of cells.
+
+    Maps of one stride are cut to the area that both have
+    (:func:`common_area`). Of unlike strides one is resized first, by the
+    ratio that the shapes of the empty image have, so that padding of unlike
+    sizes moves nothing. Where the channels differ the student's get a
+    learned 1 x 1 convolution, with bias.
+
+    Args:
+        student: (1, C_s, H_s, W_s), the shape on the empty image.
+        teacher: (1, C_t, H_t, W_t).
+        joins_channels: Learn that convolution. Defaults to True.
+        pools: Average the finer of the two maps; by default the student's
+            is interpolated bilinearly to the teacher's grid.
+
+    Raises:
+        ValueError: one is no map.
+    """
+
+    def __init__(
+        self,
+        student: Shape,
+        teacher: Shape,
+        joins_channels: bool = True,
+        pools: bool = False,
+    ) -> None:
+        super().__init__()
+        check_maps(student, teacher)
+        joins = joins_channels and student[1] != teacher[1]
+        self.channels = (
+            nn.Conv2d(student[1], teacher[1], 1) if joins else nn.Identity()
+        )
+        # Cells of the teacher for each cell of the student, down and across.
+        self.ratio = tuple(
+            t / s for s, t in zip(student[2:], teacher[2:], strict=True)
+        )
+        self.pools = pools
+
+    def forward(
+        self, student: Tensor, teacher: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The two maps, (B, C, H, W) each, C differing if not joined."""
+        student = self.channels(student)
+        if self.ratio != (1, 1):
+            if self.pools:
+                student, teacher = self._pooled(student, teacher)
+            else:
+                student = interpolate(
+                    student, self.grid(student), mode='bilinear'
+                )
+        return common_area(student, teacher)
+
+    def grid(self, student: Tensor) -> tuple[int, int]:
+        """Height and width of the student's map on the teacher's grid."""
+        return tuple(
+            max(round(side * ratio), 1)
+            for side, ratio in zip(student.shape[2:], self.ratio, strict=True)
+        )
+
+    def _pooled(
+        self, student: Tensor, teacher: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        down, up = [], []
+        for s, t, ratio in zip(
+            student.shape[2:], teacher.shape[2:], self.ratio, strict=True
+        ):
+            down.append(max(round(s * ratio), 1) if ratio < 1 else s)
+            up.append(max(round(t / ratio), 1) if ratio > 1 else t)
+        return adaptive_avg_pool2d(student, down), adaptive_avg_pool2d(
+            teacher, up
+        )
+
+    def extra_repr(self) -> str:
+        """The settings, for the log."""
+        return f'ratio={self.ratio}, pools={self.pools}'
+
+
+class MapLoss(FeatureLoss):
+    """Base of the losses whose layers are joined by a :class:`MapConnector`.
+
+    A subclass implements :meth:`per_batch` with the maps of :meth:`joined`.
+    """
+
+    is_base = True
+    joins_channels = True
+    pools = False
+
+    def __init__(
+        self,
+        student_layers: str | Sequence[str],
+        teacher_layers: str | Sequence[str] | None = None,
+        loss_weight: float | dict = 1.0,
+    ) -> None:
+        super().__init__(student_layers, teacher_layers, loss_weight)
+        self.connectors = nn.ModuleList()
+
+    def connect(
+        self, student_shapes: Sequence[Shape], teacher_shapes: Sequence[Shape]
+    ) -> None:
+        """See :meth:`FeatureLoss.connect`."""
+        self.connectors = nn.ModuleList(
+            MapConnector(student, teacher, self.joins_channels, self.pools)
+            for student, teacher in zip(
+                student_shapes, teacher_shapes, strict=True
+            )
+        )
+
+    def joined(self, pair: FeaturePair) -> Iterator[tuple[Tensor, Tensor]]:
+        """The student's and the teacher's map of each layer, on one grid.
+
+        Raises:
+            ValueError: :meth:`connect` was not called for these layers.
+        """
+        check_connected(self, self.connectors, pair)
+        for connector, student, teacher in zip(
+            self.connectors, pair.student, pair.teacher, strict=True
+        ):
+            yield connector(student, teacher)
+
+
+def check_maps(student: Shape, teacher: Shape) -> None:
+    """Refuses what is no map.
+
+    Raises:
+        ValueError: one of the shapes has not four dimensions.
+    """
+    if len(student) != 4 or len(teacher) != 4:
+        raise ValueError(
+            'cells are compared of maps (B, C, H, W), got shapes '
+            f'{tuple(student)} of the student and {tuple(teacher)} of the '
+            'teacher: name layers that put out maps'
+        )
+
+
+def check_connected(
+    loss: FeatureLoss, modules: nn.ModuleList, pair: FeaturePair
+) -> None:
+    """Refuses layers for which :meth:`FeatureLoss.connect` was not called.
+
+    Raises:
+        ValueError: there are not as many modules as layers.
+    """
+    if len(modules) != len(pair.student):
+        raise ValueError(
+            f'{type(loss).__name__} has learned modules for {len(modules)} '
+            f'layers, got {len(pair.student)}: call '
+            'connect(student_shapes, teacher_shapes) before training, as the '
+            'distillers do'
+        )
