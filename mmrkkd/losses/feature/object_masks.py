@@ -1,0 +1,100 @@
+"""Which cells of a map belong to annotated objects."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .base import FeaturePair
+
+
+def object_boxes(owner: str, pair: FeaturePair) -> list[Tensor]:
+    """The annotated boxes of each image, (G, 4), in pixels of the input.
+
+    Args:
+        owner: The loss, for the message.
+        pair: The features.
+
+    Raises:
+        ValueError: there are no annotations for every image, or the size of
+            the input is not known.
+    """
+    objects = [
+        getattr(sample, 'gt_instances', None) for sample in pair.samples
+    ]
+    boxes = [getattr(each, 'bboxes', None) for each in objects]
+    if len(boxes) != len(pair.student[0]) or any(b is None for b in boxes):
+        raise ValueError(
+            f"{owner} needs the boxes of every image's objects, "
+            'FeaturePair.samples with gt_instances.bboxes: it is a loss for '
+            f'detectors; got {len(pair.samples)} samples, '
+            f'{sum(b is not None for b in boxes)} of them with boxes'
+        )
+    if pair.input_shape is None:
+        raise ValueError(
+            f'{owner} needs the size of the input that the boxes are in: set '
+            'FeaturePair.input_shape to its height and width in pixels'
+        )
+    device = pair.student[0].device
+    # MMDetection's own type of boxes holds a tensor.
+    return [getattr(each, 'tensor', each).to(device).float() for each in boxes]
+
+
+def cell_ranges(
+    boxes: Tensor, image: Sequence[int], grid: Sequence[int]
+) -> Tensor:
+    """First and last cells of boxes on a grid that covers an image.
+
+    Args:
+        boxes: (G, 4), x1, y1, x2, y2 in pixels.
+        image: (height, width) in pixels.
+        grid: (height, width) in cells.
+
+    Returns:
+        (G, 4), left, top, right, bottom: the cells from floor(x1) to
+        ceil(x2) of the box in cells, int64. Half open, right and bottom are
+        the first cells outside.
+    """
+    # The product first: it is exact, and so is then a box on cell borders.
+    cells = boxes * boxes.new_tensor([grid[1], grid[0]] * 2)
+    cells = cells / boxes.new_tensor([image[1], image[0]] * 2)
+    return torch.cat([cells[:, :2].floor(), cells[:, 2:].ceil()], 1).long()
+
+
+def inside(ranges: Tensor, grid: Sequence[int]) -> Tensor:
+    """Half open cell ranges, (G, 4) -> bool, (G, H, W)."""
+    rows = torch.arange(grid[0], device=ranges.device)[None, :, None]
+    columns = torch.arange(grid[1], device=ranges.device)[None, None]
+    left, top, right, bottom = ranges.T[..., None, None]
+    return (
+        (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+    )
+
+
+def near_anchors(anchors: Tensor, boxes: Tensor, share: float) -> Tensor:
+    """Cells with an anchor that overlaps a box nearly as the best one does.
+
+    Args:
+        anchors: (H, W, A, 4), x1, y1, x2, y2 in pixels.
+        boxes: (G, 4).
+        share: Of the highest IoU of a box with any of these anchors, which
+            an anchor's must be above.
+
+    Returns:
+        Bool, (H, W), the union over the boxes; False where a box meets no
+        anchor.
+    """
+    overlaps = _iou(anchors.reshape(-1, 4), boxes)
+    near = overlaps > share * overlaps.amax(0)
+    return near.any(1).view(anchors.shape[:3]).any(2)
+
+
+def _iou(first: Tensor, second: Tensor) -> Tensor:
+    """(M, 4), (G, 4) -> (M, G)."""
+    corner = torch.maximum(first[:, None, :2], second[:, :2])
+    other = torch.minimum(first[:, None, 2:], second[:, 2:])
+    common = (other - corner).clamp(min=0).prod(-1)
+    areas = [
+        (boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (first, second)
+    ]
+    return common / (areas[0][:, None] + areas[1] - common)
