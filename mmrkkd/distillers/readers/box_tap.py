@@ -108,10 +108,11 @@ def in_teachers_batch(
         return rois
     inside = ((rois[:, 0] >= 0) & (rois[:, 0] < seen)).all()
     message = f"an index of the student's boxes is none of its {seen} images"
-    if rois.is_cpu and not inside:
+    if rois.is_cuda:
+        # The step does not wait for the answer; a wrong one ends the process.
+        torch._assert_async(inside, message)
+    elif not inside:
         raise ValueError(f'{message}: {rois[:, 0].unique().tolist()}')
-    # On a GPU the step does not wait for the answer; the process stops.
-    torch._assert_async(inside, message)
     if seen == images:
         return rois
     if seen != images * getattr(student.roi_head, 'num_branch', 1):

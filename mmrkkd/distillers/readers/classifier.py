@@ -7,27 +7,51 @@ import torch
 from torch import Tensor, nn
 
 from .base import Match, Reader, Scores
+from .image_heads import (
+    check_image_head,
+    check_image_loss,
+    image_head,
+    image_scores,
+    seen_classes,
+    source_of,
+    stated_classes,
+)
+from .loss_tap import LossTap
 
 
 class ScoreTap:
-    """Notes what an image classifier hands to its classification loss."""
+    """Notes what an image classifier's head puts out in the student's forward.
+
+    ``outputs`` are those of the part that has the scores, ``seen`` what the
+    loss may see of them: a head may change its scores on the way.
+    """
 
     def __init__(self) -> None:
-        self.calls: list[tuple[Tensor, Tensor]] = []
+        self.outputs: list[object] = []
+        self.seen: list[Tensor] = []
+        self.loss = LossTap()
 
-    def see_scores(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        """Hook before the loss module: forward(cls_score, target, ...)."""
-        self.calls.append(args[:2])
+    def see_output(
+        self, module: nn.Module, args: tuple, output: object
+    ) -> None:
+        """Hook after the part that has the scores."""
+        self.outputs.append(output)
+
+    def see_head(self, module: nn.Module, args: tuple, output: object) -> None:
+        """Hook after the head."""
+        self.seen += _tensors(output)
 
 
 class ClassifierReader(Reader):
     """Reads an image classifier's logits, one row for each image.
 
-    The student's training forward is run once; a hook on its loss module
-    notes the scores and the targets on the way. Every classifier of
-    MMPretrain with one softmax over exclusive classes will do:
-    ``ImageClassifier`` with a ``ClsHead`` or a relative, ``TimmClassifier``
-    and ``HuggingFaceClassifier``.
+    The student's training forward is run once; hooks note what its head
+    puts out, and with which targets its loss is called. The logits are those
+    whose softmax the head predicts: without ArcFace's margin, the sum of
+    Conformer's two. Every classifier of MMPretrain with one softmax over
+    exclusive classes will do: ``ImageClassifier`` with a ``ClsHead`` or a
+    relative, also on a backbone that classifies itself (VGG), and
+    ``TimmClassifier`` and ``HuggingFaceClassifier``.
 
     Multi-label classifiers are refused: each of their classes is a decision
     of its own, and no paper here says how to rank or soften those.
@@ -39,52 +63,64 @@ class ClassifierReader(Reader):
     def __repr__(self) -> str:
         return 'classifier, one row for each image'
 
+    def __init__(self) -> None:
+        # Classes counted by running a model, by its head.
+        self._counted: dict[nn.Module, int] = {}
+        self._checked_loss: nn.Module | None = None
+
     @classmethod
     def fits(cls, model: nn.Module) -> bool:
         """See :meth:`Reader.fits`."""
-        return hasattr(_head(model), 'loss_module')
+        return hasattr(image_head(model), 'loss_module')
 
     def check(self, student: nn.Module, teacher: nn.Module) -> None:
         """Refuses models that this reader cannot match.
 
         Raises:
             TypeError: one is no classifier with a softmax over its classes.
+            ValueError: one puts out no row of scores.
         """
         for owner, model in (('student', student), ('teacher', teacher)):
-            loss = getattr(_head(model), 'loss_module', None)
-            if loss is None or _num_classes(model) is None:
-                raise TypeError(
-                    f'the {owner} {type(model).__name__} with the head '
-                    f'{type(_head(model)).__name__} has no loss_module and '
-                    'num_classes: KDClassifier distils image classifiers '
-                    'with one linear softmax head'
-                )
-            if 'MultiLabel' in type(_head(model)).__name__ or getattr(
-                loss, 'use_sigmoid', False
-            ):
-                raise TypeError(
-                    f"the {owner}'s head {type(_head(model)).__name__} with "
-                    f'{type(loss).__name__} decides each class by a sigmoid '
-                    '(multi-label). Logit distillation here needs one '
-                    'softmax over exclusive classes: use a single-label '
-                    'head with use_sigmoid=False'
-                )
+            check_image_head(owner, model)
+            if stated_classes(model) is None:
+                head = image_head(model)
+                self._counted[head] = seen_classes(owner, model)
 
     def scores(self, model: nn.Module) -> Scores:
         """See :meth:`Reader.scores`."""
-        return Scores(_num_classes(model))
+        number = stated_classes(model)
+        if number is None:
+            head = image_head(model)
+            if head not in self._counted:
+                self._counted[head] = seen_classes('model', model)
+            number = self._counted[head]
+        return Scores(number)
 
     @contextmanager
     def tap(self, student: nn.Module) -> Iterator[ScoreTap]:
-        """Notes the logits of the student's forward run inside the block."""
+        """Notes the logits of the student's forward run inside the block.
+
+        Raises:
+            TypeError: a hook has put a sigmoid loss into the head.
+        """
+        head = image_head(student)
+        if head.loss_module is not self._checked_loss:
+            check_image_loss('student', head)
+            self._checked_loss = head.loss_module
         tap = ScoreTap()
-        handle = _head(student).loss_module.register_forward_pre_hook(
-            tap.see_scores, with_kwargs=True
-        )
+        source = head.get_submodule(source_of(head).module)
+        handles = [
+            source.register_forward_hook(tap.see_output),
+            head.register_forward_hook(tap.see_head),
+            head.loss_module.register_forward_pre_hook(
+                tap.loss.see, with_kwargs=True
+            ),
+        ]
         try:
             yield tap
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
 
     @torch.no_grad()
     def read(
@@ -109,20 +145,36 @@ class ClassifierReader(Reader):
             were mixed (Mixup, CutMix), as such an image has no one class.
 
         Raises:
-            RuntimeError: the head computed several losses, or none.
+            RuntimeError: the head ran several times, or its loss saw other
+                scores than it puts out.
         """
-        if len(tap.calls) != 1:
+        head = image_head(student)
+        if len(tap.outputs) != 1:
             raise RuntimeError(
-                f"the student's head {type(_head(student)).__name__} "
-                f'computed {len(tap.calls)} classification losses in one '
-                'step; one was expected, on the scores to distil'
+                f"the student's head {type(head).__name__} ran "
+                f'{len(tap.outputs)} times in one step; one was expected, '
+                'for the scores to distil'
             )
-        ((scores, target),) = tap.calls
+        (output,) = tap.outputs
+        # The logits may be made of what left the student.
+        with torch.enable_grad():
+            scores = source_of(head).scores(head, output)
+        sources = tuple(_tensors(output)) or (scores,)
+        target = tap.loss.labels_of(scores, *sources, *tap.seen)
+        if target is None:
+            raise RuntimeError(
+                f"the student's head {type(head).__name__} computed "
+                f'{len(tap.loss.calls)} classification losses in this step, '
+                'none of them on the scores that it puts out, so it is not '
+                'known what it predicts with. docs/en/add_a_head.md says how '
+                'to write a reader for it'
+            )
         return [
             Match(
                 scores,
                 image_logits(teacher, teacher_inputs),
                 _class_indices(target),
+                sources=sources,
             )
         ]
 
@@ -138,23 +190,15 @@ def image_logits(model: nn.Module, inputs: Tensor) -> Tensor:
     Returns:
         (N, C).
     """
-    return model(inputs, mode='tensor')
+    return image_scores(image_head(model), model(inputs, mode='tensor'))
 
 
-def _head(model: nn.Module) -> nn.Module:
-    """The part with the loss module: timm's classifiers have no head."""
-    head = getattr(model, 'head', None)
-    return model if head is None else head
-
-
-def _num_classes(model: nn.Module) -> int | None:
-    # A classifier around a timm or Hugging Face network keeps it in .model.
-    for part in (_head(model), getattr(model, 'model', None)):
-        for name in ('num_classes', 'num_labels'):
-            number = getattr(part, name, None)
-            if isinstance(number, int):
-                return number
-    return None
+def _tensors(output: object) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, (tuple, list)):
+        return [item for item in output if isinstance(item, Tensor)]
+    return []
 
 
 def _class_indices(target: Tensor) -> Tensor:
