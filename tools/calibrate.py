@@ -27,6 +27,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 from mmrkkd.cli import add_config_options, add_trust_option, read_config
 from mmrkkd.engine import prepare_model
 from mmrkkd.losses import KendallLoss, RankKDLoss
+from mmrkkd.report.tables import plain_table
 
 NORM = 'kd/grad_norm_'
 
@@ -203,7 +204,7 @@ def lines(norms, settings, share):
         share: The wanted share.
     """
     head = ['term', 'gradient norm', 'share', f'for a share of {share:g}']
-    rows = [head]
+    rows = []
     for term, values in shares(norms).items():
         wanted = factor(norms, term, share)
         if wanted is None:
@@ -216,13 +217,7 @@ def lines(norms, settings, share):
         rows.append(
             [term, _spread(norms[term], '.3g'), _spread(values, '.3f'), advice]
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        '  '.join(
-            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
+    return plain_table(head, rows, texts=len(head)).split('\n')
 
 
 def _spread(values, form):

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -168,6 +169,22 @@ def test_failing_script_ends_with_its_log(tmp_path):
     output = processes.run_to_end([script], tmp_path / 'log')
     assert output == f'all {processes.threads_of()}\n'
     assert 'the cause' in (tmp_path / 'log').read_text()
+
+
+def test_what_is_printed_at_once_is_read(tmp_path, monkeypatch):
+    log = tmp_path / 'log'
+    log.write_text('of an earlier attempt\n')
+
+    class LateParent(subprocess.Popen):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            while 'at once' not in log.read_text():
+                time.sleep(0.01)
+
+    monkeypatch.setattr(processes.subprocess, 'Popen', LateParent)
+    script = tmp_path / 'script.py'
+    script.write_text('print("at once", flush=True)')
+    assert processes.run_to_end([script], log) == 'at once\n'
 
 
 def test_a_batch_systems_signal_is_an_interruption():

@@ -67,6 +67,8 @@ class Process:
         # Of the whole life, once it has ended.
         self.processor_seconds = 0.0
         with open(log, 'a') as file:
+            # Before the start: the process moves the place that both share.
+            offset = file.tell()
             self._process = subprocess.Popen(
                 [sys.executable, *map(str, command)],
                 env=_environment(threads),
@@ -75,7 +77,6 @@ class Process:
                 start_new_session=True,
                 pass_fds=pass_fds,
             )
-            offset = file.tell()
         self._reader = open(log, errors='replace')  # noqa: SIM115
         self._reader.seek(offset)
 
