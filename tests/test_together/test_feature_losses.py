@@ -1,0 +1,198 @@
+"""Every feature loss in a classifier, and those of detectors in one."""
+
+import pytest
+import small_classifiers
+import small_detectors
+import torch
+from conftest import detector_config
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
+
+from mmrkkd.losses import LOSSES, build_schedule
+from mmrkkd.losses.feature import FeatureLoss
+
+KINDS = {
+    name for name, kind in LOSSES.items() if issubclass(kind, FeatureLoss)
+}
+# Of boxes, and so of detectors only.
+BOXES = {'FGDLoss', 'FGFILoss'}
+STAGES = [f'backbone.layer{number}' for number in range(1, 5)]
+CLASSIFIER = {
+    name: dict(type=f'mmrkkd.{name}', student_layers=layers)
+    for name, layers in dict(
+        FitNetLoss='backbone.layer2',
+        ATLoss=STAGES,
+        SPLoss='backbone[0]',
+        RKDLoss='neck',
+        ICKDLoss='backbone[0]',
+        PKDLoss='backbone[0]',
+        CWDLoss='backbone.layer3',
+        MGDLoss='backbone[0]',
+        VIDLoss=STAGES,
+        ReviewKDLoss=[*STAGES, 'neck'],
+    ).items()
+}
+DETECTOR = {
+    name: dict(type=f'mmrkkd.{name}', student_layers='neck[*]', **options)
+    for name, options in dict(
+        FitNetLoss=dict(connector='conv'),
+        FGFILoss=dict(connector='conv'),
+        ReviewKDLoss=dict(),
+        PKDLoss=dict(),
+        CWDLoss=dict(),
+        MGDLoss=dict(),
+        FGDLoss=dict(),
+    ).items()
+}
+
+
+@pytest.fixture(autouse=True)
+def no_scope_is_left():
+    yield
+    DefaultScope._instance_dict.clear()
+
+
+def classifier(losses):
+    init_default_scope('mmpretrain')
+    wide = small_classifiers.classifier(base_channels=16)
+    wide['head']['in_channels'] = 128
+    config = small_classifiers.distilled(losses)
+    config['teacher']['config'] = wide
+    torch.manual_seed(0)
+    return MODELS.build(config).train(), small_classifiers.batch(0, 6)
+
+
+def detector(losses, teacher_channels=24):
+    """The teacher's pyramid has other channels than the student's."""
+    init_default_scope('mmdet')
+    config = small_detectors.distilled(losses=losses)
+    teacher = detector_config()
+    width = teacher_channels
+    teacher.neck.out_channels = teacher.rpn_head.in_channels = width
+    teacher.roi_head.bbox_roi_extractor.out_channels = width
+    teacher.roi_head.bbox_head.in_channels = width
+    config['teacher']['config'] = teacher
+    items = [small_detectors.sample(number) for number in (1, 2)]
+    batch = {key: [item[key] for item in items] for key in items[0]}
+    torch.manual_seed(0)
+    return MODELS.build(config).train(), batch
+
+
+def taken(model, batch):
+    """The terms of a step; what a loss draws is the same in each."""
+    torch.manual_seed(0)
+    data = model.data_preprocessor(
+        {key: list(value) for key, value in batch.items()}, True
+    )
+    return model(**data, mode='loss')
+
+
+def learned_terms(model, batch):
+    keys = tuple(
+        f'loss_{type(loss).__name__[:-4].lower()}' for loss in model.distiller
+    )
+    return {
+        key: value
+        for key, value in taken(model, batch).items()
+        if key.startswith(keys)
+    }
+
+
+def test_every_loss_is_tried_here():
+    assert set(CLASSIFIER) == KINDS - BOXES
+    assert set(DETECTOR) >= BOXES
+
+
+@pytest.mark.parametrize('name', CLASSIFIER)
+def test_step_of_a_classifier(name):
+    model, batch = classifier(CLASSIFIER[name])
+    terms = learned_terms(model, batch)
+    assert terms
+    sum(terms.values()).backward()
+    assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
+    assert model.student.head.fc.weight.grad is None
+    assert all(p.grad is None for p in model.teacher.model.parameters())
+    for key, parameter in model.distiller.named_parameters():
+        assert parameter.grad is not None, key
+
+
+@pytest.mark.parametrize('name', DETECTOR)
+def test_step_of_a_detector(name):
+    model, batch = detector(DETECTOR[name])
+    terms = learned_terms(model, batch)
+    assert terms
+    sum(terms.values()).backward()
+    assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
+    assert model.student.neck.fpn_convs[0].conv.weight.grad is not None
+    assert all(
+        p.grad is None
+        for part in (model.student.roi_head, model.teacher.model)
+        for p in part.parameters()
+    )
+    for key, parameter in model.distiller.named_parameters():
+        assert parameter.grad is not None, key
+
+
+def falls(model, batch, steps):
+    """Trains on one batch, every loss at the weight that makes it count."""
+    first = learned_terms(model, batch)
+    for loss in model.distiller:
+        own = f'loss_{type(loss).__name__[:-4].lower()}'
+        size = sum(v for k, v in first.items() if k.startswith(own))
+        weight = loss.now(loss.loss_weight) / size.item()
+        loss.loss_weight = build_schedule('loss_weight', weight)
+    first = learned_terms(model, batch)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        sum(learned_terms(model, batch).values()).backward()
+        optimizer.step()
+    last = learned_terms(model, batch)
+    for key, value in first.items():
+        assert last[key] < value, key
+
+
+@pytest.mark.slow
+def test_all_losses_of_a_classifier_fall_together():
+    falls(*classifier(list(CLASSIFIER.values())), steps=10)
+
+
+@pytest.mark.slow
+def test_all_losses_of_a_detector_fall_together():
+    falls(*detector(list(DETECTOR.values())), steps=10)
+
+
+def test_boxes_are_wanted_of_a_detector():
+    loss = dict(type='mmrkkd.FGDLoss', student_layers='backbone[0]')
+    model, batch = classifier(loss)
+    with pytest.raises(ValueError, match='it is a loss for detectors'):
+        taken(model, batch)
+
+
+def test_anchors_are_wanted_of_a_detector():
+    loss = dict(type='mmrkkd.FGFILoss', student_layers='backbone[0]')
+    with pytest.raises(ValueError, match='ImageClassifier has no anchors'):
+        classifier(loss)
+
+
+def test_anchors_are_those_of_the_layers_stride():
+    model, _ = detector(
+        dict(DETECTOR['FGFILoss'], student_layers=['neck[3]', 'neck[0]'])
+    )
+    (reader,) = model.seam.anchors
+    found = reader.read([torch.zeros(1, 1, 2, 3), torch.zeros(1, 1, 5, 4)])
+    wanted = model.student.rpn_head.prior_generator.grid_priors(
+        [(5, 4), (1, 1), (1, 1), (2, 3), (1, 1)], device='cpu'
+    )
+    assert torch.equal(found[0].reshape(-1, 4), wanted[3])
+    assert torch.equal(found[1].reshape(-1, 4), wanted[0])
+    # Row 1, column 2 of stride 32.
+    middle = (found[0][1, 2, :, :2] + found[0][1, 2, :, 2:]) / 2
+    assert middle.tolist() == [[64, 32]] * 3
+
+
+def test_layers_without_anchors():
+    loss = dict(DETECTOR['FGFILoss'], student_layers='backbone.conv1')
+    with pytest.raises(
+        ValueError, match=r'and a layer asked for has \(2, 2\)'
+    ):
+        detector(loss)
