@@ -73,6 +73,31 @@ def test_a_sigmoid_teacher_of_a_softmax_classifier_is_refused():
         make(KDClassifier, classifier(scope=''), teacher)
 
 
+def test_multi_label_heads_are_not_told_what_they_have_done():
+    """The advice was use_sigmoid=False, which stands there already."""
+    init_default_scope('mmpretrain')
+    teacher = classifier(scope='', use_sigmoid=False)
+    teacher['head'].update(type='MultiLabelLinearClsHead')
+    with pytest.raises(TypeError, match='multi-label') as caught:
+        make(KDClassifier, classifier(scope=''), teacher)
+    assert 'whatever its loss' in str(caught.value)
+    assert 'use_sigmoid' not in str(caught.value)
+
+
+def test_a_cascade_without_the_stage_that_is_asked_for_is_refused():
+    with pytest.raises(ValueError, match='teacher_stage=3, but the teacher '):
+        KDDetector(
+            student=detector_config(),
+            teacher=dict(
+                config=detector_config('cascade-rcnn'),
+                allow_random_weights=True,
+            ),
+            losses=dict(type='mmrkkd.KDLoss'),
+            matching=dict(type='rois', teacher_stage=3),
+            class_names=CLASSES,
+        )
+
+
 def test_a_teacher_of_more_classes_is_refused_with_both_numbers():
     init_default_scope('mmpretrain')
     with pytest.raises(ValueError, match='has 3 channels, the teacher 7'):

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from conftest import detector_config
+from conftest import CLASSES, detector_config
 from mmengine.registry import MODELS
 from mmengine.runner import set_random_seed
 from small_roi_heads import FAMILIES, roi_batch, roi_config, roi_detector
 
+from mmrkkd.distillers import KDDetector
 from mmrkkd.distillers.readers.box_heads import (
     REFUSED,
     box_logits,
@@ -149,6 +150,25 @@ def test_seesaws_logits_are_its_prediction(batch):
     assert (gradient != 0).all()
 
 
+@pytest.mark.parametrize('teacher_stage', ['same', 'mean'])
+@pytest.mark.parametrize('family', ['scnet', 'seesaw'])
+def test_a_plain_student_learns_from_a_richer_teacher(
+    family, teacher_stage, batch
+):
+    model = KDDetector(
+        student=detector_config(),
+        teacher=dict(config=roi_config(family), allow_random_weights=True),
+        losses=dict(type='mmrkkd.RankKDLoss'),
+        task_weight=0.0,
+        matching=dict(type='rois', teacher_stage=teacher_stage),
+        class_names=CLASSES,
+    )
+    terms = model(**model.data_preprocessor(batch(), True), mode='loss')
+    model.parse_losses(terms)[0].backward()
+    assert terms['loss_kd'].isfinite() and terms['loss_kd'] > 0
+    assert model.roi_head.bbox_head.fc_cls.weight.grad.any()
+
+
 @pytest.mark.parametrize(
     'config, reason',
     [
@@ -176,6 +196,7 @@ def test_heads_that_are_refused_by_name(config, reason):
         check_box_head('student', MODELS.build(model))
 
 
+@pytest.mark.slow
 def test_every_roi_head_is_tried_or_refused():
     """A RoI head that MMDetection adds shows up here."""
     from mmdet.models.roi_heads.base_roi_head import BaseRoIHead
