@@ -13,7 +13,9 @@ from small_classifiers import (
 )
 from torch import nn
 
+from mmrkkd.distillers.feature_seam import FeatureSeam
 from mmrkkd.distillers.readers.features import FeatureReader
+from mmrkkd.losses import FitNetLoss
 
 FITNET = dict(
     type='mmrkkd.FitNetLoss',
@@ -152,6 +154,50 @@ def step(model):
 
     data = model.data_preprocessor(batch(), True)
     return model.train()(**data, mode='loss')
+
+
+class OneSize(Net):
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def extract_feat(self, image):
+        if image.shape[-1] != self.size:
+            raise ValueError(f'{self.size} pixels only')
+        return super().extract_feat(image)
+
+
+def seam(student, teacher, *sizes):
+    shapes = []
+
+    class Loss(FitNetLoss):
+        def connect(self, student_shapes, teacher_shapes):
+            shapes.extend([student_shapes, teacher_shapes])
+
+    FeatureSeam(student, teacher, [Loss('backbone[1]')], *sizes)
+    return shapes
+
+
+@pytest.mark.parametrize('fixed', ['student', 'teacher'])
+def test_both_models_see_one_size_of_image(fixed):
+    models = dict(student=Net(), teacher=Net())
+    models[fixed] = OneSize(224)
+    assert seam(**models) == [[(1, 4, 112, 112)]] * 2
+
+
+def test_models_without_a_size_in_common():
+    with pytest.raises(ValueError, match=r'student.*224.* teacher.*32 pixels'):
+        seam(OneSize(224), OneSize(32))
+
+
+def test_a_teacher_whose_input_is_resized():
+    shapes = seam(OneSize(224), OneSize(32), 224, 32)
+    assert shapes == [[(1, 4, 112, 112)], [(1, 4, 16, 16)]]
+    with pytest.raises(ValueError, match='teacher_size=32, .* feature_size'):
+        seam(OneSize(224), OneSize(32), None, 32)
+    with pytest.raises(ValueError, match='teacher_size=16, .* feature_size'):
+        build([FITNET], teacher_size=16)
+    build([RKKD], teacher_size=16)
 
 
 def test_features_are_those_of_the_one_forward():
