@@ -1,6 +1,8 @@
 """Small detectors and batches that the tests share."""
 
 import copy
+import functools
+import gc
 import importlib.util
 import os
 import socket
@@ -13,6 +15,7 @@ import torch.distributed as dist
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.runner import runner
 
 CLASSES = ('cat', 'dog', 'bird')
 ROOT = Path(__file__).parents[1]
@@ -94,10 +97,18 @@ def _merge(target: dict, changes: dict) -> None:
             target[key] = value
 
 
+def pytest_collection_finish():
+    """MMEngine collects garbage for each dataset: not among all modules."""
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope='session')
-def configs_are_not_laid_out():
-    """YAPF needs a second, at the start of each run and for each file."""
+def runs_begin_at_once():
+    """Each would format its config, and ask compilers for their versions."""
     with pytest.MonkeyPatch.context() as patch:
+        for name in ('collect_env', 'get_git_hash'):
+            found = functools.cache(getattr(runner, name))
+            patch.setattr(runner, name, found)
         patch.setattr(
             Config,
             '_format_python_code',
