@@ -5,6 +5,8 @@ from torch import Tensor, nn
 
 from mmrkkd.ops.checks import check_logits
 
+from .placement import FEW, Placed
+from .row_blocks import LARGE, reduced_in_blocks
 from .schedule import Progress, Schedule
 
 
@@ -29,7 +31,7 @@ class DistillationLoss(nn.Module):
         return schedule(self.progress)
 
 
-class LogitLoss(DistillationLoss):
+class LogitLoss(Placed, DistillationLoss):
     """Base of the losses between a student's and a teacher's logits.
 
     A subclass implements :meth:`per_sample` and nothing else. This class
@@ -40,7 +42,12 @@ class LogitLoss(DistillationLoss):
 
     Where nothing is selected (N = 0, or every weight 0) the term is 0 and
     its gradient is 0, so that the terms of all processes of a distributed
-    run have the same names whatever their batches hold.
+    run have the same names whatever their batches hold. With a
+    ``normalizer`` the sum is divided by it and not by the weights.
+
+    A loss whose samples have nothing to do with each other, and that learns
+    nothing, may set ``by_rows``: very many samples are then worked on block
+    by block.
 
     A class that the teacher rules out, its logit -inf, has probability 0:
     losses of probabilities are finite there and have their gradient. Losses
@@ -54,6 +61,8 @@ class LogitLoss(DistillationLoss):
     is_base = True
     views = 1
     needs_labels = False
+    min_classes = 2
+    by_rows = False
 
     def per_sample(
         self,
@@ -84,6 +93,7 @@ class LogitLoss(DistillationLoss):
         teacher_logits: Tensor | None = None,
         labels: Tensor | None = None,
         weight: Tensor | None = None,
+        normalizer: float | Tensor | None = None,
         *,
         preds_S: Tensor | None = None,
         preds_T: Tensor | None = None,
@@ -99,6 +109,8 @@ class LogitLoss(DistillationLoss):
                 of a sample have the same label: the first view's is used.
             weight: (...), >= 0, the weight of each sample in the mean, the
                 same in all views. Defaults to 1 for every sample.
+            normalizer: What the sum over the samples is divided by, > 0.
+                Defaults to the sum of the weights.
             preds_S: MMRazor's name for ``student_logits``, and its order:
                 (N, C, ...), a class score for each position of an image.
                 (With ``views`` above 1, which it does not know, as above.)
@@ -131,7 +143,7 @@ class LogitLoss(DistillationLoss):
             )
             positions = preds_S.shape[1:-1].numel() if self.views == 1 else 1
             return positions * total
-        check_logits(student_logits, teacher_logits)
+        check_logits(student_logits, teacher_logits, self.min_classes)
         samples = student_logits.shape[:-1]
         labels = _flat('labels', labels, samples)
         weight = _flat('weight', weight, samples)
@@ -142,8 +154,21 @@ class LogitLoss(DistillationLoss):
         # The first view's; for one view all of them.
         labels = None if labels is None else labels[: len(student_logits)]
         weight = None if weight is None else weight[: len(student_logits)]
-        if self.needs_labels:
+        if self.needs_labels and labels is None:
             _check_labels(type(self).__name__, labels, student_logits)
+        if (
+            self.by_rows
+            and student_logits.numel() >= LARGE
+            and self.placement.locations not in FEW
+        ):
+            return reduced_in_blocks(
+                self.per_sample,
+                student_logits,
+                teacher_logits,
+                labels,
+                weight,
+                normalizer,
+            )
         if weight is not None:
             # Left out before the arithmetic: it saves the work, and what
             # such a sample holds, NaN included, reaches nothing.
@@ -152,6 +177,8 @@ class LogitLoss(DistillationLoss):
             teacher_logits = teacher_logits[kept]
             labels = None if labels is None else labels[kept]
             weight = weight[kept]
+        if self.needs_labels:
+            _check_labels(type(self).__name__, labels, student_logits)
         dtype = torch.promote_types(student_logits.dtype, torch.float32)
         dtype = torch.promote_types(dtype, teacher_logits.dtype)
         with torch.autocast(student_logits.device.type, enabled=False):
@@ -159,7 +186,7 @@ class LogitLoss(DistillationLoss):
                 student_logits.to(dtype), teacher_logits.to(dtype), labels
             )
             return {
-                name: weighted_mean(values, weight)
+                name: weighted_mean(values, weight, normalizer)
                 for name, values in terms.items()
             }
 
@@ -191,11 +218,20 @@ def set_progress(module: nn.Module, progress: Progress) -> None:
             part.progress = progress
 
 
-def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+def weighted_mean(
+    values: Tensor,
+    weight: Tensor | None,
+    normalizer: float | Tensor | None = None,
+) -> Tensor:
     """The one reduction: (N,), weights (N,) > 0 or None -> scalar.
 
-    The mean of no samples is 0, still connected to the student.
+    The mean of no samples is 0, still connected to the student. A
+    normalizer takes the place of the sum of the weights.
     """
+    if normalizer is not None:
+        if weight is not None:
+            values = values * weight.to(values.dtype)
+        return values.sum() / normalizer
     if weight is None:
         return values.sum() / max(values.numel(), 1)
     weight = weight.to(values.dtype)

@@ -11,6 +11,8 @@ from torch import nn
 from mmrkkd.ops.checks import check_options, nearest_name
 
 from .base import DistillationLoss
+from .placement import OPTIONS as PLACEMENT
+from .placement import Placed
 
 SCOPE = 'mmrkkd.'
 
@@ -69,14 +71,29 @@ def build_loss(
             if key not in ('type', '_scope_')
         }
         called = _called(loss)
+        placement = _placement(called, options)
         check_options(called.__name__, called, options)
         loss = called(**options)
+        if placement:
+            loss.place(**placement)
     if not isinstance(loss, kind):
         raise TypeError(
             f'a distillation loss must be a {kind.__name__} or the config of '
             f'one, got {type(loss).__name__}'
         )
     return loss
+
+
+def _placement(called: type, options: dict) -> dict:
+    """Takes out what any logit loss may say of where it applies."""
+    if not inspect.isclass(called) or not issubclass(called, Placed):
+        return {}
+    own = inspect.signature(called).parameters
+    return {
+        name: options.pop(name)
+        for name in PLACEMENT
+        if name in options and name not in own
+    }
 
 
 def _called(config: dict) -> type:

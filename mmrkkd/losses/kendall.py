@@ -71,6 +71,8 @@ class KendallLoss(LogitLoss):
         whether before normalisation).
     """
 
+    activations = ('softmax', 'sigmoid')
+
     def __init__(
         self,
         rank_weight: float | dict = 1.0,

@@ -73,6 +73,8 @@ class LRALoss(LogitLoss):
         project's derivation.
     """
 
+    activations = ('softmax', 'sigmoid')
+
     def __init__(
         self,
         loss_weight: float | dict = 5.0,

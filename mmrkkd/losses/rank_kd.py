@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from .base import LogitLoss
+from .binary_kd import BinaryKDLoss
 from .build import build_loss
 from .kd import KDLoss
 from .kendall import KendallLoss
+from .placement import Select
 from .schedule import build_schedule
 
 
@@ -37,10 +39,16 @@ class RankKDLoss(LogitLoss):
         ignore_channels: See :class:`KendallLoss`; the KD loss still sees
             every class. Defaults to none.
         kd: The loss to enhance, a registered type's config or a module.
-            Defaults to :class:`KDLoss`.
+            Defaults to :class:`KDLoss`; on scores that a sigmoid decides,
+            to :class:`BinaryKDLoss`.
         impl: Backend of the ranking operator. Defaults to 'auto'.
         eps: See :class:`KendallLoss`. Defaults to 1e-7.
         min_std: See :class:`KendallLoss`. Defaults to none.
+        rank_locations: Where the ranking term applies, if elsewhere than
+            the KD loss, see :class:`Placement`. Defaults to None: where the
+            KD loss does, and on a dense head 'top'.
+        rank_top: The share of 'top', see :class:`Placement`. Defaults to
+            0.01.
 
     A teacher's logit of -inf, a class ruled out, makes the ranking term NaN
     unless ``ignore_channels`` holds the class.
@@ -70,9 +78,12 @@ class RankKDLoss(LogitLoss):
         impl: str = 'auto',
         eps: float = 1e-7,
         min_std: float | dict | None = None,
+        rank_locations: str | None = None,
+        rank_top: float = 0.01,
     ) -> None:
         super().__init__()
         self.kd_weight = build_schedule('kd_weight', kd_weight)
+        self.kd_is_chosen = kd is not None or temperature is not None
         if kd is None:
             kd = KDLoss(
                 temperature=4.0 if temperature is None else temperature
@@ -103,6 +114,28 @@ class RankKDLoss(LogitLoss):
             eps=eps,
             min_std=min_std,
         )
+        self.rank.place(locations=rank_locations, top=rank_top)
+
+    def place(self, **options: object) -> None:
+        """See :meth:`Placed.place`; either part may have its own."""
+        super().place(**options)
+        for part in (self.kd, self.rank):
+            if part.placement.locations is None:
+                part.place(**options)
+
+    def suit(self, activation: str) -> None:
+        """See :meth:`Placed.suit`."""
+        if activation == 'sigmoid' and not self.kd_is_chosen:
+            self.kd = BinaryKDLoss()
+            self.kd.placement = self.placement
+        self.kd.suit(activation)
+
+    def located(self, select: Select) -> dict[str, Tensor]:
+        """See :meth:`Placed.located`."""
+        if self.rank.placement.locations is None:
+            return super().located(select)
+        terms = self._weighted(self.kd.located(select))
+        return {**terms, **self.rank.located(select)}
 
     def per_sample(
         self,
@@ -111,15 +144,18 @@ class RankKDLoss(LogitLoss):
         labels: Tensor | None,
     ) -> dict[str, Tensor]:
         """See :meth:`LogitLoss.per_sample`."""
-        weight = self.now(self.kd_weight)
-        terms = {
-            name: weight * value if 'loss' in name else value
-            for name, value in self.kd.per_sample(
-                student_logits, teacher_logits, labels
-            ).items()
-        }
+        terms = self._weighted(
+            self.kd.per_sample(student_logits, teacher_logits, labels)
+        )
         terms['loss_rank'] = self._ranking(student_logits, teacher_logits)
         return terms
+
+    def _weighted(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        weight = self.now(self.kd_weight)
+        return {
+            name: weight * value if 'loss' in name else value
+            for name, value in terms.items()
+        }
 
     def _ranking(
         self, student_logits: Tensor, teacher_logits: Tensor

@@ -3,7 +3,7 @@
 Imports torch and nothing of mmrkkd.
 """
 
-from .divergence import kl_divergence
+from .divergence import binary_kl_divergence, kl_divergence
 from .kendall_tau import kendall_tau
 from .pearson import pearson
 from .rank_correlation import exact_kendall_tau, top1_agreement
@@ -11,6 +11,7 @@ from .soft_rank import soft_rank
 from .standardize import standardize
 
 __all__ = [
+    'binary_kl_divergence',
     'exact_kendall_tau',
     'kendall_tau',
     'kl_divergence',

@@ -8,13 +8,20 @@ from difflib import get_close_matches
 from torch import Tensor
 
 
-def check_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
+def check_logits(
+    student_logits: Tensor, teacher_logits: Tensor, min_classes: int = 2
+) -> None:
     """Refuses logits that cannot be compared.
+
+    Args:
+        student_logits: (..., C).
+        teacher_logits: (..., C).
+        min_classes: The fewest classes that make sense. Defaults to 2.
 
     Raises:
         TypeError: one is not a floating point tensor.
-        ValueError: shapes or devices differ, or there are fewer than 2
-            classes in the last dimension.
+        ValueError: shapes or devices differ, or there are fewer classes in
+            the last dimension.
     """
     for name, value in (
         ('student_logits', student_logits),
@@ -37,10 +44,10 @@ def check_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
             'student_logits and teacher_logits must be on the same device, '
             f'got {student_logits.device} and {teacher_logits.device}'
         )
-    if student_logits.dim() == 0 or student_logits.shape[-1] < 2:
+    if student_logits.dim() == 0 or student_logits.shape[-1] < min_classes:
         raise ValueError(
-            'logits need at least 2 classes in the last dimension, got shape '
-            f'{tuple(student_logits.shape)}'
+            f'logits need at least {min_classes} classes in the last '
+            f'dimension, got shape {tuple(student_logits.shape)}'
         )
 
 

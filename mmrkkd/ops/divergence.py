@@ -1,4 +1,4 @@
-"""The Kullback-Leibler divergence between two softened predictions."""
+"""The Kullback-Leibler divergences between two softened predictions."""
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +47,43 @@ def kl_divergence(
         reduction='none',
         log_target=True,
     ).sum(-1)
+
+
+def binary_kl_divergence(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float = 1.0,
+) -> Tensor:
+    """KL(p_t || p_s) of each class's own yes or no, added up, per sample.
+
+    ::
+
+        KL = sum_c p_t(c) (log p_t(c) - log p_s(c))
+                   + (1 - p_t(c)) (log(1 - p_t(c)) - log(1 - p_s(c)))
+        p = sigmoid(z / T)
+
+    A class that the teacher rules out, logit -inf, adds -log(1 - p_s), and 0
+    where the student rules it out too.
+
+    Args:
+        student_logits: (..., C), C >= 1.
+        teacher_logits: (..., C).
+        temperature: T > 0. Defaults to 1.0.
+
+    Returns:
+        (...), in nats, >= 0 up to rounding.
+    """
+    student, teacher = (
+        student_logits / temperature,
+        teacher_logits / temperature,
+    )
+    # Before the arithmetic: 0 times -inf is NaN, and so are its gradients.
+    ruled_out = teacher == -torch.inf
+    yes = F.logsigmoid(teacher.masked_fill(ruled_out, 0.0)) - F.logsigmoid(
+        student.masked_fill(ruled_out, 0.0)
+    )
+    no = F.logsigmoid(-teacher) - F.logsigmoid(-student)
+    return (teacher.sigmoid() * yes + (-teacher).sigmoid() * no).sum(-1)
 
 
 def _log_softened(logits: Tensor, temperature: float | Tensor) -> Tensor:
