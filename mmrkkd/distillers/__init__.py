@@ -6,6 +6,7 @@ from mmrkkd.registry import MODELS
 from .classifier import KDClassifier
 from .detector import KDDetector
 from .distiller import LogitDistiller
+from .readers.heads import cells, register_head
 from .teacher import FrozenTeacher, build_teacher
 
 # The losses know nothing of MMEngine: here configs get to know them.
@@ -18,4 +19,6 @@ __all__ = [
     'KDDetector',
     'LogitDistiller',
     'build_teacher',
+    'cells',
+    'register_head',
 ]

@@ -18,7 +18,8 @@ class PreprocessBridge:
 
     where the channels are flipped if just one of the two converts BGR to
     RGB (or back), and mean_s, std_s are then in the flipped order. What was
-    padding becomes the teacher's own padding, of the teacher's own size.
+    padding becomes the teacher's own padding, of the teacher's own size
+    unless the student's is to be kept.
     Where the preprocessors agree, the batch is handed on untouched. Images
     may have any number of channels; it stays what it is.
 
@@ -26,13 +27,17 @@ class PreprocessBridge:
         student: The student's data preprocessor: an ``ImgDataPreprocessor``
             of MMEngine or a relative of it (MMDetection's, MMPretrain's).
         teacher: The teacher's.
+        keeps_size: Keep the student's padded size, as the cells of a grid
+            want it. Defaults to False: what the teacher's would give.
 
     Raises:
         ValueError: mean and std are of images with another number of
             channels on each side.
     """
 
-    def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
+    def __init__(
+        self, student: nn.Module, teacher: nn.Module, keeps_size: bool = False
+    ) -> None:
         student_mean, student_std = _normalisation(student)
         teacher_mean, teacher_std = _normalisation(teacher)
         # One value is for all channels, or for the only one.
@@ -68,9 +73,12 @@ class PreprocessBridge:
         )
         self.pad_value = float(getattr(teacher, 'pad_value', 0))
         self.divisor = int(getattr(teacher, 'pad_size_divisor', 1))
-        self.same_padding = self.pad_value == float(
+        self.same_size = keeps_size or self.divisor == int(
+            getattr(student, 'pad_size_divisor', 1)
+        )
+        self.same_padding = self.same_size and self.pad_value == float(
             getattr(student, 'pad_value', 0)
-        ) and self.divisor == int(getattr(student, 'pad_size_divisor', 1))
+        )
 
     @property
     def is_identity(self) -> bool:
@@ -135,7 +143,7 @@ class PreprocessBridge:
         self, images: Tensor, shapes: list[tuple[int, int]]
     ) -> Tensor:
         height, width = images.shape[-2:]
-        if not self.same_padding:
+        if not self.same_size:
             height = _next_multiple(max(h for h, _ in shapes), self.divisor)
             width = _next_multiple(max(w for _, w in shapes), self.divisor)
         padded = images.new_full(

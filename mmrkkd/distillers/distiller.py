@@ -100,7 +100,8 @@ class LogitDistiller(StudentWithTeacher):
         refuse_sharding(self)
         if self.class_map is None:
             self.class_map = self.match_student_classes(training_classes())
-        check_samples(data_samples, self.reader.scores(self.student).classes)
+        scores = self.reader.scores(self.student)
+        check_samples(data_samples, scores.classes)
         self.progress = training_progress()
         set_progress(self.distiller, self.progress)
         views = inputs if isinstance(inputs, (list, tuple)) else [inputs]
@@ -114,7 +115,8 @@ class LogitDistiller(StudentWithTeacher):
         for heads in zip(*(each.matches for each in passes), strict=True):
             match = stack_views(heads)
             add_terms(
-                terms, logit_terms(logit_losses, match, self.class_map, task)
+                terms,
+                logit_terms(logit_losses, match, self.class_map, scores, task),
             )
         features = [each.features for each in passes]
         add_terms(

@@ -5,14 +5,20 @@ from collections.abc import Callable, Sequence
 from mmengine.logging import print_log
 from torch import nn
 
-from mmrkkd.losses import Progress, build_loss, build_schedule
+from mmrkkd.losses import LogitLoss, Progress, build_loss, build_schedule
 from mmrkkd.losses.feature import FeatureLoss
 from mmrkkd.ops.checks import check_choice
 from mmrkkd.registry import MODELS
 
 from .acts_as_student import ActsAsStudent
 from .bridge import PreprocessBridge
-from .class_map import CLASS_MODES, ClassMap, fewest_shared, match_classes
+from .class_map import (
+    CLASS_MODES,
+    RANKING,
+    ClassMap,
+    fewest_shared,
+    match_classes,
+)
 from .feature_seam import FeatureSeam
 from .model_config import with_preprocessor
 from .readers import Reader, build_reader
@@ -59,15 +65,18 @@ class StudentWithTeacher(ActsAsStudent):
         )
         self.reader = build_reader(matching, self.student)
         self.reader.check(self.student, self.teacher.model)
+        self._suit_losses()
         self.bridge = PreprocessBridge(
             self.student.data_preprocessor,
             self.teacher.model.data_preprocessor,
+            self.reader.keeps_size,
         )
         self.seam = FeatureSeam(
             self.student,
             self.teacher.model,
             self._losses_of(FeatureLoss),
             feature_size,
+            getattr(self, 'teacher_size', None),
         )
         if class_names is not None:
             self.class_map = self.match_student_classes(class_names)
@@ -79,6 +88,24 @@ class StudentWithTeacher(ActsAsStudent):
 
     def _losses_of(self, kind: type) -> list:
         return [loss for loss in self.distiller if isinstance(loss, kind)]
+
+    def _suit_losses(self) -> None:
+        """Refuses losses that the head's scores are not for."""
+        scores = self.reader.scores(self.student)
+        for loss in self._losses_of(LogitLoss):
+            loss.suit(scores.activation)
+            if scores.channels < loss.min_classes:
+                raise ValueError(
+                    f'{type(loss).__name__} compares classes, and the '
+                    f'student has {scores.channels}; use BinaryKDLoss'
+                )
+            for part in loss.modules():
+                if (
+                    isinstance(part, RANKING)
+                    and part.placement.locations is None
+                    and self.reader.ranked_at is not None
+                ):
+                    part.place(locations=self.reader.ranked_at)
 
     def match_student_classes(self, names: Sequence[str] | None) -> ClassMap:
         """Which of the teacher's channels belongs to which class name.

@@ -6,11 +6,13 @@ from torch import Tensor
 
 from mmrkkd.losses import LogitLoss
 from mmrkkd.losses.feature import FeatureLoss, FeaturePair
+from mmrkkd.losses.placement import Placement
 
 from .class_map import ClassMap
 from .gradient_share import gradient_telemetry
-from .readers import Match
-from .telemetry import agreement
+from .readers import Match, Scores
+from .readers.locations import located
+from .telemetry import ROWS_PER_STEP, agreement
 
 
 def add_terms(terms: dict, new: dict) -> None:
@@ -79,6 +81,7 @@ def logit_terms(
     losses: Iterable[LogitLoss],
     match: Match,
     class_map: ClassMap,
+    scores: Scores,
     pulled_with: dict | None = None,
 ) -> dict[str, Tensor]:
     """The losses and telemetry of one head's matched logits.
@@ -87,6 +90,7 @@ def logit_terms(
         losses: The logit losses.
         match: The head's logits, of one view or stacked.
         class_map: Which channels are compared.
+        scores: What the scores of a row mean.
         pulled_with: The task's terms, to log how hard each term pulls at
             the logits; None to leave it out.
 
@@ -95,32 +99,70 @@ def logit_terms(
     """
     student = class_map.select_student(match.student_logits)
     teacher = class_map.select_teacher(match.teacher_logits)
-    labels, weight = compared(match, class_map)
+
+    def select(placement: Placement) -> tuple:
+        labels, weight = compared(match, class_map, scores, placement)
+        by_positives = placement.normalizer == 'positives'
+        normalizer = match.normalizer if by_positives else None
+        return student, teacher, labels, weight, normalizer
+
     terms = {}
     for loss in losses:
-        values = loss(student, teacher, labels, weight)
         add_terms(
             terms,
             {
                 name: match.scale * value if 'loss' in name else value
-                for name, value in values.items()
+                for name, value in loss.located(select).items()
             },
         )
     if pulled_with is not None:
         pulling = {k: v for k, v in terms.items() if 'loss' in k}
         pulling['task'] = total_loss(pulled_with)
         add_terms(terms, gradient_telemetry(pulling, match.sources))
-    if weight is not None:
-        student, teacher = student[weight > 0], teacher[weight > 0]
-    add_terms(terms, agreement(student, teacher))
+    rows = looked_at(match, class_map, scores)
+    if rows is not None:
+        student, teacher = student[rows], teacher[rows]
+    add_terms(terms, agreement(student, teacher, activation=scores.activation))
     return {match.prefix + name: value for name, value in terms.items()}
 
 
-def compared(match: Match, class_map: ClassMap) -> tuple[Tensor | None, ...]:
-    """Labels and weights of a match in the compared channels."""
+def compared(
+    match: Match,
+    class_map: ClassMap,
+    scores: Scores,
+    placement: Placement = Placement(),  # noqa: B008
+) -> tuple[Tensor | None, ...]:
+    """Labels and weights of a match where a loss applies.
+
+    Args:
+        match: The head's logits.
+        class_map: Which channels are compared.
+        scores: What the scores of a row mean.
+        placement: Where. Defaults to where the reader says.
+
+    Returns:
+        As :meth:`ClassMap.select_samples` gives them.
+    """
     return class_map.select_samples(
-        match.labels, match.weight, match.student_logits.shape[-1]
+        match.labels,
+        located(match, scores, placement),
+        match.student_logits.shape[-1],
     )
+
+
+def looked_at(
+    match: Match, class_map: ClassMap, scores: Scores
+) -> Tensor | None:
+    """The rows that the telemetry looks at; None for all.
+
+    Of a dense head those that the teacher is surest of: all others are
+    background, on which any two models agree.
+    """
+    _, weight = compared(match, class_map, scores)
+    if match.images is None:
+        return None if weight is None else weight > 0
+    sure = match.confidence if weight is None else match.confidence * weight
+    return sure.topk(min(ROWS_PER_STEP, len(sure)), sorted=False).indices
 
 
 def feature_terms(

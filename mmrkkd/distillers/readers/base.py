@@ -59,6 +59,15 @@ class Match:
             RoIs as (image, x1, y1, x2, y2). None where they are images.
         sources: The tensors that left the student, if ``student_logits``
             was made from them.
+        counts: (N,) bool, the samples that the student's head counts in its
+            own loss; None for all.
+        normalizer: What a loss that adds up over all samples divides by,
+            instead of the sum of the weights; a scalar > 0. None where
+            every sum is a mean.
+        confidence: (N,), the teacher's highest probability of a class, if
+            it is known already.
+        images: B, where the samples are those of image 0, then of image 1
+            and so on, as many of each. None where they are not.
     """
 
     student_logits: Tensor
@@ -69,6 +78,10 @@ class Match:
     scale: float = 1.0
     places: Tensor | None = None
     sources: Sequence[Tensor] = field(default=())
+    counts: Tensor | None = None
+    normalizer: Tensor | None = None
+    confidence: Tensor | None = None
+    images: int | None = None
 
     def __post_init__(self) -> None:
         self.sources = self.sources or (self.student_logits,)
@@ -90,7 +103,9 @@ def stack_views(matches: Sequence[Match]) -> Match:
             stacked[name] = torch.stack(
                 [getattr(match, name) for match in matches]
             )
-    stacked['sources'] = [match.student_logits for match in matches]
+    stacked['sources'] = [
+        source for match in matches for source in match.sources
+    ]
     return Match(**stacked)
 
 
@@ -100,10 +115,16 @@ class Reader(ABC):
     ``name`` is what ``matching=dict(type=...)`` calls it; the other keys of
     that dict are the arguments of its ``__init__``. Readers that ``fits``
     the student are taken by ``matching='auto'``, in the order of ``rank``.
+    With ``keeps_size`` the teacher's input is padded to the student's size,
+    whatever multiples the teacher pads its own to: its samples are places.
+    ``ranked_at`` says where losses that rank apply if their config does not
+    (:class:`~mmrkkd.losses.placement.Placement`); None: where all do.
     """
 
     name = ''
     rank = 0
+    keeps_size = False
+    ranked_at: str | None = None
 
     @classmethod
     @abstractmethod

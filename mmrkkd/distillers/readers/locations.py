@@ -1,0 +1,113 @@
+"""Which samples of a match a loss counts, and how much each."""
+
+import math
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from mmrkkd.losses.placement import Placement
+
+from .base import Match, Scores
+
+# A teacher's score below this says nothing about an object.
+LEAST_SCORE = 0.05
+
+
+def confidence(logits: Tensor, scores: Scores) -> Tensor:
+    """The highest probability of a class, background left out.
+
+    Args:
+        logits: (N, C).
+        scores: What they mean; how many there are does not matter.
+
+    Returns:
+        (N,), in [0, 1], float32 or wider.
+    """
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    if scores.activation == 'sigmoid':
+        # The order of logits is that of probabilities: no copy of (N, C).
+        return logits.detach().amax(-1).to(dtype).sigmoid()
+    classes = logits.detach().to(dtype).softmax(-1)
+    # The teacher may know other classes than scores says of the student.
+    return (classes[..., :-1] if scores.background else classes).amax(-1)
+
+
+def foreground(labels: Tensor, classes: int) -> Tensor:
+    """(N,) bool: the label is a class, not the background and not none."""
+    return (labels >= 0) & (labels < classes)
+
+
+def located(
+    match: Match, scores: Scores, placement: Placement
+) -> Tensor | None:
+    """The weight of each sample where a loss applies.
+
+    Args:
+        match: The samples, (N, C).
+        scores: What the teacher's scores mean.
+        placement: The locations, and the share of 'top'; where it has no
+            locations the weights are the match's own.
+
+    Returns:
+        (N,), >= 0, or None for 1.
+
+    Raises:
+        RuntimeError: 'foreground', and the head shows no labels.
+    """
+    locations = placement.locations
+    if locations is None:
+        return match.weight
+    counts = match.counts
+    if locations == 'all':
+        return None if counts is None else counts.float()
+    if locations == 'foreground':
+        if match.labels is None:
+            raise RuntimeError(
+                "locations='foreground' needs labels, and the student's head "
+                'does not show them: its loss is called on other scores than '
+                "it puts out. Use locations='all', 'confidence' or 'top'"
+            )
+        return foreground(match.labels, scores.classes).float()
+    weight = match.confidence
+    if weight is None:
+        weight = confidence(match.teacher_logits, scores)
+    if counts is not None:
+        weight = weight * counts
+    if locations == 'confidence':
+        return weight
+    images = weight.view(match.images or 1, -1)
+    kept = highest(images, placement.top)
+    return (
+        torch.zeros_like(images)
+        .scatter_(1, kept, images.gather(1, kept))
+        .flatten()
+    )
+
+
+def highest(weight: Tensor, top: float) -> Tensor:
+    """(B, R) -> (B, k), where the share ``top`` of each row is highest."""
+    count = math.ceil(top * weight.shape[1])
+    return weight.topk(count, 1, sorted=False).indices
+
+
+def positives(match: Match, scores: Scores) -> Tensor:
+    """What a sum over all cells is divided by: N+, at least 1.
+
+    The number of cells whose label is a class; where the head shows no
+    labels, the teacher's mass: the sum of its highest scores from 0.05 on.
+    The mean over the processes of a distributed run, so that the gradient
+    is that of one process with the whole batch.
+    """
+    if match.labels is not None:
+        count = foreground(match.labels, scores.classes).sum()
+    else:
+        weight = match.confidence
+        if weight is None:
+            weight = confidence(match.teacher_logits, scores)
+        count = weight[weight >= LEAST_SCORE].sum()
+    count = count.float()
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(count)
+        count /= dist.get_world_size()
+    return count.clamp(min=1)
