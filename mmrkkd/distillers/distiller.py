@@ -137,7 +137,9 @@ class LogitDistiller(StudentWithTeacher):
             matches = self.reader.read(
                 taps, self.student, teacher, teacher_inputs, data_samples
             )
-        features = seam.read(student_taps, teacher_taps, data_samples, inputs)
+        features = seam.read(
+            student_taps, teacher_taps, data_samples, inputs, self.class_map
+        )
         return Pass(task_losses, matches, features)
 
     def teacher_inputs(self, inputs: Tensor, data_samples: list) -> Tensor:

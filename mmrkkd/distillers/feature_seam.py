@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from mmrkkd.losses.feature import FeatureLoss, FeaturePair
+from mmrkkd.losses.feature.base import Shape
 
+from .class_map import ClassMap
 from .readers.anchors import AnchorReader
 from .readers.features import (
     PROBED_SIZES,
@@ -15,6 +17,7 @@ from .readers.features import (
     FeatureTaps,
     SizeRefused,
 )
+from .readers.linear_classifier import ClassifierReader
 
 
 class FeatureSeam:
@@ -57,24 +60,23 @@ class FeatureSeam:
             )
         )
         self.anchors: list[AnchorReader | None] = []
+        self.classifiers: list[tuple[ClassifierReader, ...]] = []
         for loss, (part, other) in zip(losses, self.parts, strict=True):
-            shapes, others = (
-                self.student.shapes[part],
-                self.teacher.shapes[other],
-            )
-            if len(shapes) != len(others):
-                raise ValueError(
-                    f'{type(loss).__name__} compares layers in pairs, got '
-                    f'{len(shapes)} of the student '
-                    f'({", ".join(loss.student_layers)}) and {len(others)} of '
-                    f'the teacher ({", ".join(loss.teacher_layers)})'
-                )
-            with _own_randomness():
-                loss.connect(shapes, others)
+            shapes = self.student.shapes[part]
+            others = self.teacher.shapes[other]
+            _connect(loss, shapes, others)
             self.anchors.append(
                 AnchorReader(student, 'student', shapes, self.student.size)
                 if loss.needs_anchors
                 else None
+            )
+            self.classifiers.append(
+                (
+                    ClassifierReader(student, 'student', shapes),
+                    ClassifierReader(teacher, 'teacher', others),
+                )
+                if loss.needs_classifiers
+                else ()
             )
 
     def tap_student(
@@ -95,6 +97,7 @@ class FeatureSeam:
         teacher_taps: FeatureTaps,
         samples: Sequence,
         inputs: Tensor,
+        class_map: ClassMap | None = None,
     ) -> list[FeaturePair]:
         """What each feature loss gets of one view.
 
@@ -103,21 +106,34 @@ class FeatureSeam:
             teacher_taps: Of :meth:`tap_teacher`, after the forward.
             samples: B samples.
             inputs: (B, C, H, W), the student's input.
+            class_map: Which classes are compared. Defaults to all, in
+                their order.
         """
+        class_map = class_map or ClassMap()
         student = self.student.read(student_taps)
         teacher = self.teacher.read(teacher_taps)
-        return [
-            FeaturePair(
+        pairs = []
+        for (part, other), anchors, classifiers in zip(
+            self.parts, self.anchors, self.classifiers, strict=True
+        ):
+            pair = FeaturePair(
                 student[part],
                 teacher[other],
                 samples,
                 tuple(inputs.shape[-2:]),
-                None if anchors is None else anchors.read(student[part]),
             )
-            for (part, other), anchors in zip(
-                self.parts, self.anchors, strict=True
-            )
-        ]
+            if anchors is not None:
+                pair.anchors = anchors.read(pair.student)
+            if classifiers:
+                own, others = classifiers
+                pair.classifiers = (
+                    class_map.select_student(own.read(student_taps.model).T).T,
+                    class_map.select_teacher(
+                        others.read(teacher_taps.model).T
+                    ).T,
+                )
+            pairs.append(pair)
+        return pairs
 
 
 def _readers(
@@ -148,6 +164,21 @@ def _readers(
         except SizeRefused as error:
             refused.append(str(error))
     raise SizeRefused(' '.join(dict.fromkeys(refused)))
+
+
+def _connect(
+    loss: FeatureLoss, shapes: Sequence[Shape], others: Sequence[Shape]
+) -> None:
+    """Makes a loss's connectors, for as many layers on each side."""
+    if len(shapes) != len(others):
+        raise ValueError(
+            f'{type(loss).__name__} compares layers in pairs, got '
+            f'{len(shapes)} of the student '
+            f'({", ".join(loss.student_layers)}) and {len(others)} of '
+            f'the teacher ({", ".join(loss.teacher_layers)})'
+        )
+    with _own_randomness():
+        loss.connect(shapes, others)
 
 
 def _parts(

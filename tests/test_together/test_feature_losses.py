@@ -21,6 +21,7 @@ CLASSIFIER = {
     for name, layers in dict(
         FitNetLoss='backbone.layer2',
         ATLoss=STAGES,
+        CATKDLoss='backbone[0]',
         SPLoss='backbone[0]',
         RKDLoss='neck',
         ICKDLoss='backbone[0]',
@@ -109,7 +110,9 @@ def test_step_of_a_classifier(name):
     assert terms
     sum(terms.values()).backward()
     assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
-    assert model.student.head.fc.weight.grad is None
+    # Class activation maps are made with it.
+    is_learned = model.student.head.fc.weight.grad is not None
+    assert is_learned == (name == 'CATKDLoss')
     assert all(p.grad is None for p in model.teacher.model.parameters())
     for key, parameter in model.distiller.named_parameters():
         assert parameter.grad is not None, key
@@ -172,6 +175,45 @@ def test_anchors_are_wanted_of_a_detector():
     loss = dict(type='mmrkkd.FGFILoss', student_layers='backbone[0]')
     with pytest.raises(ValueError, match='ImageClassifier has no anchors'):
         classifier(loss)
+
+
+def test_classes_of_activation_maps_are_matched_by_name():
+    """Teacher = student, but for the order of the classes."""
+    init_default_scope('mmpretrain')
+    loss = dict(CLASSIFIER['CATKDLoss'])
+    config = small_classifiers.distilled(loss)
+    order = [3, 1, 0, 4, 2]
+    names = small_classifiers.CLASSES
+    config['teacher']['classes'] = [names[number] for number in order]
+    model = MODELS.build(config).eval()
+    state = {k: v.clone() for k, v in model.student.state_dict().items()}
+    for key in ('head.fc.weight', 'head.fc.bias'):
+        state[key] = state[key][order]
+    model.teacher.model.load_state_dict(state)
+    terms = taken(model, small_classifiers.batch(0, 6))
+    assert terms['loss_catkd'].item() == pytest.approx(0, abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ('layer', 'message'),
+    [
+        (
+            'backbone.layer2',
+            r"student's linear layer 'head.fc' takes 64 chann",
+        ),
+        ('neck', r'cells are compared of maps'),
+    ],
+)
+def test_activation_maps_of_other_layers(layer, message):
+    init_default_scope('mmpretrain')
+    loss = dict(CLASSIFIER['CATKDLoss'], student_layers=layer)
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(small_classifiers.distilled(loss))
+
+
+def test_activation_maps_want_one_linear_layer():
+    with pytest.raises(ValueError, match='of the student FasterRCNN has 0'):
+        detector(dict(type='mmrkkd.CATKDLoss', student_layers='backbone[0]'))
 
 
 def test_anchors_are_those_of_the_layers_stride():

@@ -85,7 +85,7 @@ class FeatureReader:
     @contextmanager
     def tap(self, model: nn.Module) -> Iterator['FeatureTaps']:
         """Notes the outputs of the forward run inside the block."""
-        taps = FeatureTaps()
+        taps = FeatureTaps(model)
         handles = [
             _module(model, self.owner, path).register_forward_hook(
                 taps.hook(path, path in self.overwritten)
@@ -125,9 +125,13 @@ class FeatureTaps:
 
     ``outputs`` maps a module's path to its tensors, each with its version
     when it was noted.
+
+    Args:
+        model: The tapped model.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
         self.outputs: dict[str, list[tuple[Tensor, int]]] = {}
 
     def hook(self, path: str, clone: bool) -> object:

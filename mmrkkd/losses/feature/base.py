@@ -28,6 +28,9 @@ class FeaturePair:
         anchors: For losses that set ``needs_anchors``: of each of the
             student's layers the anchors of its cells, (H_s, W_s, A, 4), in
             pixels of that input.
+        classifiers: For losses that set ``needs_classifiers``: the weights
+            of the student's and of the teacher's linear layer, (K, C_s) and
+            (K, C_t), of the K classes that are compared.
     """
 
     student: Sequence[Tensor]
@@ -35,6 +38,7 @@ class FeaturePair:
     samples: Sequence = field(default=())
     input_shape: tuple[int, int] | None = None
     anchors: Sequence[Tensor] | None = None
+    classifiers: tuple[Tensor, Tensor] | None = None
 
 
 class FeatureLoss(DistillationLoss):
@@ -51,7 +55,8 @@ class FeatureLoss(DistillationLoss):
     ``'backbone.layer3.5.conv2'`` any module's output.
 
     A loss that wants the anchors of the student's head sets
-    ``needs_anchors``: :attr:`FeaturePair.anchors` has them then.
+    ``needs_anchors``: :attr:`FeaturePair.anchors` has them then. One that
+    wants the weights of both classifiers sets ``needs_classifiers``.
 
     In a distributed run the images are those of the process.
 
@@ -68,6 +73,7 @@ class FeatureLoss(DistillationLoss):
 
     is_base = True
     needs_anchors = False
+    needs_classifiers = False
 
     def __init__(
         self,
@@ -144,6 +150,7 @@ class FeatureLoss(DistillationLoss):
                     teacher=[
                         _widened(value.detach()) for value in pair.teacher
                     ],
+                    classifiers=_widened_both(pair.classifiers),
                 )
             )
 
@@ -176,6 +183,15 @@ def common_area(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 def _widened(value: Tensor) -> Tensor:
     return value.to(torch.promote_types(value.dtype, torch.float32))
+
+
+def _widened_both(
+    weights: tuple[Tensor, Tensor] | None,
+) -> tuple[Tensor, Tensor] | None:
+    """The student's keep their gradient, the teacher's have none."""
+    if weights is None:
+        return None
+    return _widened(weights[0]), _widened(weights[1].detach())
 
 
 def _layers(name: str, layers: object) -> tuple[str, ...]:

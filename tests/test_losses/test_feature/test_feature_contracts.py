@@ -20,7 +20,7 @@ KINDS = {
 }
 STUDENT, TEACHER = (1, 4, 8, 8), (1, 6, 8, 8)
 # Without anything learned: a student like its teacher has nothing to learn.
-FREE = {'ATLoss', 'SPLoss', 'RKDLoss', 'PKDLoss', 'CWDLoss'}
+FREE = {'ATLoss', 'CATKDLoss', 'SPLoss', 'RKDLoss', 'PKDLoss', 'CWDLoss'}
 # Compares cells of one stride only.
 ONE_STRIDE = {'FGFILoss'}
 WEIGHTS = [
@@ -74,8 +74,18 @@ def pair_of(student, teacher, samples):
     )
     corners = torch.stack([left, top], -1)
     anchors = torch.cat([corners - 4, corners + 8], -1)[:, :, None]
+    dtype = torch.promote_types(student.dtype, torch.float32)
+    weights = [
+        torch.linspace(-1, 1, 5 * value.shape[1]).view(5, -1).to(dtype)
+        for value in (student, teacher)
+    ]
     return FeaturePair(
-        [student.requires_grad_()], [teacher], samples, (32, 32), [anchors]
+        [student.requires_grad_()],
+        [teacher],
+        samples,
+        (32, 32),
+        [anchors],
+        tuple(weights),
     )
 
 
