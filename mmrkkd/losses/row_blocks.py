@@ -3,7 +3,9 @@
 A dense detector has hundreds of thousands of cells an image, and the
 arithmetic of a loss keeps several tensors of the size of the logits until
 the backward pass. Here it goes block by block, and once more in the backward
-pass: what is kept is the logits, which are there anyway.
+pass: what is kept is the logits, which are there anyway. Two images of
+RetinaNet at 800 x 1344 pixels (403,200 rows of 80 classes) need less than
+197 MB beside them in float32, of which 129 MB are the gradient itself.
 """
 
 from collections.abc import Callable, Sequence
