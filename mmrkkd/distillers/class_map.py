@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mmrkkd.losses import KendallLoss, LRALoss
+from mmrkkd.losses import KendallLoss, ListMLELoss, LRALoss
 
 from .class_names import names_in_order
 
 CLASS_MODES = ('same', 'shared')
-RANKING = (KendallLoss, LRALoss)
+RANKING = (KendallLoss, ListMLELoss, LRALoss)
 NEEDS_TWO = (
     ': a single class has no order to rank, and a softmax over it alone is '
     'constant'

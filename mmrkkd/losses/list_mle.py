@@ -42,6 +42,8 @@ class ListMLELoss(LogitLoss):
         Algorithm", ICML 2008.
     """
 
+    activations = ('softmax', 'sigmoid')
+
     def __init__(
         self, loss_weight: float | dict = 1.0, label_first: bool = False
     ) -> None:
