@@ -60,6 +60,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['mmrkkd', 'mmrkkd.*']),
+    entry_points={'console_scripts': ['mmrkkd = mmrkkd.__main__:main']},
     # The C code is built on the machine that runs it.
     package_data={'mmrkkd.ops.backends.cpu': ['*.[ch]']},
     install_requires=read_requirements('runtime'),

@@ -3,6 +3,9 @@
 This import needs torch alone, and ``mmrkkd.losses`` and ``mmrkkd.ops`` need
 no more. What stands on OpenMMLab is imported where it is used; the stack is
 examined there (:mod:`mmrkkd.registry`), and by the doctor.
+
+``mmrkkd.distill`` is the command of the same name
+(:func:`mmrkkd.commands.distill.distill`).
 """
 
 import sys
@@ -19,4 +22,12 @@ if 'mmengine' in sys.modules and (
 
     publish_models()
 
-__all__ = ['__version__']
+__all__ = ['__version__', 'distill']
+
+
+def __getattr__(name: str) -> object:
+    if name != 'distill':
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from .commands.distill import distill
+
+    return distill

@@ -6,27 +6,25 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
+from mmrkkd.shipped import shipped
+
 WITH_PATHS = ('_dataloader', '_evaluator')
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that every tool driven by a config has."""
-    parser.add_argument('config', help='path of the config file')
+    parser.add_argument('config', help='path or name of the config')
+    add_run_options(parser)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Adds those of them that are about the run."""
     parser.add_argument(
         '--work-dir',
         help='folder for logs and checkpoints; '
         'work_dirs/<name of the config> by default',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings to change in the config, e.g. '
-        'optim_wrapper.optimizer.lr=0.02 or "scales=[(1333,800)]"; '
-        'data_root=PATH moves every data set of the config',
-    )
+    add_change_option(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -40,6 +38,20 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         help=argparse.SUPPRESS,
+    )
+
+
+def add_change_option(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that changes settings of the config."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='settings to change in the config, e.g. '
+        'optim_wrapper.optimizer.lr=0.02 or "scales=[(1333,800)]"; '
+        'data_root=PATH moves every data set of the config',
     )
 
 
@@ -65,24 +77,76 @@ def read_config(args: argparse.Namespace) -> Config:
     Raises:
         FileNotFoundError: there is no such config.
     """
-    path = Path(args.config)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f'config {args.config!r} does not exist '
-            f'(looked for {path.absolute()})'
-        )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    config = Config.fromfile(path)
-    old_root = config.get('data_root')
-    config.merge_from_dict(args.cfg_options)
-    if 'data_root' in args.cfg_options and old_root:
-        move_data_root(config, old_root, config.data_root)
+    config = load_config(args.config)
+    change_config(config, args.cfg_options)
     config.launcher = args.launcher
     if args.work_dir is not None:
         config.work_dir = args.work_dir
     elif config.get('work_dir') is None:
-        config.work_dir = str(Path('work_dirs') / path.stem)
+        config.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     return config
+
+
+def load_config(name: str | os.PathLike) -> Config:
+    """Reads a config by its path or its name.
+
+    Args:
+        name: The path of a file; one of an installed package, such as
+            'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'; or one of
+            the configs that come with mmrkkd, 'configs/...'.
+
+    Raises:
+        FileNotFoundError: there is no such config.
+        ValueError: the name before '::' is of no package known to MMEngine.
+    """
+    path = find_config(name)
+    if '::' not in path:
+        return Config.fromfile(path)
+    # Inheritance is MMEngine's public way to a config of another package.
+    config = Config.fromstring(f'_base_ = {path!r}', '.py')
+    # Not the temporary file that this made.
+    return Config(
+        config._cfg_dict, cfg_text=config.text, filename=Path(path).name
+    )
+
+
+def find_config(name: str | os.PathLike) -> str:
+    """Where a config lies: its absolute path, or the name of a package's.
+
+    Args:
+        name: See :func:`load_config`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    name = os.fspath(name)
+    if '::' in name:
+        return name
+    path = Path(name).expanduser()
+    places = [path] if path.is_absolute() else [path, shipped(name)]
+    for place in places:
+        if place.is_file():
+            return str(place.absolute())
+    also = f' and {places[1]}' if places[1:] else ''
+    raise FileNotFoundError(
+        f'config {name!r} does not exist (looked for {path.absolute()}{also})'
+        '; give the path of a file, or a name such as '
+        "'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'"
+    )
+
+
+def change_config(config: Config, options: dict) -> None:
+    """Changes settings as ``--cfg-options`` says.
+
+    Args:
+        config: Changed in place.
+        options: Dotted name to value; ``data_root`` moves every data set.
+    """
+    old_root = config.get('data_root')
+    config.merge_from_dict(options)
+    if 'data_root' in options and old_root:
+        move_data_root(config, old_root, config.data_root)
 
 
 def move_data_root(config: Config, old: str, new: str) -> None:

@@ -1,5 +1,8 @@
 # KL + Kendall's tau on each of the three stages, under the stage's weight.
-_base_ = 'cascade-rcnn_mv2_fpn_180k_coco.py'
+_base_ = [
+    'cascade-rcnn_mv2_fpn_180k_coco.py',
+    '../../_base_/methods/detection_rkkd.py',
+]
 
 model = dict(
     _delete_=True,
@@ -13,10 +16,5 @@ model = dict(
         'cascade_rcnn_r50_fpn_20e_coco_bbox_mAP-0.41_20200504_175131-e9872a90'
         '.pth',
     ),
-    losses=dict(
-        type='mmrkkd.RankKDLoss',
-        temperature=1.0,
-        kd_weight=1.0,
-        rank_weight=1.0,
-    ),
+    **_base_.distillation,
 )

@@ -1,8 +1,14 @@
 # KL only.
-_base_ = 'rkkd_faster-rcnn_r50-mv2_fpn_180k_coco.py'
+_base_ = [
+    'faster-rcnn_mv2_fpn_180k_coco.py',
+    '../../_base_/teachers/faster-rcnn_r50_coco.py',
+    '../../_base_/methods/detection_kd.py',
+]
 
 model = dict(
-    losses=dict(
-        _delete_=True, type='mmrkkd.KDLoss', temperature=1.0, loss_weight=1.0
-    )
+    _delete_=True,
+    type='mmrkkd.KDDetector',
+    student=_base_.model,
+    teacher=_base_.teacher,
+    **_base_.distillation,
 )

@@ -1,5 +1,8 @@
 # KL + Kendall's tau on the box classifier of Mask R-CNN.
-_base_ = 'mask-rcnn_mv2_fpn_180k_coco.py'
+_base_ = [
+    'mask-rcnn_mv2_fpn_180k_coco.py',
+    '../../_base_/methods/detection_rkkd.py',
+]
 
 model = dict(
     _delete_=True,
@@ -13,10 +16,5 @@ model = dict(
         'mask_rcnn_r50_fpn_mstrain-poly_3x_coco_20210524_201154-21b550bb'
         '.pth',
     ),
-    losses=dict(
-        type='mmrkkd.RankKDLoss',
-        temperature=1.0,
-        kd_weight=1.0,
-        rank_weight=1.0,
-    ),
+    **_base_.distillation,
 )

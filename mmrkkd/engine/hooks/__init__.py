@@ -1,12 +1,15 @@
-"""Hooks for MMEngine's runner: runs that survive."""
+"""Hooks for MMEngine's runner: runs that survive, and are worth it."""
 
 from .atomic_checkpoint import AtomicCheckpointHook
+from .check_teacher import CheckTeacherHook, UselessTeacherError
 from .non_finite import NonFiniteHook, NonFiniteLossError
 from .run_state import RunStateHook
 
 __all__ = [
     'AtomicCheckpointHook',
+    'CheckTeacherHook',
     'NonFiniteHook',
     'NonFiniteLossError',
     'RunStateHook',
+    'UselessTeacherError',
 ]

@@ -1,0 +1,78 @@
+"""Methods by name: the settings that the shipped configs have.
+
+A method is a file of ``configs/_base_/methods``. A name is looked up under
+the prefixes of what the student is, the nearest first: ``rkkd`` of a
+detector is ``detection_rkkd.py``, of a classifier ``rkkd.py``.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from mmengine.config import Config
+
+from mmrkkd.ops.checks import nearest_name
+from mmrkkd.shipped import shipped
+
+FOLDER = ('configs', '_base_', 'methods')
+# What the student is -> what the names of its files begin with.
+PREFIXES = {
+    'classifier': ('',),
+    'classifier of ImageNet': ('imagenet_', ''),
+    'detector': ('detection_',),
+    # Scores that a sigmoid decides have losses of their own.
+    'dense detector': ('dense_', 'detection_'),
+}
+ALL_PREFIXES = sorted(
+    {prefix for found in PREFIXES.values() for prefix in found}, reverse=True
+)
+
+
+class Method(NamedTuple):
+    """The settings of a method.
+
+    Args:
+        name: Its name.
+        source: The file that they stand in.
+        losses: Config of the distillation loss, or a list of them.
+        task_weight: beta, the weight of the task's own losses.
+    """
+
+    name: str
+    source: Path
+    losses: dict | list[dict]
+    task_weight: float | dict
+
+
+def read_method(name: str, kind: str) -> Method:
+    """The settings of a method for a kind of student.
+
+    Args:
+        name: See :func:`method_names`.
+        kind: A key of ``PREFIXES``.
+
+    Raises:
+        ValueError: there is no such method; the message suggests the
+            nearest name and lists all.
+    """
+    # Names of configs join methods by '-', where files have '_'.
+    name = name.replace('-', '_')
+    for prefix in PREFIXES[kind]:
+        path = shipped(*FOLDER, f'{prefix}{name}.py')
+        if name in method_names(kind) and path.is_file():
+            settings = Config.fromfile(path).distillation
+            return Method(name, path, settings.losses, settings.task_weight)
+    names = method_names(kind)
+    raise ValueError(
+        f'--method: there is no method {name!r} for a {kind}'
+        f'{nearest_name(name, names)} The methods: {", ".join(names)}'
+    )
+
+
+def method_names(kind: str) -> list[str]:
+    """The methods that there are settings of, for a kind of student."""
+    names = set()
+    for path in shipped(*FOLDER).glob('*.py'):
+        prefix = next(p for p in ALL_PREFIXES if path.stem.startswith(p))
+        if prefix in PREFIXES[kind]:
+            names.add(path.stem.removeprefix(prefix))
+    return sorted(names)
