@@ -13,6 +13,7 @@ from mmrkkd.losses.feature import FeatureLoss
 KINDS = {
     name for name, kind in LOSSES.items() if issubclass(kind, FeatureLoss)
 }
+IMAGES = 16
 # Of boxes, and so of detectors only.
 BOXES = {'FGDLoss', 'FGFILoss'}
 STAGES = [f'backbone.layer{number}' for number in range(1, 5)]
@@ -24,6 +25,7 @@ CLASSIFIER = {
         CATKDLoss='backbone[0]',
         SPLoss='backbone[0]',
         RKDLoss='neck',
+        CRDLoss='neck',
         ICKDLoss='backbone[0]',
         PKDLoss='backbone[0]',
         CWDLoss='backbone.layer3',
@@ -32,6 +34,7 @@ CLASSIFIER = {
         ReviewKDLoss=[*STAGES, 'neck'],
     ).items()
 }
+CLASSIFIER['CRDLoss']['num_data'] = IMAGES
 DETECTOR = {
     name: dict(type=f'mmrkkd.{name}', student_layers='neck[*]', **options)
     for name, options in dict(
@@ -59,7 +62,12 @@ def classifier(losses):
     config = small_classifiers.distilled(losses)
     config['teacher']['config'] = wide
     torch.manual_seed(0)
-    return MODELS.build(config).train(), small_classifiers.batch(0, 6)
+    batch = small_classifiers.batch(0, 6)
+    # As ContrastiveDataset has them.
+    for number, sample in enumerate(batch['data_samples']):
+        sample.set_metainfo(dict(data_index=number, data_count=IMAGES))
+        sample.set_field(torch.tensor([7, 9, 11]), 'negatives')
+    return MODELS.build(config).train(), batch
 
 
 def detector(losses, teacher_channels=24):
@@ -162,6 +170,54 @@ def test_all_losses_of_a_classifier_fall_together():
 @pytest.mark.slow
 def test_all_losses_of_a_detector_fall_together():
     falls(*detector(list(DETECTOR.values())), steps=10)
+
+
+class Labelled(small_classifiers.Images):
+    def get_gt_labels(self):
+        return [number % 5 for number in range(len(self))]
+
+
+def contrastive_run(work_dir, steps, **changes):
+    runner = small_classifiers.make_runner(
+        small_classifiers.distilled(
+            [small_classifiers.RKKD, CLASSIFIER['CRDLoss']]
+        ),
+        work_dir,
+        steps,
+        custom_hooks=[dict(type='mmrkkd.RunStateHook')],
+        train_dataloader=dict(
+            dataset=dict(
+                type='mmrkkd.ContrastiveDataset',
+                dataset=Labelled(),
+                negatives=5,
+            ),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            batch_size=8,
+            collate_fn=dict(type='default_collate'),
+        ),
+        **changes,
+    )
+    runner.train()
+    return runner
+
+
+@pytest.mark.slow
+def test_memory_banks_survive_a_resume_bit_for_bit(tmp_path):
+    init_default_scope('mmpretrain')
+    whole = contrastive_run(tmp_path / 'whole', 4)
+    assert whole.recorder.steps[0]['loss_crd'] > 0
+    first = contrastive_run(tmp_path / 'parts', 2)
+    path = f'{first.work_dir}/iter_2.pth'
+    second = contrastive_run(
+        tmp_path / 'parts', 4, resume=True, load_from=path
+    )
+    assert second.recorder.steps == whole.recorder.steps[2:]
+    state = whole.model.distiller.state_dict()
+    assert {'1.contrasts.0.student_bank', '1.contrasts.0.partition'} <= set(
+        state
+    )
+    for key, value in second.model.distiller.state_dict().items():
+        assert torch.equal(value, state[key]), key
 
 
 def test_boxes_are_wanted_of_a_detector():
