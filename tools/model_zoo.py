@@ -22,6 +22,7 @@ sys.path.insert(1, str(ROOT))
 from mmrkkd.report.tables import markdown_table  # noqa: E402
 
 CONFIGS = ROOT / 'configs' / 'classification'
+DETECTION = ROOT / 'configs' / 'detection'
 RESULTS = ROOT / 'docs' / 'en' / 'results'
 PAGE = ROOT / 'docs' / 'en' / 'model_zoo.md'
 MAIN = {
@@ -174,6 +175,54 @@ class Section:
         return '\n\n'.join(part for part in parts if part)
 
 
+def render_detection(facts: dict) -> str:
+    """The sections of configs/detection/published.yml."""
+    parts = []
+    for section in facts['sections']:
+        folder, marks, rows = DETECTION / section['folder'], [], []
+        for title, method, *numbers in section['rows']:
+            own = [mark for mark in numbers if isinstance(mark, str)]
+            marks += own
+            values = [value for value in numbers if value not in own]
+            cells = [f'{value:.2f}' for value in values] or ['-'] * 3
+            if own:
+                cells[0] += f' <sup>{" ".join(own)}</sup>'
+            rows.append(
+                [detection_link(title, method, folder, section['pair'])]
+            )
+            rows[-1] += cells
+        notes = [
+            f'- {mark}: {facts["marks"][mark]}'
+            for mark in dict.fromkeys(marks)
+        ]
+        parts += [
+            f'## {section["title"]}',
+            section['text'],
+            markdown_table(['Method', 'AP', 'AP50', 'AP75'], rows),
+            'Published numbers:',
+            '\n'.join(notes),
+        ]
+    return '\n\n'.join(parts)
+
+
+def detection_link(
+    title: str, method: str | None, folder: Path, pair: str
+) -> str:
+    """A row's title, with a link to its config where it has one.
+
+    Raises:
+        ValueError: there is no such config.
+    """
+    if method is None:
+        return title
+    # A whole name has its pair in it.
+    name = method if '_' in method else f'{method}_{pair}'
+    found = sorted(folder.glob(f'{name}_*.py'))
+    if not found:
+        raise ValueError(f'{folder.name} has no config {name}_*.py')
+    return link(title, found[0])
+
+
 def render_ablations(plan: dict) -> str:
     """The sweeps of rkkd_ablations.yml."""
     path = CONFIGS / 'rkkd_ablations.yml'
@@ -212,6 +261,7 @@ def render() -> str:
         ValueError: a result belongs to a config without a cell.
     """
     facts = yaml.safe_load((CONFIGS / 'published.yml').read_text())
+    detection = yaml.safe_load((DETECTION / 'published.yml').read_text())
     plan = yaml.safe_load((CONFIGS / 'rkkd_ablations.yml').read_text())
     results = read_results()
     sections = [
@@ -225,6 +275,7 @@ def render() -> str:
             Section(folder, part, results).render(facts['marks'])
             for folder, part in facts['datasets'].items()
         ),
+        render_detection(detection),
         render_ablations(plan),
     ]
     page = '\n\n'.join(sections) + '\n'

@@ -96,6 +96,27 @@ def test_what_no_paper_prints_is_not_called_published(published):
     assert not any(ranked & set(row) for row in imagenet.values())
 
 
+def test_published_ap_has_a_source_and_a_config(zoo):
+    facts = yaml.safe_load((zoo.DETECTION / 'published.yml').read_text())
+    for section in facts['sections']:
+        for title, method, *numbers in section['rows']:
+            marks = {value for value in numbers if isinstance(value, str)}
+            assert marks <= set(facts['marks'])
+            assert bool(marks) == bool(numbers), title
+            assert method or title == 'teacher'
+    page = zoo.render_detection(facts)
+    (row,) = [line for line in page.splitlines() if '[FGFI]' in line]
+    assert 'fgfi_faster-rcnn_r50-mv2_fpn_180k_coco.py' in row
+    assert [cell.strip() for cell in row.split('|')[2:5]] == [
+        '31.16 <sup>r5</sup>',
+        '50.68',
+        '32.92',
+    ]
+    facts['sections'][0]['rows'] = [['X', 'xkd']]
+    with pytest.raises(ValueError, match='no config xkd_faster-rcnn'):
+        zoo.render_detection(facts)
+
+
 def write(folder, *results):
     for number, result in enumerate(results):
         path = folder / f'zoo_{number}.json'

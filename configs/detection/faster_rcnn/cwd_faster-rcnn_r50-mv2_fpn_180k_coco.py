@@ -1,0 +1,14 @@
+# CWD. No number of this pair is known.
+_base_ = [
+    'faster-rcnn_mv2_fpn_180k_coco.py',
+    '../../_base_/teachers/faster-rcnn_r50_coco.py',
+    '../../_base_/methods/detection_cwd.py',
+]
+
+model = dict(
+    _delete_=True,
+    type='mmrkkd.KDDetector',
+    student=_base_.model,
+    teacher=_base_.teacher,
+    **_base_.distillation,
+)

@@ -1,0 +1,15 @@
+# FGD, with the clipped gradient of its code. No number of this pair is known.
+_base_ = [
+    'faster-rcnn_mv2_fpn_180k_coco.py',
+    '../../_base_/teachers/faster-rcnn_r50_coco.py',
+    '../../_base_/methods/detection_fgd.py',
+]
+
+model = dict(
+    _delete_=True,
+    type='mmrkkd.KDDetector',
+    student=_base_.model,
+    teacher=_base_.teacher,
+    **_base_.distillation,
+)
+optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))
