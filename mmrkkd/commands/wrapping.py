@@ -70,6 +70,8 @@ def wrap(
         teacher = find_config(teacher)
     teacher_config = read_teacher_config(teacher)
     task, distiller = task_of(config, 'student')
+    # A teacher's model without a scope is built in the student's.
+    teacher_config.setdefault('default_scope', config.get('default_scope'))
     others, _ = task_of(teacher_config, 'teacher')
     if others != task:
         raise ValueError(

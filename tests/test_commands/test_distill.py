@@ -1,0 +1,325 @@
+"""mmrkkd distill: from a plain config to a plain student."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS, DefaultScope
+from small_runs import (
+    CLASSES,
+    classifier,
+    draw_images,
+    random_weights,
+    student_config,
+)
+
+import mmrkkd
+from mmrkkd.commands.methods import PREFIXES, method_names, read_method
+from mmrkkd.commands.program import main
+from mmrkkd.commands.wrapping import wrap
+from mmrkkd.distillers.model_config import whole_model
+from mmrkkd.losses import build_loss
+
+ROOT = Path(__file__).parents[2]
+METHODS = ROOT / 'configs' / '_base_' / 'methods'
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Images, a student's and a teacher's config, a checkpoint."""
+    folder = tmp_path_factory.mktemp('distill')
+    draw_images(folder)
+    config = student_config(folder)
+    config.dump(folder / 'student.py')
+    config.model = classifier(depth=14)
+    config.dump(folder / 'teacher.py')
+    random_weights(config.model, folder / 'teacher.pth')
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def at_home(folder, monkeypatch):
+    """Commands are given in the folder of the files."""
+    monkeypatch.chdir(folder)
+    yield
+    for manager in (DefaultScope, MMLogger):
+        manager._instance_dict.clear()
+
+
+def run(*arguments):
+    return main(
+        [
+            'distill',
+            'student.py',
+            '--teacher',
+            'teacher.py',
+            'teacher.pth',
+            *arguments,
+        ]
+    )
+
+
+# -- methods ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize('kind', PREFIXES)
+def test_every_method_has_settings_that_build(kind):
+    names = method_names(kind)
+    assert {'kd', 'rkkd', 'dkd'} <= set(names)
+    for name in names:
+        method = read_method(name, kind)
+        losses = method.losses
+        for loss in [losses] if isinstance(losses, dict) else losses:
+            build_loss(loss)
+        assert method.source.parent == METHODS
+
+
+def test_settings_are_those_of_what_the_student_is():
+    kinds = ('classifier', 'classifier of ImageNet', 'detector')
+    found = [read_method('rkkd', kind) for kind in kinds]
+    assert [method.losses.temperature for method in found] == [4, 1, 1]
+    assert [method.task_weight for method in found] == [0.1, 0.5, 1]
+    # A sigmoid's scores are decided one by one.
+    assert read_method('kd', 'dense detector').losses.type == (
+        'mmrkkd.BinaryKDLoss'
+    )
+    # What has no settings for ImageNet keeps those of CIFAR-100.
+    assert read_method('lra', 'classifier of ImageNet').source.stem == 'lra'
+    with pytest.raises(ValueError, match="no method 'crld' for a detector"):
+        read_method('crld', 'detector')
+
+
+def test_a_shipped_config_has_the_settings_of_its_method():
+    folder = ROOT / 'configs' / 'detection' / 'faster_rcnn'
+    path = folder / 'rkkd_faster-rcnn_r50-mv2_fpn_180k_coco.py'
+    model = Config.fromfile(path).model
+    method = read_method('rkkd', 'detector')
+    assert model.losses == method.losses
+    assert model.task_weight == method.task_weight
+
+
+# -- classifiers ------------------------------------------------------------
+
+
+def test_dry_run_tells_the_settings_and_writes_nothing(folder, capsys):
+    before = sorted(folder.rglob('*'))
+    options = ('--cfg-options', 'model.losses.temperature=2.5')
+    assert run('--dry-run', *options) == 0
+    text = capsys.readouterr().out
+    assert f'student: ImageClassifier, {folder}/student.py' in text
+    assert f'teacher: {folder}/teacher.py, {folder}/teacher.pth' in text
+    assert f'rkkd for a classifier, {METHODS}/rkkd.py' in text
+    assert "'temperature': 2.5, 'kd_weight': 0.9" in text
+    assert 'task_weight: 0.1' in text
+    assert 'training: 1 epochs, 4 images a step' in text
+    assert 'work directory: work_dirs/rkkd_student' in text
+    assert 'KDLoss(temperature=2.5' in text
+    for term in ('loss_kd: ', 'loss_rank: ', 'kd/tau: '):
+        assert term in text
+    assert sorted(folder.rglob('*')) == before
+
+
+def test_a_plain_student_is_left_beside_the_run(folder, capsys):
+    result = mmrkkd.distill(
+        student='student.py',
+        teacher='teacher.py',
+        checkpoint='teacher.pth',
+        method='kd',
+        work_dir='out',
+    )
+    capsys.readouterr()
+    assert result.config == Path('out/distill.py')
+    assert 0 <= result.metrics['accuracy/top1'] <= 100
+    # Weights and config stand alone: no mmrkkd distiller in either.
+    plain = Config.fromfile(result.student_config)
+    assert whole_model(plain) == whole_model(student_config('.'))
+    assert 'work_dir' not in plain
+    content = torch.load(result.checkpoint, weights_only=True)
+    assert set(content) == {'meta', 'state_dict'}
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        MODELS.build(plain.model).load_state_dict(content['state_dict'])
+    last = torch.load('out/epoch_1.pth', weights_only=False)['state_dict']
+    for key, value in content['state_dict'].items():
+        assert torch.equal(value, last[key])
+    # They score what the run said.
+    assert main(['test', 'out/student.py', 'out/student.pth']) == 0
+    (path,) = Path('work_dirs/student').glob('*/*.json')
+    scored = json.loads(path.read_text())
+    assert scored['accuracy/top1'] == result.metrics['accuracy/top1']
+
+
+def test_the_written_config_can_be_edited_and_run_again(folder, capsys):
+    assert run('--work-dir', 'again') == 0
+    config = Config.fromfile('again/distill.py')
+    assert config.model.type == 'mmrkkd.KDClassifier'
+    assert config.model.teacher.checkpoint == str(folder / 'teacher.pth')
+    config.model.losses.rank_weight = 0.5
+    config.dump('again/edited.py')
+    options = ['--work-dir', 'edited']
+    assert main(['train', 'again/edited.py', *options]) == 0
+    assert Path('edited/epoch_1.pth').is_file()
+
+
+def test_resume_goes_on_and_another_run_is_left_alone(capsys):
+    assert run('--work-dir', 'cut') == 0
+    Path('cut/student.pth').unlink()
+    capsys.readouterr()
+    assert run('--work-dir', 'cut') == 1
+    assert 'cut holds a distillation already' in capsys.readouterr().err
+    assert run('--work-dir', 'cut', '--resume', '--method', 'kd') == 1
+    error = capsys.readouterr().err
+    assert "model.losses.type ('mmrkkd.RankKDLoss' there, now" in error
+    assert not Path('cut/student.pth').exists()
+    more = ('--cfg-options', 'train_cfg.max_epochs=2')
+    assert run('--work-dir', 'cut', '--resume', *more) == 0
+    assert 'from epoch_2.pth' in capsys.readouterr().out
+    assert Path('cut/student.pth').is_file()
+    # And the same again, when nothing is left to do.
+    assert run('--work-dir', 'cut', '--resume', *more) == 0
+    assert 'from epoch_2.pth' in capsys.readouterr().out
+
+
+def test_a_folder_of_another_training_is_left_alone(folder, capsys):
+    other = folder / 'other'
+    other.mkdir()
+    (other / 'epoch_3.pth').write_bytes(b'')
+    assert run('--work-dir', 'other') == 1
+    assert 'holds a run of something else' in capsys.readouterr().err
+    assert [path.name for path in other.iterdir()] == ['epoch_3.pth']
+
+
+def test_a_run_that_saves_nothing_leaves_its_last_weights(capsys):
+    options = ('--cfg-options', 'default_hooks.checkpoint=None')
+    assert run('--work-dir', 'unsaved', *options) == 0
+    assert 'from the end of the run' in capsys.readouterr().out
+    content = torch.load('unsaved/student.pth', weights_only=True)
+    assert content['meta']['dataset_meta']['classes'] == CLASSES
+
+
+# -- bad input --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (
+            ['gone.py', '--teacher', 'teacher.py', 'teacher.pth'],
+            "config 'gone.py' does not exist",
+        ),
+        (
+            ['student.py', '--teacher', 'gone.py', 'teacher.pth'],
+            "config 'gone.py' does not exist",
+        ),
+        (
+            ['student.py', '--teacher', 'teacher.py', 'gone.pth'],
+            "checkpoint 'gone.pth' does not exist",
+        ),
+        (
+            [
+                'student.py',
+                '--teacher',
+                'teacher.py',
+                'teacher.pth',
+                '--method',
+                'rkdk',
+            ],
+            "no method 'rkdk' for a classifier: did you mean 'rkkd'?",
+        ),
+        (
+            [
+                'student.py',
+                '--teacher',
+                'teacher.py',
+                'teacher.pth',
+                '--method',
+                'mlkd',
+            ],
+            'compares 2 views of each image',
+        ),
+        (
+            ['data.py', '--teacher', 'teacher.py', 'teacher.pth'],
+            'data.py has no model',
+        ),
+        (
+            ['student.py', '--teacher', 'data.py', 'teacher.pth'],
+            'must be a config with a model',
+        ),
+        (
+            ['kd.py', '--teacher', 'teacher.py', 'teacher.pth'],
+            'kd.py is a distillation already: run it as it is with ',
+        ),
+        (
+            ['student.py', '--teacher', 'detector.py', 'teacher.pth'],
+            'the student is a classifier (ImageClassifier) and the teacher a '
+            'detector (FasterRCNN)',
+        ),
+        (
+            ['odd.py', '--teacher', 'teacher.py', 'teacher.pth'],
+            "the student 'NoSuchModel' is in no installed package",
+        ),
+        (
+            [
+                'student.py',
+                '--teacher',
+                'teacher.py',
+                'teacher.pth',
+                '--cfg-options',
+                'train_dataloader.dataset.data_root=gone',
+            ],
+            'train_dataloader: no folder',
+        ),
+    ],
+)
+def test_bad_input_is_named_and_leaves_nothing(
+    folder, arguments, message, capsys
+):
+    config = student_config(folder)
+    data = {key: config[key] for key in config if key != 'model'}
+    Config(data).dump('data.py')
+    model = classifier()
+    teacher = dict(config=model, allow_random_weights=True)
+    config.model = dict(
+        type='mmrkkd.KDClassifier',
+        student=model,
+        teacher=teacher,
+        losses=dict(type='mmrkkd.KDLoss'),
+    )
+    config.dump('kd.py')
+    config.model = dict(type='NoSuchModel')
+    config.dump('odd.py')
+    Config(dict(default_scope='mmdet', model=dict(type='FasterRCNN'))).dump(
+        'detector.py'
+    )
+    before = sorted(folder.rglob('*'))
+    assert main(['distill', *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith('mmrkkd distill: ') and message in error
+    assert sorted(folder.rglob('*')) == before
+
+
+# -- names of configs -------------------------------------------------------
+
+
+def test_configs_of_packages_and_of_ours_are_found_by_name(folder):
+    teacher = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
+    ours = 'configs/classification/cifar100/resnet20_1xb64-240e_cifar100.py'
+    plan = wrap(ours, teacher, 'teacher.pth')
+    assert plan.config.model.teacher.config == teacher
+    assert plan.config.model.student.backbone.depth == 20
+    assert plan.kind == 'classifier'
+    plan = wrap(teacher, ours, 'teacher.pth')
+    assert plan.config.model.teacher.config == str(ROOT / ours)
+    assert Path(plan.config.filename).name == 'resnet18_8xb16_cifar10.py'
+
+
+def test_a_config_object_is_not_changed(folder):
+    config = student_config(folder)
+    before = copy.deepcopy(config._cfg_dict)
+    plan = wrap(config, dict(model=classifier()), 'teacher.pth')
+    assert config._cfg_dict == before
+    assert plan.config.model.student == before.model
+    assert plan.config.model.teacher.config.model == before.model
