@@ -7,6 +7,9 @@ from torch import Tensor
 
 from .base import FeaturePair
 
+# The finest level of a pyramid has 200,000 anchors for an image of COCO.
+BOXES_AT_ONCE = 16
+
 
 def object_boxes(owner: str, pair: FeaturePair) -> list[Tensor]:
     """The annotated boxes of each image, (G, 4), in pixels of the input.
@@ -56,9 +59,11 @@ def cell_ranges(
         the first cells outside.
     """
     # The product first: it is exact, and so is then a box on cell borders.
-    cells = boxes * boxes.new_tensor([grid[1], grid[0]] * 2)
-    cells = cells / boxes.new_tensor([image[1], image[0]] * 2)
-    return torch.cat([cells[:, :2].floor(), cells[:, 2:].ceil()], 1).long()
+    left, right = (boxes[:, 0::2] * grid[1] / image[1]).unbind(1)
+    top, bottom = (boxes[:, 1::2] * grid[0] / image[0]).unbind(1)
+    return torch.stack(
+        [left.floor(), top.floor(), right.ceil(), bottom.ceil()], 1
+    ).long()
 
 
 def inside(ranges: Tensor, grid: Sequence[int]) -> Tensor:
@@ -84,17 +89,20 @@ def near_anchors(anchors: Tensor, boxes: Tensor, share: float) -> Tensor:
         Bool, (H, W), the union over the boxes; False where a box meets no
         anchor.
     """
-    overlaps = _iou(anchors.reshape(-1, 4), boxes)
-    near = overlaps > share * overlaps.amax(0)
-    return near.any(1).view(anchors.shape[:3]).any(2)
+    cells = anchors.reshape(-1, 4)
+    found = torch.zeros(len(cells), dtype=torch.bool, device=cells.device)
+    for part in boxes.split(BOXES_AT_ONCE):
+        overlaps = _iou(cells, part)
+        found |= (overlaps > share * overlaps.amax(0)).any(1)
+    return found.view(anchors.shape[:3]).any(2)
 
 
 def _iou(first: Tensor, second: Tensor) -> Tensor:
     """(M, 4), (G, 4) -> (M, G)."""
-    corner = torch.maximum(first[:, None, :2], second[:, :2])
-    other = torch.minimum(first[:, None, 2:], second[:, 2:])
-    common = (other - corner).clamp(min=0).prod(-1)
-    areas = [
-        (boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (first, second)
-    ]
-    return common / (areas[0][:, None] + areas[1] - common)
+    left, top, right, bottom = first.T[..., None]
+    x1, y1, x2, y2 = second.T
+    width = torch.minimum(right, x2) - torch.maximum(left, x1)
+    height = torch.minimum(bottom, y2) - torch.maximum(top, y1)
+    common = width.clamp(min=0) * height.clamp(min=0)
+    areas = (right - left) * (bottom - top) + (x2 - x1) * (y2 - y1)
+    return common / (areas - common)

@@ -80,6 +80,14 @@ def test_any_anchor_of_a_cell_will_do():
     assert near_anchors(both, box, 0.5).sum() == 1
 
 
+def test_many_boxes_are_looked_at_in_parts():
+    corners = 16 * torch.rand(40, 2)
+    boxes = torch.cat([corners, corners + 1 + 8 * torch.rand(40, 2)], 1)
+    whole = [near_anchors(anchors(8), box[None], 0.5) for box in boxes]
+    found = near_anchors(anchors(8), boxes, 0.5)
+    assert torch.equal(found, torch.stack(whole).any(0))
+
+
 def test_no_object_and_objects_away_from_all_anchors():
     assert not near_anchors(anchors(8), torch.zeros(0, 4), 0.5).any()
     far = torch.tensor([[90.0, 90.0, 99.0, 99.0]])
