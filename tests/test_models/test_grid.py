@@ -10,7 +10,6 @@ from mmengine.logging import MessageHub
 from mmengine.registry import MODELS as ROOT_MODELS
 from small_dense_heads import COMMON, FAMILIES, batch, copied, distilled
 
-from mmrkkd.distillers.readers.heads import dense_head
 from mmrkkd.registry import MODELS
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
@@ -31,6 +30,20 @@ WITHOUT_LABELS = (
     'yolov3',
     'yolov3_mobilenet',
     'yolox',
+)
+# Deformable convolutions; AutoAssign's loss mixes types.
+WITHOUT_BFLOAT16 = (
+    'autoassign',
+    'centripetalnet',
+    'ddod',
+    'dyhead',
+    'ga_retinanet',
+    'nas_fcos',
+    'reppoints_grid',
+    'reppoints_moment',
+    'tood',
+    'tood_anchors',
+    'vfnet',
 )
 NEEDS = dict(boxinst='skimage', paa='sklearn')
 # Nets so deep, or without norms, that PyTorch's own start overflows.
@@ -58,11 +71,15 @@ class Step:
     def run(self, model=None):
         model = model or self.model
         torch.manual_seed(1)
-        # Heads ask the runner for its epoch and iteration.
-        hub = MessageHub.get_current_instance()
-        hub.update_info_dict(dict(epoch=0, iter=0))
+        tell_progress()
         data = self.model.data_preprocessor(batch(self.family), True)
         return model(**data, mode='loss')
+
+
+def tell_progress():
+    """What heads ask the running experiment for."""
+    hub = MessageHub.get_current_instance()
+    hub.update_info_dict(dict(epoch=0, iter=0))
 
 
 @contextlib.contextmanager
@@ -144,6 +161,7 @@ def test_labels_are_found_by_value(step):
 def matches(step, autocast=False):
     """What the reader makes of one forward."""
     model = step.model
+    tell_progress()
     data = model.data_preprocessor(batch(step.family), True)
     context = (
         torch.autocast('cpu', dtype=torch.bfloat16)
@@ -169,7 +187,11 @@ def twins(step):
     kept = copied(teacher.state_dict())
     teacher.load_state_dict(step.model.student.state_dict())
     step.model.student.eval()
-    dense_head(step.model.student).training = True
+    # Heads predict in eval mode, and compute no losses; what is inside them
+    # stays in it.
+    for name, part in step.model.student.named_children():
+        if name.endswith('_head'):
+            part.training = True
     yield step
     step.model.student.train()
     teacher.load_state_dict(kept)
@@ -185,6 +207,8 @@ def test_the_same_weights_give_the_same_logits(twins):
 
 
 def test_labels_are_found_under_autocast(step):
+    if step.family in WITHOUT_BFLOAT16:
+        pytest.skip('a part of this head has no bfloat16 on the CPU')
     (match,) = matches(step, autocast=True)
     assert (match.labels is None) == (step.family in WITHOUT_LABELS)
 
