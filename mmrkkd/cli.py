@@ -106,9 +106,18 @@ def load_config(name: str | os.PathLike) -> Config:
     # Inheritance is MMEngine's public way to a config of another package.
     config = Config.fromstring(f'_base_ = {path!r}', '.py')
     # Not the temporary file that this made.
-    return Config(
-        config._cfg_dict, cfg_text=config.text, filename=Path(path).name
-    )
+    return named(config, Path(path).name)
+
+
+def named(config: Config, filename: str | os.PathLike) -> Config:
+    """The same config under another file name, which runs are named by.
+
+    Args:
+        config: Changed in place; MMEngine has no public way to.
+        filename: Its file, which need not exist.
+    """
+    vars(config)['_filename'] = os.fspath(filename)
+    return config
 
 
 def find_config(name: str | os.PathLike) -> str:

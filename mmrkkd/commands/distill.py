@@ -19,7 +19,12 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmrkkd.cli import add_run_options, add_trust_option, change_config
+from mmrkkd.cli import (
+    add_run_options,
+    add_trust_option,
+    change_config,
+    named,
+)
 from mmrkkd.datasets import check_data
 from mmrkkd.engine import prepare_run
 
@@ -156,11 +161,7 @@ def run(config: Config, *, amp: bool, resume: bool, trust: bool) -> Distilled:
     """Trains, evaluates and leaves the plain student."""
     folder = Path(config.work_dir)
     # Changed by what prepares the run, and named as its file.
-    running = Config(
-        copy.deepcopy(config._cfg_dict),
-        cfg_text=config.text,
-        filename=str(folder / RUN),
-    )
+    running = named(copy.deepcopy(config), folder / RUN)
     with prepare_run(
         running, amp=amp, resume='auto' if resume else None, trust=trust
     ) as runner:

@@ -164,6 +164,53 @@ def test_the_written_config_can_be_edited_and_run_again(folder, capsys):
     assert Path('edited/epoch_1.pth').is_file()
 
 
+NEW_STYLE = """
+from mmengine.dataset import DefaultSampler, default_collate
+from mmengine.optim import OptimWrapper
+from mmpretrain.datasets import LoadImageFromFile, PackInputs
+from mmpretrain.evaluation import Accuracy
+from mmpretrain.models import (
+    CrossEntropyLoss, GlobalAveragePooling, ImageClassifier, LinearClsHead)
+from torch.optim import SGD
+
+from mmrkkd.backbones import CIFARResNet
+from mmrkkd.datasets import ImageFolder
+
+default_scope = 'mmpretrain'
+data_preprocessor = dict(mean=[120.0] * 3, std=[60.0] * 3)
+model = dict(
+    type=ImageClassifier,
+    backbone=dict(type=CIFARResNet, depth=8),
+    neck=dict(type=GlobalAveragePooling),
+    head=dict(
+        type=LinearClsHead, num_classes=3, in_channels=64,
+        loss=dict(type=CrossEntropyLoss)))
+train_dataloader = dict(
+    batch_size=4, num_workers=0, collate_fn=dict(type=default_collate),
+    sampler=dict(type=DefaultSampler, shuffle=True),
+    dataset=dict(
+        type=ImageFolder, data_root='FOLDER', split='train',
+        pipeline=[dict(type=LoadImageFromFile), dict(type=PackInputs)]))
+train_cfg = dict(by_epoch=True, max_epochs=1)
+optim_wrapper = dict(type=OptimWrapper, optimizer=dict(type=SGD, lr=0.05))
+log_level = 'WARNING'
+"""
+
+
+def test_new_style_configs_are_distilled_too(folder, capsys):
+    Path('new.py').write_text(NEW_STYLE.replace('FOLDER', str(folder)))
+    arguments = ['new.py', '--teacher', 'teacher.py', 'teacher.pth']
+    assert main(['distill', *arguments, '--work-dir', 'new']) == 0
+    assert 'not evaluated: the config has no val_' in capsys.readouterr().out
+    plain = Config.fromfile('new/student.py').model
+    assert plain.type == 'mmpretrain.models.ImageClassifier'
+    weights = torch.load('new/student.pth', weights_only=True)['state_dict']
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        MODELS.build(plain).load_state_dict(weights)
+    options = ['--work-dir', 'new_again']
+    assert main(['train', 'new/distill.py', *options]) == 0
+
+
 def test_resume_goes_on_and_another_run_is_left_alone(capsys):
     assert run('--work-dir', 'cut') == 0
     Path('cut/student.pth').unlink()
