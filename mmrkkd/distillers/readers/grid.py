@@ -1,8 +1,7 @@
 """Matched logits of dense detectors: the same cells for both."""
 
-import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from mmengine.logging import print_log
@@ -12,7 +11,9 @@ from mmrkkd.losses.placement import LOCATIONS, Placement
 from mmrkkd.ops.checks import check_choice
 
 from .base import Match, Reader, Scores
-from .heads import HeadSpec, dense_head, grid_of, scores_of, spec_of
+from .cross_head import CrossHead
+from .grid_checks import check_cells, check_grid, check_kind, check_meaning
+from .heads import dense_head, scores_of, spec_of
 from .locations import confidence, located, positives
 from .targets import LOSSES, GridLossTap
 
@@ -24,14 +25,16 @@ class GridTap:
     """Notes what a dense head put out, and what its loss was called with."""
 
     def __init__(self) -> None:
+        self.features: Sequence[Tensor] = ()
         self.outputs: Sequence | None = None
+        self.crossing: list[Tensor] = []
         self.loss = GridLossTap()
 
     def see_outputs(
         self, module: nn.Module, args: tuple, outputs: Sequence
     ) -> None:
-        """Hook after the head."""
-        self.outputs = outputs
+        """Hook after the head: forward(features) -> outputs."""
+        self.features, self.outputs = args[0], outputs
 
 
 class GridReader(Reader):
@@ -55,6 +58,11 @@ class GridReader(Reader):
             of each image alone. Defaults to 'all'.
         top: The share of the cells that 'top' keeps, in (0, 1]. Defaults to
             0.01.
+        cross_layer: Compare not the student's own scores with the
+            teacher's, but those that the rest of the teacher's head makes
+            of the student's features at this layer
+            (:class:`~mmrkkd.distillers.readers.cross_head.CrossHead`).
+            Defaults to None, the student's own.
     """
 
     name = 'grid'
@@ -64,13 +72,22 @@ class GridReader(Reader):
     # many as those of objects: weights alone do not silence them.
     ranked_at = 'top'
 
-    def __init__(self, locations: str = 'all', top: float = 0.01) -> None:
+    def __init__(
+        self,
+        locations: str = 'all',
+        top: float = 0.01,
+        cross_layer: str | None = None,
+    ) -> None:
         check_choice('locations', locations, LOCATIONS)
         self.placement = Placement(locations, top)
+        self.cross = None if cross_layer is None else CrossHead(cross_layer)
         self.labels_from: str | None = None
 
     def __repr__(self) -> str:
-        return f"grid, cells of the student's head {self.placement}"
+        text = f"grid, cells of the student's head {self.placement}"
+        if self.cross is None:
+            return text
+        return f"{text}, from {self.cross.layer} on by the teacher's head"
 
     @classmethod
     def fits(cls, model: nn.Module) -> bool:
@@ -85,16 +102,18 @@ class GridReader(Reader):
                 their scores mean different things.
             ValueError: their strides or anchors differ.
         """
-        _check_kind('student', student)
-        _check_kind('teacher', teacher)
+        check_kind('student', student)
+        check_kind('teacher', teacher)
         if set(DISTILLERS) & {kind.__name__ for kind in type(student).__mro__}:
             raise TypeError(
                 f'the student {type(student).__name__} is a distiller '
                 'already, with a teacher of its own: give the plain '
                 'detector as student'
             )
-        _check_meaning(dense_head(student), dense_head(teacher))
-        _check_grid(dense_head(student), dense_head(teacher))
+        check_meaning(dense_head(student), dense_head(teacher))
+        check_grid(dense_head(student), dense_head(teacher))
+        if self.cross is not None:
+            self.cross.check(dense_head(student), dense_head(teacher))
 
     def scores(self, model: nn.Module) -> Scores:
         """See :meth:`Reader.scores`."""
@@ -114,7 +133,8 @@ class GridReader(Reader):
                     )
                 )
         try:
-            yield tap
+            with self._tapped(head) as tap.crossing:
+                yield tap
         finally:
             for handle in handles:
                 handle.remove()
@@ -150,30 +170,46 @@ class GridReader(Reader):
                 f"the student's head {type(head).__name__} was not called as "
                 'a module in its training step, so its scores are not known'
             )
-        spec = spec_of(head)
+        spec, scores = spec_of(head), scores_of(head)
         levels = spec.levels(taps.outputs, head)
-        others, other_spec = _teacher_levels(teacher, teacher_inputs)
-        _check_cells(levels, others, student, teacher)
         raw = _rows(levels)
+        student_logits, sources = spec.logits(raw), spec.sources(taps.outputs)
+        teacher_head = dense_head(teacher)
         with torch.no_grad():
-            teacher_logits = other_spec.logits(_rows(others)).flatten(0, 1)
+            features = teacher.extract_feat(teacher_inputs)
+            with self._tapped(teacher_head) as seen:
+                others = _teacher_levels(teacher_head, features)
+            check_cells(levels, others, head, teacher_head)
+            teacher_logits = spec_of(teacher_head).logits(_rows(others))
+            teacher_logits = teacher_logits.flatten(0, 1)
             targets = taps.loss.targets(
                 raw, [each[0, ..., 0].numel() for each in levels]
             )
         self._say_where_labels_are_from(targets.order)
-        scores = scores_of(head)
+        if self.cross is not None:
+            with self.cross.crossed(teacher_head, taps.crossing, seen):
+                crossed = _teacher_levels(teacher_head, features)
+            student_logits = spec_of(teacher_head).logits(_rows(crossed))
+            # What the student's own scores are made of, too.
+            sources = taps.features
         match = Match(
-            spec.logits(raw).flatten(0, 1),
+            student_logits.flatten(0, 1),
             teacher_logits,
             targets.labels,
             counts=targets.counts,
             images=len(raw),
             confidence=confidence(teacher_logits, scores),
-            sources=tuple(spec.sources(taps.outputs)),
+            sources=tuple(sources),
         )
         match.normalizer = positives(match, scores)
         match.weight = located(match, scores, self.placement)
         return [match]
+
+    def _tapped(self, head: nn.Module) -> AbstractContextManager[list[Tensor]]:
+        """Notes what goes into the crossing layer, if there is one."""
+        return (
+            nullcontext([]) if self.cross is None else self.cross.tapped(head)
+        )
 
     def _say_where_labels_are_from(self, order: str) -> None:
         if self.labels_from is None:
@@ -189,100 +225,16 @@ class GridReader(Reader):
             )
 
 
-def _check_kind(owner: str, model: nn.Module) -> None:
-    head = dense_head(model)
-    if head is None:
-        raise TypeError(
-            f'the {owner} {type(model).__name__} has no dense head whose '
-            'scores are known: cells are compared between one-stage '
-            'detectors of MMDetection and heads made known by '
-            'mmrkkd.distillers.register_head'
-        )
-    refused = spec_of(head).refused
-    if refused:
-        raise TypeError(
-            f"the {owner}'s head {type(head).__name__} cannot be distilled: "
-            f'{refused}'
-        )
-    if getattr(getattr(head, 'loss_cls', None), 'custom_cls_channels', False):
-        raise TypeError(
-            f"the {owner}'s head classifies with "
-            f'{type(head.loss_cls).__name__}, whose channels are no scores '
-            'of single classes'
-        )
-
-
-def _check_meaning(head: nn.Module, other: nn.Module) -> None:
-    names = type(head).__name__, type(other).__name__
-    ours, theirs = scores_of(head), scores_of(other)
-    if ours.activation != theirs.activation:
-        raise TypeError(
-            f'the student {names[0]} scores classes by {ours.activation}, '
-            f'the teacher {names[1]} by {theirs.activation}: the same logits '
-            'mean different things. Use a teacher of the same kind of head'
-        )
-    meanings = spec_of(head).meaning, spec_of(other).meaning
-    if meanings[0] != meanings[1]:
-        raise TypeError(
-            f"a score of the student's {names[0]} is of {meanings[0]}, one "
-            f"of the teacher's {names[1]} of {meanings[1]}: they cannot be "
-            'compared. Use a teacher of the same kind of head'
-        )
-    if names[0] != names[1]:
-        print_log(
-            f'The heads of student and teacher differ: {names[0]} learns '
-            f'from {names[1]}. Their scores are compared as they are; some '
-            'heads let them hold the quality of the box, others do not.',
-            logger='current',
-            level=logging.WARNING,
-        )
-
-
-def _check_grid(head: nn.Module, other: nn.Module) -> None:
-    ours, theirs = grid_of(head), grid_of(other)
-    if ours is None or theirs is None or ours == theirs:
-        # What is not known now shows in the shapes of the first batch.
-        return
-    raise ValueError(
-        f'student and teacher have other cells: {type(head).__name__} has '
-        f'levels of strides {ours[0]} with {ours[1]} anchors in a cell, '
-        f'{type(other).__name__} of strides {theirs[0]} with {theirs[1]}. '
-        'Use a teacher with the same levels and anchors, or distil features'
-    )
-
-
-@torch.no_grad()
 def _teacher_levels(
-    teacher: nn.Module, inputs: Tensor
-) -> tuple[list[Tensor], HeadSpec]:
-    head = dense_head(teacher)
-    features = teacher.extract_feat(inputs)
-    # Heads leave out or change outputs when they predict. The flag is set
-    # on the head alone: its norms and dropouts stay in eval mode.
+    head: nn.Module, features: Sequence[Tensor]
+) -> list[Tensor]:
+    # Heads leave out or change outputs when they predict. The flag is set on
+    # the head alone: what is inside stays in eval mode.
     head.training = True
     try:
-        outputs = head(features)
+        return spec_of(head).levels(head(features), head)
     finally:
         head.training = False
-    spec = spec_of(head)
-    return spec.levels(outputs, head), spec
-
-
-def _check_cells(
-    levels: Sequence[Tensor],
-    others: Sequence[Tensor],
-    student: nn.Module,
-    teacher: nn.Module,
-) -> None:
-    ours = [tuple(level.shape[:-1]) for level in levels]
-    theirs = [tuple(level.shape[:-1]) for level in others]
-    if ours != theirs:
-        raise ValueError(
-            'student and teacher have other cells (images, rows, columns, '
-            f'anchors by level): {type(dense_head(student)).__name__} has '
-            f'{ours}, {type(dense_head(teacher)).__name__} has {theirs}. Use '
-            'a teacher with the same levels, strides and anchors'
-        )
 
 
 def _rows(levels: Sequence[Tensor]) -> Tensor:

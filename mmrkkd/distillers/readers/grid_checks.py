@@ -1,0 +1,92 @@
+"""Which dense heads can be compared cell by cell."""
+
+import logging
+from collections.abc import Sequence
+
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from .heads import dense_head, grid_of, scores_of, spec_of
+
+
+def check_kind(owner: str, model: nn.Module) -> None:
+    """Refuses a model without a dense head that classifies."""
+    head = dense_head(model)
+    if head is None:
+        raise TypeError(
+            f'the {owner} {type(model).__name__} has no dense head whose '
+            'scores are known: cells are compared between one-stage '
+            'detectors of MMDetection and heads made known by '
+            'mmrkkd.distillers.register_head'
+        )
+    refused = spec_of(head).refused
+    if refused:
+        raise TypeError(
+            f"the {owner}'s head {type(head).__name__} cannot be distilled: "
+            f'{refused}'
+        )
+    if getattr(getattr(head, 'loss_cls', None), 'custom_cls_channels', False):
+        raise TypeError(
+            f"the {owner}'s head classifies with "
+            f'{type(head.loss_cls).__name__}, whose channels are no scores '
+            'of single classes'
+        )
+
+
+def check_meaning(head: nn.Module, other: nn.Module) -> None:
+    """Refuses heads whose scores mean different things."""
+    names = type(head).__name__, type(other).__name__
+    ours, theirs = scores_of(head), scores_of(other)
+    if ours.activation != theirs.activation:
+        raise TypeError(
+            f'the student {names[0]} scores classes by {ours.activation}, '
+            f'the teacher {names[1]} by {theirs.activation}: the same logits '
+            'mean different things. Use a teacher of the same kind of head'
+        )
+    meanings = spec_of(head).meaning, spec_of(other).meaning
+    if meanings[0] != meanings[1]:
+        raise TypeError(
+            f"a score of the student's {names[0]} is of {meanings[0]}, one "
+            f"of the teacher's {names[1]} of {meanings[1]}: they cannot be "
+            'compared. Use a teacher of the same kind of head'
+        )
+    if names[0] != names[1]:
+        print_log(
+            f'The heads of student and teacher differ: {names[0]} learns '
+            f'from {names[1]}. Their scores are compared as they are; some '
+            'heads let them hold the quality of the box, others do not.',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def check_grid(head: nn.Module, other: nn.Module) -> None:
+    """Refuses heads that state other strides or anchors."""
+    ours, theirs = grid_of(head), grid_of(other)
+    if ours is None or theirs is None or ours == theirs:
+        # What is not known now shows in the shapes of the first batch.
+        return
+    raise ValueError(
+        f'student and teacher have other cells: {type(head).__name__} has '
+        f'levels of strides {ours[0]} with {ours[1]} anchors in a cell, '
+        f'{type(other).__name__} of strides {theirs[0]} with {theirs[1]}. '
+        'Use a teacher with the same levels and anchors, or distil features'
+    )
+
+
+def check_cells(
+    levels: Sequence[Tensor],
+    others: Sequence[Tensor],
+    head: nn.Module,
+    other: nn.Module,
+) -> None:
+    """Refuses scores of other cells, (B, H, W, A, C) of each level."""
+    ours = [tuple(level.shape[:-1]) for level in levels]
+    theirs = [tuple(level.shape[:-1]) for level in others]
+    if ours != theirs:
+        raise ValueError(
+            'student and teacher have other cells (images, rows, columns, '
+            f'anchors by level): {type(head).__name__} has {ours}, '
+            f'{type(other).__name__} has {theirs}. Use a teacher with the '
+            'same levels, strides and anchors'
+        )

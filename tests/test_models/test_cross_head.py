@@ -1,0 +1,186 @@
+"""The student's features through the rest of the teacher's head."""
+
+import pytest
+import torch
+from mmengine.registry import MODELS as MMENGINE
+from small_dense_heads import batch, dense_config, distilled
+
+from mmrkkd.distillers.readers.cross_head import as_teachers
+from mmrkkd.distillers.readers.grid import GridReader
+from mmrkkd.registry import MODELS
+
+pytestmark = pytest.mark.usefixtures('mmdet_scope')
+CROSS = dict(type='grid', cross_layer='cls_convs.2.activate')
+BINARY = dict(type='mmrkkd.BinaryKDLoss')
+
+
+def build(family='gfl', **changes):
+    torch.manual_seed(0)
+    changes = {'matching': CROSS, **changes}
+    return MODELS.build(distilled(family, BINARY, **changes)).train()
+
+
+def match_of(model):
+    data = model.data_preprocessor(batch(), True)
+    with model.reader.tap(model.student) as taps:
+        losses = model.student(**data, mode='loss')
+    (match,) = model.reader.read(
+        taps, model.student, model.teacher.model, data['inputs'], []
+    )
+    return losses, match
+
+
+def test_features_get_the_teachers_moments():
+    student, teacher = torch.randn(2, 3, 4, 5, 6).double()
+    unified = as_teachers(5 * student + 1, teacher)
+    dims = (0, 2, 3)
+    torch.testing.assert_close(
+        unified.mean(dims), teacher.mean(dims), rtol=0, atol=1e-5
+    )
+    torch.testing.assert_close(
+        unified.std(dims), teacher.std(dims), rtol=1e-5, atol=0
+    )
+
+
+def test_equal_features_stay_what_they_are():
+    maps = torch.randn(2, 4, 8, 8)
+    torch.testing.assert_close(
+        as_teachers(maps, maps), maps, rtol=0, atol=1e-5
+    )
+
+
+def test_moments_of_the_student_have_gradient():
+    # Any shift or scale of a channel is taken off again.
+    student = torch.randn(2, 3, 4, 4).double().requires_grad_()
+    pulls = torch.randn(2, 3, 4, 4)
+    teacher = torch.randn(2, 3, 4, 4)
+    (as_teachers(student, teacher) * pulls).sum().backward()
+    for direction in (torch.ones_like(student), student.detach()):
+        along = (student.grad * direction).sum((0, 2, 3))
+        torch.testing.assert_close(
+            along, torch.zeros_like(along), rtol=0, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize('shape', [(1, 3, 1, 1), (2, 3, 4, 4)])
+def test_constant_channels_get_the_teachers_mean(shape):
+    student = torch.full(shape, 2.0).requires_grad_()
+    teacher = torch.randn(shape)
+    unified = as_teachers(student, teacher)
+    unified.sum().backward()
+    expected = teacher.mean((0, 2, 3), keepdim=True).expand(shape)
+    torch.testing.assert_close(unified, expected)
+    assert student.grad.isfinite().all()
+
+
+def test_a_twin_of_the_teacher_has_its_scores():
+    model = build()
+    model.teacher.model.load_state_dict(model.student.state_dict())
+    model.student.eval()
+    _, match = match_of(model)
+    difference = match.student_logits - match.teacher_logits
+    assert match.student_logits.requires_grad
+    # The moments are divided out and multiplied in again.
+    assert difference.abs().max() < 1e-4
+
+
+def test_scores_are_those_of_the_teachers_head():
+    model = build()
+    _, match = match_of(model)
+    head, other = model.student.bbox_head, model.teacher.model.bbox_head
+    inputs = model.data_preprocessor(batch(), True)['inputs']
+    student, teacher = [], []
+    levels = zip(
+        model.student.extract_feat(inputs),
+        model.teacher.model.extract_feat(inputs),
+    )
+    for features, others in levels:
+        for conv, own in zip(head.cls_convs[:2], other.cls_convs[:2]):
+            features, others = conv(features), own(others)
+        features = head.cls_convs[2].norm(head.cls_convs[2].conv(features))
+        others = other.cls_convs[2].norm(other.cls_convs[2].conv(others))
+        crossed = other.cls_convs[3](as_teachers(features, others).relu())
+        for side, maps in ((student, crossed), (teacher, others.relu())):
+            side.append(
+                other.gfl_cls(
+                    maps if maps is crossed else other.cls_convs[3](maps)
+                )
+            )
+    for wanted, found in (
+        (student, match.student_logits),
+        (teacher, match.teacher_logits),
+    ):
+        rows = torch.cat([x.flatten(2).transpose(1, 2) for x in wanted], 1)
+        torch.testing.assert_close(found, rows.flatten(0, 1))
+
+
+def test_gradient_reaches_what_lies_before_the_layer_alone():
+    model = build()
+    data = model.data_preprocessor(batch(), True)
+    model(**data, mode='loss')['loss_binary_kd'].backward()
+    head = model.student.bbox_head
+    assert head.cls_convs[2].conv.weight.grad.abs().sum() > 0
+    assert head.cls_convs[3].conv.weight.grad is None
+    assert head.gfl_cls.weight.grad is None
+    assert model.backbone.conv1.weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in model.teacher.model.parameters())
+
+
+def test_task_losses_are_those_without_it():
+    plain, crossed = build(matching='auto'), build()
+    (losses, _), (others, match) = match_of(plain), match_of(crossed)
+    for one, other in zip(losses['loss_cls'], others['loss_cls']):
+        assert torch.equal(one, other)
+    # Labels are still the student's own.
+    assert match.labels is not None
+
+
+@pytest.mark.parametrize(
+    'family,layer',
+    [
+        ('retinanet', 'cls_convs.2.activate'),
+        ('atss', 'cls_convs.2.activate'),
+        ('fcos', 'cls_convs.1.activate'),
+    ],
+)
+def test_published_layers(family, layer):
+    model = build(family, matching=dict(type='grid', cross_layer=layer))
+    data = model.data_preprocessor(batch(), True)
+    terms = model(**data, mode='loss')
+    assert terms['loss_binary_kd'].isfinite()
+    assert layer in repr(model.reader)
+
+
+def test_pull_is_measured_where_both_terms_pass():
+    model = build(gradient_interval=1)
+    data = model.data_preprocessor(batch(), True)
+    terms = model(**data, mode='loss')
+    assert terms['kd/grad_norm_binary_kd'] > 0
+    assert terms['kd/grad_norm_task'] > 0
+
+
+def test_no_hook_stays_behind():
+    model = build()
+    match_of(model)
+    for part in (model.student, model.teacher.model):
+        for module in part.modules():
+            assert not module._forward_hooks
+            assert not module._forward_pre_hooks
+
+
+def test_unknown_layers_are_named():
+    student = MMENGINE.build(dense_config('gfl'))
+    reader = GridReader(cross_layer='cls_convs.7.activate')
+    with pytest.raises(
+        ValueError, match="student's head GFLHead has no 'cls_convs.7'; .*'cls"
+    ):
+        reader.check(student, student)
+
+
+def test_heads_of_other_widths_are_refused():
+    config = distilled('gfl', BINARY, matching=CROSS)
+    config['student'].bbox_head.feat_channels = 64
+    model = MODELS.build(config)
+    data = model.data_preprocessor(batch(), True)
+    with pytest.raises(ValueError, match=r'one shape in both heads, got .*64'):
+        model(**data, mode='loss')
