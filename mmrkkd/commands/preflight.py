@@ -131,7 +131,9 @@ def check(args: argparse.Namespace) -> str | None:
     say('score', f'{told or "none"} ({scores.images} validation images)')
     if judged(scores.metrics)[0] is None:
         say('', 'no top-1 accuracy and no AP among these: judge yourself')
-    return useless(scores.metrics, scores.images, len(scores.names or '??'))
+    # Without names: the fewest there can be, which guess best.
+    classes = len(scores.names) if scores.names else 2
+    return useless(scores.metrics, scores.images, classes)
 
 
 def prepare(args: argparse.Namespace) -> Config:
@@ -192,7 +194,11 @@ def compare(
     say('classes', class_line(model, names))
     for line in input_lines(model, args.config, config):
         say('input', line)
-    model.init_weights()
+    try:
+        model.init_weights()
+    except OSError as error:
+        say('ranking', f'initial weights of the student: {error}')
+        say('', 'random ones are taken here; a training would stop')
     with as_in_training(dataset):
         terms = mean_terms(model, batches)
         costs = step_costs(model, batches[0])

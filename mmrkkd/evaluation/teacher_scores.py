@@ -25,6 +25,8 @@ from .trial_steps import in_this_process
 
 MIN_AP = 1.0
 SIGMAS = 3
+# Where MMDetection's metrics of COCO and LVIS keep the annotation file.
+APIS = ('_coco_api', '_lvis_api')
 RULE = (
     f'a detector below {MIN_AP:g} AP (of 100), or a classifier whose top-1 '
     f'accuracy is within {SIGMAS} standard deviations of guessing, is useless'
@@ -160,8 +162,9 @@ def _evaluator(
         evaluator = Evaluator(settings)
     evaluator.dataset_meta = dataset.metainfo
     for metric in evaluator.metrics:
-        # COCO's would count the images that were left out as missed.
-        if getattr(metric, '_coco_api', None) is not None:
+        # Those that read an annotation file would count the images that
+        # were left out as missed.
+        if any(getattr(metric, api, None) is not None for api in APIS):
             metric.img_ids = [
                 dataset.get_data_info(index)['img_id'] for index in chosen
             ]

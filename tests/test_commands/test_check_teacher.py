@@ -131,6 +131,17 @@ def test_the_config_of_a_distillation_names_its_student(folder, capsys):
     assert 'nothing speaks against it' in capsys.readouterr().out
 
 
+def test_weights_of_the_student_that_are_not_there_do_not_matter(capsys):
+    config = Config.fromfile('plain.py')
+    gone = dict(type='Pretrained', checkpoint='gone.pth')
+    config.model.backbone.init_cfg = gone
+    config.dump('pretrained.py')
+    assert check('plain.py', 'good.pth', '--student', 'pretrained.py') == 0
+    text = capsys.readouterr().out
+    assert "initial weights of the student: checkpoint 'gone.pth'" in text
+    assert 'accuracy/top1 100 ' in text
+
+
 def test_weights_that_do_not_fit_are_listed(folder, capsys):
     config = Config.fromfile('plain.py')
     config.model = classifier(depth=14)
