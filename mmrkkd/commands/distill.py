@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -28,7 +28,7 @@ from mmrkkd.cli import (
 from mmrkkd.datasets import check_data
 from mmrkkd.engine import prepare_run
 
-from .trial import try_first_batch
+from .trial import described, try_first_batch
 from .work_dir import RUN, STUDENT, claim, leave_student
 from .wrapping import Distillation, wrap
 
@@ -197,42 +197,6 @@ class _LastValidation(Hook):
 def _is_first(launcher: str) -> bool:
     """Whether this is the process that writes; they are not joined yet."""
     return os.environ.get(RANKS.get(launcher, ''), '0') == '0'
-
-
-def described(plan: Distillation) -> str:
-    """The effective settings, for whoever looks on."""
-    config, model = plan.config, plan.config.model
-    train = config.get('train_cfg') or {}
-    length = ' '.join(
-        f'{train[key]} {unit}'
-        for key, unit in (('max_epochs', 'epochs'), ('max_iters', 'steps'))
-        if train.get(key)
-    )
-    batch = (config.get('train_dataloader') or {}).get('batch_size')
-    lines = [
-        f'student: {model.student.type}, {config.filename}',
-        f'teacher: {_named(model.teacher.config)}, {model.teacher.checkpoint}',
-        f'method: {plan.method.name} for a {plan.kind}, {plan.method.source}',
-        *(f'loss: {_shown(loss)}' for loss in _listed(model.losses)),
-        f'task_weight: {_shown(model.task_weight)}',
-        f'training: {length}, {batch} images a step and process',
-        f'work directory: {config.work_dir}',
-        f'  {RUN}: this run, to edit and to run again (mmrkkd train)',
-        f'  {STUDENT}.pth, {STUDENT}.py: the plain student, when it has ended',
-    ]
-    return '\n'.join(['Distillation', *(f'  {line}' for line in lines)])
-
-
-def _named(config: str | dict) -> str:
-    return config if isinstance(config, str) else 'a config given as a dict'
-
-
-def _listed(losses: dict | list) -> list:
-    return [losses] if isinstance(losses, dict) else losses
-
-
-def _shown(value: object) -> object:
-    return value.to_dict() if isinstance(value, ConfigDict) else value
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -1,7 +1,7 @@
-"""The dry run: the models are built and take one batch."""
+"""What a distillation is about to do: its settings, and one batch."""
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
 
 from mmrkkd.engine import prepare_model
@@ -10,6 +10,45 @@ from mmrkkd.evaluation.trial_steps import (
     mean_terms,
     training_batches,
 )
+
+from .work_dir import RUN, STUDENT
+from .wrapping import Distillation
+
+
+def described(plan: Distillation) -> str:
+    """The effective settings, for whoever looks on."""
+    config, model = plan.config, plan.config.model
+    train = config.get('train_cfg') or {}
+    length = ' '.join(
+        f'{train[key]} {unit}'
+        for key, unit in (('max_epochs', 'epochs'), ('max_iters', 'steps'))
+        if train.get(key)
+    )
+    batch = (config.get('train_dataloader') or {}).get('batch_size')
+    lines = [
+        f'student: {model.student.type}, {config.filename}',
+        f'teacher: {_named(model.teacher.config)}, {model.teacher.checkpoint}',
+        f'method: {plan.method.name} for a {plan.kind}, {plan.method.source}',
+        *(f'loss: {_shown(loss)}' for loss in _listed(model.losses)),
+        f'task_weight: {_shown(model.task_weight)}',
+        f'training: {length}, {batch} images a step and process',
+        f'work directory: {config.work_dir}',
+        f'  {RUN}: this run, to edit and to run again (mmrkkd train)',
+        f'  {STUDENT}.pth, {STUDENT}.py: the plain student, when it has ended',
+    ]
+    return '\n'.join(['Distillation', *(f'  {line}' for line in lines)])
+
+
+def _named(config: str | dict) -> str:
+    return config if isinstance(config, str) else 'a config given as a dict'
+
+
+def _listed(losses: dict | list) -> list:
+    return [losses] if isinstance(losses, dict) else losses
+
+
+def _shown(value: object) -> object:
+    return value.to_dict() if isinstance(value, ConfigDict) else value
 
 
 def try_first_batch(config: Config, trust: bool = False) -> None:
