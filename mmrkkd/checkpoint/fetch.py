@@ -15,6 +15,7 @@ from mmengine.dist import barrier, get_local_rank
 from mmengine.logging import print_log
 
 from .file_formats import read_file
+from .folders import folder_advice
 
 # OpenMMLab ends the name of a published file with the start of its SHA-256.
 PUBLISHED_HASH = re.compile(r'-([0-9a-f]{8,64})\.pth?$')
@@ -41,6 +42,7 @@ def fetch_checkpoint(
 
     Raises:
         FileNotFoundError: there is no such file, or the download failed.
+        IsADirectoryError: it is a folder.
         ValueError: the URL is not https, or the hash is malformed or does
             not match.
     """
@@ -61,6 +63,10 @@ def fetch_checkpoint(
         path = _download(location)
     else:
         path = Path(location).expanduser()
+    if path.is_dir():
+        raise IsADirectoryError(
+            f'checkpoint {location!r} {folder_advice(path)}'
+        )
     if not path.is_file():
         raise FileNotFoundError(
             f'checkpoint {location!r} does not exist (looked for '

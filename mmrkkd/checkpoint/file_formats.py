@@ -1,43 +1,65 @@
 """What a file given as a checkpoint is, told by its first bytes."""
 
 import os
+import re
 import zipfile
 from pathlib import Path
 
 import torch
 
+from .foreign_text import decoded, foreign_text
 from .safe_pickle import Inert, unpickle
 
 READ_AHEAD = 2**12
-SHOWN = 60
+SHOWN = 16
 # The format allows no longer header.
 SAFETENSORS_HEADER = 100_000_000
 # A number that torch.save wrote first before it wrote zip archives.
 LEGACY_TORCH = b'\nl\xfc\x9cF\xf9 j\xa8P\x19.'
+# The last bytes of the index beside TensorFlow's weights.
+TENSORFLOW_INDEX = b'W\xfb\x80\x8b$uG\xdb'
 UNPACK = 'unpack it and give the checkpoint that is in it'
-# (first bytes, what they are the mark of, what to do).
-SIGNATURES = (
-    (
-        b'version https://git-lfs.github.com/spec/',
-        'a Git LFS pointer, which stands for a file that was not fetched',
-        'run `git lfs pull` in its repository, or download the file itself',
-    ),
-    (b'\x1f\x8b', 'a gzip archive', UNPACK),
-    (b'BZh', 'a bzip2 archive', UNPACK),
-    (b'\xfd7zXZ\x00', 'an xz archive', UNPACK),
-    (b'\x28\xb5\x2f\xfd', 'a zstd archive', UNPACK),
-    (b"7z\xbc\xaf'\x1c", 'a 7z archive', UNPACK),
-    (b'Rar!', 'a rar archive', UNPACK),
-    (
-        b'\x89HDF\r\n',
-        'an HDF5 file, as Keras writes them',
-        'convert it to a PyTorch state dict',
-    ),
-    (b'\x93NUMPY', 'a NumPy array', 'save the state dict by torch.save'),
-    (b'GGUF', 'a GGUF file', 'give the PyTorch checkpoint of the model'),
-    (b'\x89PNG', 'an image', 'give the checkpoint'),
-    (b'\xff\xd8\xff', 'an image', 'give the checkpoint'),
-    (b'%PDF', 'a PDF document', 'give the checkpoint'),
+CONVERT = 'convert it to a PyTorch state dict'
+# (what the first bytes match, what they are the mark of, what to do).
+SIGNATURES = tuple(
+    (re.compile(pattern, re.DOTALL), what, remedy)
+    for pattern, what, remedy in (
+        (rb'\x1f\x8b', 'a gzip archive', UNPACK),
+        (rb'BZh', 'a bzip2 archive', UNPACK),
+        (rb'\xfd7zXZ\0', 'an xz archive', UNPACK),
+        (rb'\x28\xb5\x2f\xfd', 'a zstd archive', UNPACK),
+        (rb"7z\xbc\xaf'\x1c", 'a 7z archive', UNPACK),
+        (rb'Rar!', 'a rar archive', UNPACK),
+        (rb'.{257}ustar', 'a tar archive', UNPACK),
+        (
+            # As far as was read.
+            rb'\0{32,}\Z',
+            'filled with zeros, as an empty tar archive is, or a download '
+            'that was given its space and never its content',
+            'fetch it again',
+        ),
+        (rb'\x89HDF\r\n', 'an HDF5 file, as Keras writes them', CONVERT),
+        (
+            # A map whose first key is a string.
+            rb'(?:[\x81-\x8f]|\xde..)[\xa1-\xbf]',
+            'a MessagePack file, as Flax writes them',
+            CONVERT,
+        ),
+        (
+            # Field 1, a version; then a text, a message or a number.
+            rb'\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]',
+            'an ONNX file, or another protocol buffer',
+            'give the PyTorch checkpoint that it was exported from',
+        ),
+        (rb'\x93NUMPY', 'a NumPy array', 'save the state dict by torch.save'),
+        (rb'GGUF', 'a GGUF file', 'give the PyTorch checkpoint of the model'),
+        (
+            rb'\x89PNG|\xff\xd8\xff|GIF8|RIFF.{4}|.{4}ftyp',
+            'an image or a video',
+            'give the checkpoint',
+        ),
+        (rb'%PDF', 'a PDF document', 'give the checkpoint'),
+    )
 )
 
 
@@ -92,19 +114,34 @@ def foreign_format(path: str | os.PathLike) -> str | None:
             'was full; fetch it again'
         )
     for signature, what, remedy in SIGNATURES:
-        if start.startswith(signature):
+        if signature.match(start):
             return f'{what}: {remedy}'
-    if start[257:262] == b'ustar':
-        return f'a tar archive: {UNPACK}'
+    if _end(path) == TENSORFLOW_INDEX:
+        return f"the index of TensorFlow's weights: {CONVERT}"
     if start.startswith(b'PK'):
         return _foreign_zip(path)
-    if start[:1] == b'\x80' and LEGACY_TORCH not in start[:64]:
+    if start[:1] == b'\x80':
+        if LEGACY_TORCH in start[:64]:
+            return None
         return (
             'a pickle that torch.save did not write, or a damaged one: '
             'weights of Detectron2 and of other tools in .pkl files must be '
             'converted to a PyTorch state dict'
         )
-    return _foreign_text(start)
+    text = decoded(start)
+    if text is not None:
+        return foreign_text(text)
+    return (
+        f'damaged or no checkpoint: it begins with {start[:SHOWN]!r}, as '
+        'nothing does that torch.save or safetensors write; take another copy'
+    )
+
+
+def _end(path: str | os.PathLike) -> bytes:
+    """As many of the last bytes as tell an index of TensorFlow's."""
+    with open(path, 'rb') as file:
+        file.seek(-min(len(TENSORFLOW_INDEX), os.path.getsize(path)), 2)
+        return file.read()
 
 
 def _foreign_zip(path: str | os.PathLike) -> str | None:
@@ -125,32 +162,6 @@ def _foreign_zip(path: str | os.PathLike) -> str | None:
         return None
     shown = ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
     return f'a zip archive that holds {shown or "nothing"}: {UNPACK}'
-
-
-def _foreign_text(start: bytes) -> str | None:
-    # A character at the end may be cut in two.
-    text = start.decode('utf-8', 'ignore').lstrip('\ufeff \t\r\n')
-    if len(text.encode()) < len(start) - 16 or not text:
-        return None
-    first = text.splitlines()[0]
-    if not first.isprintable():
-        return None
-    beginning = text[:READ_AHEAD].lower()
-    if beginning.startswith(('<!doctype html', '<html', '<head')):
-        return (
-            'a web page (HTML): the address leads to a page about the file, '
-            'to a log-in or to a warning; download the file itself and look '
-            'at its size'
-        )
-    if beginning.startswith('<?xml'):
-        return (
-            'an XML document, often the error that a storage server '
-            f'answered with: {text[:SHOWN]!r}; download it again'
-        )
-    kind = 'a JSON' if text[0] in '{[' else 'a text'
-    return (
-        f'{kind} file that begins with {first[:SHOWN]!r}: give the checkpoint'
-    )
 
 
 def _is_safetensors(path: str | os.PathLike) -> bool:

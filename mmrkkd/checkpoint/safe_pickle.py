@@ -34,6 +34,8 @@ DAMAGE = (
 NO_PICKLE = re.compile(
     'Unsupported operand|invalid load key|truncated|MARK|underflow'
 )
+# Reading a file by running what is in it: never said without its danger.
+TORCHS_ADVICE = re.compile(r'In PyTorch 2\.6|Re-running|Please file an issue')
 
 
 def unpickle(
@@ -76,16 +78,17 @@ def unpickle(
             '--trust-checkpoint'
         ) from error
     except DAMAGE as error:
-        raise _damaged(path, str(error)) from error
+        raise _damaged(path, _reason(error)) from error
 
 
-def _reason(error: pickle.UnpicklingError) -> str:
-    """What the unpickler met, without torch's advice."""
+def _reason(error: Exception) -> str:
+    """What the reader met, without torch's advice."""
     for pattern in (r'(GLOBAL [\w.]+)', r'WeightsUnpickler error:\s*(.+)'):
         found = re.search(pattern, str(error))
         if found:
             return found.group(1)
-    return str(error).splitlines()[0]
+    met = TORCHS_ADVICE.split(str(error))[0].strip()
+    return met.splitlines()[0] if met else type(error).__name__
 
 
 def _damaged(path: str | os.PathLike, reason: str) -> ValueError:

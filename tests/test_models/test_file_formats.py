@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import pickle
 import sys
 import tarfile
@@ -11,8 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-from mmrkkd.checkpoint import read_checkpoint, read_training_state
+from mmrkkd.checkpoint import (
+    fetch_checkpoint,
+    read_checkpoint,
+    read_training_state,
+)
 from mmrkkd.checkpoint.training_state import check_intact
+
+ADVICE = (
+    'In PyTorch 2.6, we changed the default. Re-running `torch.load` with '
+    '`weights_only` set to `False` will likely succeed'
+)
 
 
 def saved(content=None, **options):
@@ -37,6 +47,12 @@ def tarred():
     return file.getvalue()
 
 
+def empty_tar():
+    file = io.BytesIO()
+    tarfile.open(fileobj=file, mode='w').close()
+    return file.getvalue()
+
+
 def scripted():
     file = io.BytesIO()
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), file)
@@ -49,14 +65,42 @@ def arrays():
     return file.getvalue()
 
 
+PAGE = r'a web page \(HTML\)'
+POINTER = 'a Git LFS pointer.*git lfs pull'
+MEDIA = 'an image or a video'
+INDEX = {
+    'metadata': {'total_size': 1},
+    'weight_map': {
+        'a': 'model-00001-of-00002.safetensors',
+        'b': 'model-00001-of-00002.safetensors',
+        'c': 'model-00002-of-00002.safetensors',
+    },
+}
 FOREIGN = {
     'web page': (
         b'\n <!DOCTYPE html>\n<html><title>Sign in</title>',
         r'a web page \(HTML\).*download the file itself',
     ),
+    'web page after a comment': (b'<!-- x -->\n<!DOCTYPE html>', PAGE),
+    'web page in a long comment': (b'<!--' + 5000 * b' x' + b'-->', PAGE),
+    'web page without a head': (b'<body class="x">Sign in', PAGE),
+    'web page in UTF-16': ('<html>Gäste</html>'.encode('utf-16'), PAGE),
+    'web page in Latin-1': ('<html>Gäste</html>'.encode('latin-1'), PAGE),
+    'XHTML': (b'<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC', PAGE),
     'git lfs': (
         b'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n',
-        'a Git LFS pointer.*git lfs pull',
+        POINTER,
+    ),
+    'git lfs behind a mark': (
+        b'\xef\xbb\xbfversion https://git-lfs.github.com/spec/v1\noid',
+        POINTER,
+    ),
+    'old git lfs': (b'version https://hawser.github.com/spec/v1\n', POINTER),
+    'git-annex': (b'/annex/objects/SHA256E-s1--ab.pth\n', 'a git-annex poi'),
+    'shards': (
+        json.dumps(INDEX).encode(),
+        r'the index of a model .*\(model-00001-of-00002.safetensors, '
+        r'model-00002-of-00002.safetensors, \.\.\.\): join them',
     ),
     'json': (b'{"message": "Not Found"}', 'a JSON file .*Not Found'),
     'text': (
@@ -67,7 +111,10 @@ FOREIGN = {
         b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
         'an XML document.*AccessDenied',
     ),
+    'xml without a prologue': (b'<Error>x', 'an XML document.*<Error>x'),
     'empty': (b'', 'empty: .*fetch it again'),
+    'zeros': (bytes(9000), 'filled with zeros, .*: fetch it again'),
+    'empty tar': (empty_tar(), 'filled with zeros, as an empty tar archive'),
     'gzip': (gzip.compress(saved()), 'a gzip archive: unpack it'),
     'zip': (zipped(), 'a zip archive that holds a.pth: unpack it'),
     'tar': (tarred(), 'a tar archive: unpack it'),
@@ -77,7 +124,20 @@ FOREIGN = {
         pickle.dumps(dict(model=dict(a=np.ones(2)))),
         'a pickle that torch.save did not write.*Detectron2',
     ),
-    'image': (b'\xff\xd8\xff\xe0 JFIF', 'an image'),
+    'image': (b'\xff\xd8\xff\xe0 JFIF', MEDIA),
+    'gif': (b'GIF89a', MEDIA),
+    'webp': (b'RIFF\0\0\0\0WEBP', MEDIA),
+    'mp4': (b'\0\0\0 ftypisom', MEDIA),
+    'onnx': (b'\x08\x07\x12\x07pytorch\x1a\x051.9.0', 'an ONNX file'),
+    'flax': (b'\x83\xa6params\x81', 'a MessagePack file, as Flax'),
+    'tensorflow': (
+        b'\0\0\5bias' + bytes(8) + b'W\xfb\x80\x8b$uG\xdb',
+        "the index of TensorFlow's weights: convert",
+    ),
+    'bytes of no format': (
+        bytes(range(50, 256)),
+        'damaged or no checkpoint: it begins with',
+    ),
     'cut off': (saved()[:600], 'cut off: .*take another copy'),
 }
 
@@ -96,6 +156,7 @@ def test_says_what_the_file_is(tmp_path, kind, trust):
         ) as error:
             read(path, trust=trust)
         assert 'trust' not in str(error.value)
+        assert 'weights_only' not in str(error.value)
 
 
 @pytest.mark.parametrize('new', [True, False])
@@ -110,12 +171,66 @@ def test_trust_is_advised_where_it_helps(tmp_path, new):
         read_checkpoint(path)
 
 
-def test_bytes_of_no_format_are_no_reason_to_trust(tmp_path):
+@pytest.mark.parametrize(
+    'told, kept',
+    [
+        (f'Not with the legacy .tar format. {ADVICE}', 'Not with .* format.'),
+        (
+            f'Weights only load failed. {ADVICE}\nx',
+            'Weights only load failed.',
+        ),
+        (ADVICE, 'RuntimeError'),
+    ],
+)
+def test_torchs_advice_to_run_the_file_is_not_passed_on(
+    tmp_path, monkeypatch, told, kept
+):
+    def refuse(*args, **kwargs):
+        raise RuntimeError(told)
+
     path = tmp_path / 'teacher.pth'
-    path.write_bytes(bytes(range(50, 256)))
-    for trust in (False, True):
-        with pytest.raises(ValueError, match='damaged or no checkpoint'):
-            read_checkpoint(path, trust)
+    path.write_bytes(saved())
+    monkeypatch.setattr(torch, 'load', refuse)
+    with pytest.raises(ValueError, match=f'no checkpoint: {kept}$'):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    'names, message',
+    [
+        ([], 'is a folder without a checkpoint in it'),
+        (
+            ['optimizer.pt', 'model.safetensors', 'config.json'],
+            'is a folder: give .*/teacher/model.safetensors$',
+        ),
+        (
+            ['epoch_1.pth', 'epoch_2.pth', 'config.py'],
+            'give one of the files in it: epoch_1.pth, epoch_2.pth$',
+        ),
+        (
+            ['model.safetensors.index.json', 'model-1-of-2.safetensors'],
+            'a folder of a model whose weights are split over several files',
+        ),
+        (['mp_rank_00_model_states.pt'], 'of DeepSpeed, .*zero_to_fp32.py'),
+        (
+            ['latest', 'step1/zero_pp_rank_0_mp_rank_00_optim_states.pt'],
+            'of DeepSpeed, .*zero_to_fp32.py',
+        ),
+        (['.metadata', '__0_0.distcp'], 'dcp_to_torch FOLDER FILE'),
+        (['archive/data.pkl', 'archive/version'], 'was unpacked into'),
+    ],
+)
+def test_a_folder_is_called_one_and_the_file_in_it_is_named(
+    tmp_path, names, message
+):
+    folder = tmp_path / 'teacher'
+    folder.mkdir()
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b'x')
+    for read in (fetch_checkpoint, read_training_state):
+        with pytest.raises(IsADirectoryError, match=message):
+            read(folder)
 
 
 def test_safetensors_are_read(tmp_path):
