@@ -9,6 +9,7 @@ examined there (:mod:`mmrkkd.registry`), and by the doctor.
 """
 
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 
 from .version import __version__
@@ -24,8 +25,13 @@ if 'mmengine' in sys.modules and (
 
 __all__ = ['__version__', 'distill']
 
+# Imported when they are asked for.
+PACKAGES = ('backbones', 'distillers', 'losses', 'models', 'ops')
+
 
 def __getattr__(name: str) -> object:
+    if name in PACKAGES:
+        return import_module(f'{__name__}.{name}')
     if name != 'distill':
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     from .commands.distill import distill

@@ -1,9 +1,10 @@
 """The registries of mmrkkd: children of MMEngine's, scope ``mmrkkd``.
 
 ``type='mmrkkd.X'`` in a config resolves without any import, because
-MMEngine imports ``mmrkkd.registry`` when it meets the scope. After
-``import mmrkkd`` (or ``custom_imports``) the bare name ``X`` resolves too,
-from every OpenMMLab registry: see :func:`publish`.
+MMEngine imports ``mmrkkd.registry`` when it meets the scope. The bare name
+``X`` resolves too, from every OpenMMLab registry, after ``mmrkkd`` was
+imported where MMEngine is (``custom_imports`` of a config), or
+``mmrkkd.distillers`` anywhere: see :func:`publish`.
 
 Importing this module examines the stack: here OpenMMLab is first needed.
 """
@@ -69,11 +70,10 @@ OPTIM_WRAPPERS = Registry(
 def publish_models() -> None:
     """Makes the bare names of our models, losses and backbones known.
 
-    See :func:`publish`.
+    The packages publish what they have; see :func:`publish`.
     """
     for location in MODELS._locations:
         import_module(location)
-    publish(MODELS)
 
 
 def publish(registry: Registry) -> None:

@@ -49,7 +49,7 @@ ALLOWED = {
     '__init__': {'commands', 'registry', 'version'},
     '__main__': {'commands'},
     # Old names, for one version.
-    'models': {'distillers'},
+    'models': {'backbones', 'distillers'},
     'hooks': {'checkpoint', 'engine'},
 }
 OPENMMLAB = {'mmengine', 'mmcv', 'mmdet', 'mmpretrain'}

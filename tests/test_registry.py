@@ -39,6 +39,41 @@ def test_scope_resolves_without_any_import():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    'imports',
+    [
+        'import mmengine, mmrkkd',
+        'import mmrkkd.distillers',
+        'from mmdet.registry import MODELS; import mmrkkd',
+        'import mmrkkd; mmrkkd.distillers',
+    ],
+)
+def test_bare_names_resolve_after(imports):
+    code = (
+        f'{imports}\n'
+        'from mmdet.registry import MODELS\n'
+        "names = ('KDDetector', 'RankKDLoss', 'CIFARResNet')\n"
+        'print([MODELS.get(name) is not None for name in names])\n'
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', code],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = result.stdout.splitlines()[-1]
+    # Backbones are published by their own package, or with everything.
+    alone = 'import mmengine' not in imports and 'mmdet' not in imports
+    assert found == str([True, True, not alone])
+
+
+def test_packages_are_attributes():
+    code = 'import mmrkkd; print(mmrkkd.losses.KDLoss, mmrkkd.ops.kendall_tau)'
+    subprocess.run([sys.executable, '-c', code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        mmrkkd.nothing  # noqa: B018
+
+
 def test_a_broken_stack_is_told_through_a_config_too():
     """MMEngine hides an ImportError behind 'is not in the registry'."""
     code = (

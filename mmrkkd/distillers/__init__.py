@@ -1,7 +1,7 @@
 """The data path: from a batch to the losses of a distillation step."""
 
 from mmrkkd.losses import LOSSES
-from mmrkkd.registry import MODELS
+from mmrkkd.registry import MODELS, publish
 
 from .classifier import KDClassifier
 from .detector import KDDetector
@@ -12,6 +12,7 @@ from .teacher import FrozenTeacher, build_teacher
 # The losses know nothing of MMEngine: here configs get to know them.
 for _loss in LOSSES.values():
     MODELS.register_module(module=_loss)
+publish(MODELS)
 
 __all__ = [
     'FrozenTeacher',

@@ -51,14 +51,47 @@ class ActsAsStudent(BaseModel):
         return value
 
     def __setattr__(self, name: str, value: object) -> None:
-        student = self._student_or_none()
-        if student is None or self._owns(name) or not hasattr(student, name):
-            super().__setattr__(name, value)
+        is_property = isinstance(getattr(type(self), name, None), property)
+        if is_property and self._student_or_none() is not None:
+            # nn.Module would make a module of ours of it.
+            object.__setattr__(self, name, value)
+        elif self._is_students(name):
+            setattr(self.student, name, value)
         else:
-            setattr(student, name, value)
+            super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if self._is_students(name):
+            delattr(self.student, name)
+        else:
+            super().__delattr__(name)
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """Adds a module, or puts one in the place of a part.
+
+        Args:
+            name: Of a part of the student's, or a new one.
+            module: The module.
+        """
+        if self._is_students(name):
+            self.student.add_module(name, module)
+        else:
+            super().add_module(name, module)
+
+    def __dir__(self) -> list[str]:
+        student = self._student_or_none()
+        return sorted({*super().__dir__(), *dir(student or ())})
 
     def _student_or_none(self) -> nn.Module | None:
         return self.__dict__.get('_modules', {}).get('student')
+
+    def _is_students(self, name: str) -> bool:
+        student = self._student_or_none()
+        return (
+            student is not None
+            and not self._owns(name)
+            and hasattr(student, name)
+        )
 
     def _owns(self, name: str) -> bool:
         return (
@@ -83,11 +116,13 @@ class ActsAsStudent(BaseModel):
         self, *args: object, **kwargs: object
     ) -> Iterator[tuple[str, Tensor]]:
         """As of any module, the student's by their names in the student."""
-        prefix = kwargs.get('prefix', args[0] if args else '')
-        start = f'{prefix}.' if prefix else ''
-        for name, value in super().named_parameters(*args, **kwargs):
-            name = name.removeprefix(start)
-            yield start + name.removeprefix(STUDENT), value
+        return _as_in_student(super().named_parameters, *args, **kwargs)
+
+    def named_buffers(
+        self, *args: object, **kwargs: object
+    ) -> Iterator[tuple[str, Tensor]]:
+        """As of any module, the student's by their names in the student."""
+        return _as_in_student(super().named_buffers, *args, **kwargs)
 
     def init_weights(self) -> None:
         """Initialises the student; the teacher has its weights."""
@@ -113,6 +148,15 @@ class ActsAsStudent(BaseModel):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, *args, **kwargs
         )
+
+
+def _as_in_student(
+    named: Callable, *args: object, **kwargs: object
+) -> Iterator[tuple[str, Tensor]]:
+    prefix = kwargs.get('prefix', args[0] if args else '')
+    start = f'{prefix}.' if prefix else ''
+    for name, value in named(*args, **kwargs):
+        yield start + name.removeprefix(start).removeprefix(STUDENT), value
 
 
 def _of_student(get_layer_depth: Callable) -> Callable:

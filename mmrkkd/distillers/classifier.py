@@ -77,10 +77,16 @@ class KDClassifier(LogitDistiller):
             data_preprocessor=data_preprocessor,
         )
 
-    @LogitDistiller.data_preprocessor.getter
+    @property
     def data_preprocessor(self) -> MultiViewPreprocessor:
         """The student's, for one view or several."""
         return MultiViewPreprocessor(self.student.data_preprocessor)
+
+    @data_preprocessor.setter
+    def data_preprocessor(self, value: nn.Module) -> None:
+        if isinstance(value, MultiViewPreprocessor):
+            value = value.single
+        self.student.data_preprocessor = value
 
     def teacher_inputs(self, inputs: Tensor, data_samples: list) -> Tensor:
         """See :meth:`LogitDistiller.teacher_inputs`."""

@@ -9,7 +9,11 @@ from mmrkkd.losses.feature import FeatureLoss, FeaturePair
 
 from .annotations import check_samples
 from .readers import Match, stack_views
-from .running import training_classes, training_progress
+from .running import (
+    training_classes,
+    training_metainfo,
+    training_progress,
+)
 from .sharding import refuse_sharding
 from .student_with_teacher import StudentWithTeacher
 from .terms import add_terms, feature_terms, logit_terms, task_terms
@@ -98,8 +102,7 @@ class LogitDistiller(StudentWithTeacher):
                 no area.
         """
         refuse_sharding(self)
-        if self.class_map is None:
-            self.class_map = self.match_student_classes(training_classes())
+        self._know_classes()
         scores = self.reader.scores(self.student)
         check_samples(data_samples, scores.classes)
         self.progress = training_progress()
@@ -123,6 +126,18 @@ class LogitDistiller(StudentWithTeacher):
             terms, feature_terms(self._losses_of(FeatureLoss), features, task)
         )
         return terms
+
+    def _know_classes(self) -> None:
+        """Matches the classes, again where a run states other names.
+
+        A step taken before a run has begun knows none.
+        """
+        metainfo = training_metainfo()
+        if self.class_map is None or (
+            self.class_names is None and metainfo is not self.metainfo
+        ):
+            self.metainfo = metainfo
+            self.class_map = self.match_student_classes(training_classes())
 
     def _pass(self, inputs: Tensor, data_samples: list) -> Pass:
         """One view through both models, each run once."""

@@ -10,18 +10,24 @@ from .class_names import metainfo_classes
 
 
 def training_progress() -> Progress:
-    """The epoch and iteration in progress, as the running loop states."""
+    """The epoch and iteration in progress, as RuntimeInfoHook states."""
     info = _running_hub().runtime_info
     return Progress(info.get('epoch', 0) + 1, info.get('iter', 0) + 1)
+
+
+def training_metainfo() -> object | None:
+    """What the running experiment states of its training set, as it is."""
+    return _running_hub().runtime_info.get('dataset_meta')
 
 
 def training_classes() -> tuple[str, ...] | None:
     """The class names of the training set, from the running experiment.
 
-    Every training loop of MMEngine states its data set's metainfo in the
-    message hub when it begins, and nothing else writes there. The
-    visualizer has a ``dataset_meta`` too, but of the data set that came
-    last: the validation set's.
+    MMEngine's RuntimeInfoHook, which every runner has unless a config turns
+    it off, states the training set's metainfo in the message hub when
+    training begins, and nothing else writes there. The visualizer has a
+    ``dataset_meta`` too, but of the data set that came last: the validation
+    set's.
 
     Returns:
         The names, or None where the training set or the loop states none;
@@ -33,7 +39,7 @@ def training_classes() -> tuple[str, ...] | None:
     classes = metainfo_classes(
         'the class names of the training set (class_names=[...] of the model '
         'takes their place)',
-        _running_hub().get_info('dataset_meta'),
+        training_metainfo(),
     )
     if classes is None:
         print_log(

@@ -46,7 +46,7 @@ class StudentWithTeacher(ActsAsStudent):
     ) -> None:
         super().__init__()
         check_choice('classes', classes, CLASS_MODES)
-        if not isinstance(gradient_interval, int) or gradient_interval < 0:
+        if type(gradient_interval) is not int or gradient_interval < 0:
             raise ValueError(
                 'gradient_interval must be a number of steps >= 0, got '
                 f'{gradient_interval!r}'
@@ -56,13 +56,12 @@ class StudentWithTeacher(ActsAsStudent):
         self.progress = Progress()
         self.classes, self.class_names = classes, class_names
         self.class_map: ClassMap | None = None
+        # What the class map was made from, where a run stated it.
+        self.metainfo: object | None = None
         self.teacher = self.reader = self.bridge = self.seam = None
         self.student = _built(student, data_preprocessor)
         self.teacher = build_teacher(**check_teacher(teacher))
-        self.distiller = nn.ModuleList(
-            build_loss(loss)
-            for loss in ([losses] if isinstance(losses, dict) else losses)
-        )
+        self.distiller = nn.ModuleList(map(build_loss, _listed(losses)))
         self.reader = build_reader(matching, self.student)
         self.reader.check(self.student, self.teacher.model)
         self._suit_losses()
@@ -85,6 +84,22 @@ class StudentWithTeacher(ActsAsStudent):
             # other numbers of channels are refused now.
             self.match_student_classes(None)
         print_log(self.settings(), logger='current')
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == 'student' and self.__dict__.get('seam') is not None:
+            self._check_other_student(value)
+        super().__setattr__(name, value)
+
+    def _check_other_student(self, student: nn.Module) -> None:
+        """Refuses a student that the rest was not made for."""
+        self.reader.check(student, self.teacher.model)
+        scores = self.reader.scores(student), self.reader.scores(self.student)
+        if scores[0] != scores[1]:
+            raise ValueError(
+                'a student may be replaced by one with the same scores, '
+                f'which are {scores[1]}; got one with {scores[0]}. Build a '
+                'distiller of it instead'
+            )
 
     def _losses_of(self, kind: type) -> list:
         return [loss for loss in self.distiller if isinstance(loss, kind)]
@@ -149,6 +164,17 @@ class StudentWithTeacher(ActsAsStudent):
     def _apply(self, fn: Callable, *args, **kwargs) -> nn.Module:
         self.teacher.apply(fn)
         return super()._apply(fn, *args, **kwargs)
+
+
+def _listed(losses: object) -> list:
+    if isinstance(losses, (dict, nn.Module)):
+        return [losses]
+    if not isinstance(losses, (list, tuple)) or not losses:
+        raise TypeError(
+            'losses must be the config of a distillation loss or a list of '
+            f"them, such as dict(type='mmrkkd.RankKDLoss'), got {losses!r}"
+        )
+    return list(losses)
 
 
 def _built(student: dict | nn.Module, preprocessor: dict | None) -> nn.Module:

@@ -11,7 +11,7 @@ from mmrkkd.losses.placement import Placement
 from .class_map import ClassMap
 from .gradient_share import gradient_telemetry
 from .readers import Match, Scores
-from .readers.locations import located
+from .readers.locations import divisor, located
 from .telemetry import ROWS_PER_STEP, agreement
 
 
@@ -24,8 +24,9 @@ def add_terms(terms: dict, new: dict) -> None:
     taken = sorted(set(terms) & set(new))
     if taken:
         raise ValueError(
-            f'two losses are logged under the same key {taken[0]!r}; '
-            'use each type of loss once'
+            f'two losses are logged under the same key {taken[0]!r}: use '
+            'each type of loss once. RankKDLoss has a KD loss inside, which '
+            'its kd=... chooses; KendallLoss is the ranking alone'
         )
     terms.update(new)
 
@@ -102,9 +103,8 @@ def logit_terms(
 
     def select(placement: Placement) -> tuple:
         labels, weight = compared(match, class_map, scores, placement)
-        by_positives = placement.normalizer == 'positives'
-        normalizer = match.normalizer if by_positives else None
-        return student, teacher, labels, weight, normalizer
+        total = divisor(match, placement.normalizer, weight)
+        return student, teacher, labels, weight, total
 
     terms = {}
     for loss in losses:

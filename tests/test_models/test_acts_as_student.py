@@ -280,3 +280,71 @@ def test_preprocessor_of_a_copy_is_the_copys(scope):
     assert not hasattr(model.data_preprocessor, 'note')
     views = other.data_preprocessor
     assert copy.copy(views).single is views.single
+
+
+def test_a_preprocessor_read_from_the_wrapper_may_be_put_back(scope):
+    scope('mmpretrain')
+    model = distilled(classifier())
+    own = model.student.data_preprocessor
+    model.data_preprocessor = model.data_preprocessor
+    assert model.student.data_preprocessor is own
+    other = copy.deepcopy(own)
+    model.data_preprocessor = other
+    assert model.student.data_preprocessor is other
+    assert 'data_preprocessor' not in model._modules
+    assert set(model.state_dict()) == set(model.student.state_dict())
+
+
+def test_parts_may_be_removed_and_added(scope):
+    scope('mmpretrain')
+    model = distilled(classifier())
+    neck = model.neck
+    model.add_module('neck', torch.nn.Identity())
+    assert type(model.student.neck) is torch.nn.Identity
+    del model.neck
+    assert not hasattr(model.student, 'neck')
+    model.add_module('neck', neck)
+    assert model._modules['neck'] is neck
+    assert {'head', 'backbone', 'teacher'} <= set(dir(model))
+
+
+def test_buffers_have_the_students_names(scope):
+    scope('mmpretrain')
+    model = distilled(classifier())
+    names = [name for name, _ in model.named_buffers()]
+    assert names == [name for name, _ in model.student.named_buffers()]
+
+
+def test_a_student_is_replaced_by_one_like_it(scope):
+    scope('mmpretrain')
+    model = distilled(classifier())
+    model.student = MODELS.build(classifier())
+    data = model.data_preprocessor(batch(), True)
+    assert model(**data, mode='loss')['loss_kd'].isfinite()
+    wide = classifier()
+    wide['head']['num_classes'] = 7
+    with pytest.raises(ValueError, match=r'same scores, .* 5 .* got .* 7 '):
+        model.student = MODELS.build(wide)
+    assert model.student.head.num_classes == 5
+
+
+@pytest.mark.parametrize('losses', [None, [], 'KDLoss'])
+def test_losses_must_be_some(scope, losses):
+    scope('mmpretrain')
+    config = dict(
+        type='mmrkkd.KDClassifier',
+        student=classifier(),
+        teacher=dict(config=classifier(), allow_random_weights=True),
+        losses=losses,
+    )
+    with pytest.raises(TypeError, match='losses must be the config of a'):
+        MODELS.build(config)
+
+
+def test_the_same_key_twice_is_refused_with_the_remedy(scope):
+    scope('mmpretrain')
+    losses = [dict(type='mmrkkd.KDLoss'), dict(type='mmrkkd.RankKDLoss')]
+    model = distilled(classifier(), losses)
+    data = model.data_preprocessor(batch(), True)
+    with pytest.raises(ValueError, match="'loss_kd'.* KendallLoss is the"):
+        model(**data, mode='loss')

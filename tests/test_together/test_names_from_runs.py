@@ -259,3 +259,61 @@ def test_a_teachers_channels_go_to_the_training_sets_names(tmp_path, names):
     assert class_map.select_teacher(teacher).tolist() == [
         float(CLASSES.index(name)) for name in names
     ]
+
+
+def permuted_model():
+    """A distiller that learns its classes' order from a run."""
+    config = distilled()
+    del config['class_names']
+    config['teacher']['classes'] = CLASSES[::-1]
+    return config
+
+
+def test_a_step_before_the_run_settles_nothing(tmp_path):
+    from small_classifiers import batch
+
+    runner = make_runner(permuted_model(), tmp_path / 'run', steps=1)
+    model = runner.model
+    data = model.data_preprocessor(batch(), True)
+    model(**data, mode='loss')
+    assert model.class_map.teacher is None
+    runner.train()
+    assert model.class_map.teacher == tuple(range(len(CLASSES)))[::-1]
+
+
+def test_a_second_run_brings_its_own_names(tmp_path):
+    first = make_runner(permuted_model(), tmp_path / 'first', steps=1)
+    first.train()
+    model = first.model
+    assert model.class_map.teacher == (4, 3, 2, 1, 0)
+
+    class Renamed(Images):
+        metainfo = dict(classes=CLASSES[::-1])
+
+    second = make_runner(
+        model,
+        tmp_path / 'second',
+        steps=1,
+        train_dataloader=dict(
+            dataset=Renamed(),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            batch_size=8,
+            collate_fn=dict(type='default_collate'),
+        ),
+    )
+    second.train()
+    assert model.class_map.teacher is None
+
+
+def test_a_run_without_runtime_info_is_warned(tmp_path, caplog):
+    runner = make_runner(
+        distilled(),
+        tmp_path / 'run',
+        steps=1,
+        default_hooks=dict(runtime_info=None),
+        custom_hooks=[dict(type='mmrkkd.RunStateHook')],
+    )
+    told = []
+    runner.logger.warning = told.append
+    runner.train()
+    assert any('default_hooks.runtime_info is off' in text for text in told)

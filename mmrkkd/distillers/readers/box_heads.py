@@ -52,9 +52,9 @@ def check_box_head(owner: str, model: nn.Module) -> None:
     if getattr(head, 'bbox_head', None) is None:
         raise TypeError(
             f'the {owner} {type(model).__name__} has no roi_head'
-            f'{"" if head is None else " with a box head"}: KDDetector '
-            'distils two-stage detectors (Faster, Mask, Cascade R-CNN and '
-            'relatives)'
+            f'{"" if head is None else " with a box head"}: the '
+            'reader rois is for two-stage detectors (Faster, Mask, Cascade '
+            'R-CNN and relatives)'
         )
     name = type(head).__name__
     why = by_class(REFUSED, head) or _unknown_context(head)

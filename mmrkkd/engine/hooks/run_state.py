@@ -16,11 +16,10 @@ from mmrkkd.checkpoint.random_state import (
     seed_all,
     set_random_state,
 )
+from mmrkkd.distillers.student_state import LEARNED
 from mmrkkd.registry import HOOKS
 
 RANDOM_STATE = 'random_state'
-# What the losses learned, beside the student's weights.
-LEARNED = 'distiller'
 TEACHER = 'teacher_sha256'
 
 
@@ -91,6 +90,13 @@ class RunStateHook(Hook):
             # Or else making its iterator would draw from the state.
             loader.generator = torch.Generator().manual_seed(runner.seed)
         check_same_start(all_gather_object(runner.iter))
+        if runner.message_hub.get_info('loop_stage') is None:
+            runner.logger.warning(
+                'default_hooks.runtime_info is off: the model is told neither '
+                'its epoch, so scheduled weights stay where they begin, nor '
+                'the names of the training set. Leave it on, or give the '
+                'distiller class_names=[...] and constant weights.'
+            )
         # Weights to start from (load_from) leave the count at 0.
         if runner.iter == 0:
             return
