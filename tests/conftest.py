@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from mmengine.config import Config, ConfigDict
+from mmengine.config import utils as config_utils
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import runner
@@ -104,11 +105,15 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True, scope='session')
 def runs_begin_at_once():
-    """Each would format its config, and ask compilers for their versions."""
+    """MMEngine does once what it would do for each run, or not at all."""
     with pytest.MonkeyPatch.context() as patch:
+        # All of a package's metafiles are read for each base with '::'.
+        patch.setattr(config_utils, 'load', functools.cache(config_utils.load))
+        # Compilers and Git are asked for their versions.
         for name in ('collect_env', 'get_git_hash'):
             found = functools.cache(getattr(runner, name))
             patch.setattr(runner, name, found)
+        # YAPF formats the config, for each checkpoint too.
         patch.setattr(
             Config,
             '_format_python_code',
@@ -131,6 +136,16 @@ def mmdet_scope():
     init_default_scope('mmdet')
     yield
     DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture
+def undrawn_weights(monkeypatch):
+    """Models whose numbers do not matter are built without drawing them."""
+    for name in vars(torch.nn.init):
+        if name.endswith('_') and not name.startswith('_'):
+            monkeypatch.setattr(
+                torch.nn.init, name, lambda tensor, *args, **kwargs: tensor
+            )
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
-from mmengine.config import utils as config_utils
 from mmengine.registry import DefaultScope, init_default_scope
 
 from mmrkkd.distillers import KDClassifier
@@ -56,15 +55,6 @@ TWO_VIEWS = {'mlkd', 'mlkd-rk', 'lra', 'crld'}
 NAME = re.compile(r'(.+)_(\d+)xb(\d+)-(\d+)e_.+')
 
 
-@pytest.fixture(autouse=True, scope='module')
-def metafiles_read_once():
-    """MMEngine reads all of a package's metafiles for each '::' base."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(config_utils, 'load', functools.cache(config_utils.load))
-    yield
-    patch.undo()
-
-
 @functools.cache
 def _read(path):
     return Config.fromfile(path)
@@ -84,18 +74,13 @@ def identify(path):
 
 
 @pytest.fixture(autouse=True)
-def offline_mmpretrain(monkeypatch):
+def offline_mmpretrain(monkeypatch, undrawn_weights):
     """Names mean MMPretrain's, nothing is fetched, weights are not drawn."""
 
     def refuse(*args, **kwargs):
         raise AssertionError('a config reaches for the network')
 
     monkeypatch.setattr(socket.socket, 'connect', refuse)
-    for name in vars(torch.nn.init):
-        if name.endswith('_') and not name.startswith('_'):
-            monkeypatch.setattr(
-                torch.nn.init, name, lambda tensor, *args, **kwargs: tensor
-            )
     init_default_scope('mmpretrain')
     yield
     DefaultScope._instance_dict.clear()

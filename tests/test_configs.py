@@ -30,6 +30,7 @@ def test_configs_are_found():
     assert len(CONFIGS) >= 10
 
 
+@pytest.mark.usefixtures('undrawn_weights')
 @pytest.mark.parametrize('name', CONFIGS)
 def test_model_builds(name):
     config = read(name)

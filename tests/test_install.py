@@ -455,6 +455,9 @@ def test_an_interrupted_stage_takes_its_children_along(tmp_path):
     pid_file = tmp_path / 'pid'
     code = (
         f'import sys; sys.path.insert(0, {str(ROOT / "tools")!r})\n'
+        # Tests that run in the background inherit that Ctrl-C is ignored.
+        'import signal\n'
+        'signal.signal(signal.SIGINT, signal.default_int_handler)\n'
         'from pathlib import Path\n'
         'from installer.journal import Journal\n'
         f'Journal(Path({str(tmp_path)!r})).run("compiling", ["sh", "-c",'

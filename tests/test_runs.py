@@ -24,9 +24,8 @@ def data_root(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def run(data_root, tmp_path):
-    """Trains a model for some steps; returns its runner."""
+def trains(data_root, folder):
+    """A function that trains a model for some steps in a folder."""
     names = iter(range(100))
 
     def train(model, steps=2, name=None, **changes):
@@ -48,8 +47,8 @@ def run(data_root, tmp_path):
         config.default_hooks.logger.interval = 1
         config.randomness = dict(seed=0, deterministic=True)
         number = next(names)
-        config.experiment_name = f'{tmp_path.name}_{number}'
-        config.work_dir = str(tmp_path / (name or f'run{number}'))
+        config.experiment_name = f'{folder.name}_{number}'
+        config.work_dir = str(folder / (name or f'run{number}'))
         # Visualizers are global: a new name for a new file of scalars.
         config.visualizer.name = config.experiment_name
         config.merge_from_dict(changes)
@@ -60,14 +59,21 @@ def run(data_root, tmp_path):
     return train
 
 
+@pytest.fixture
+def run(data_root, tmp_path):
+    """Trains a model for some steps; returns its runner."""
+    return trains(data_root, tmp_path)
+
+
 def student():
     return detector_config(num_classes=len(CLASSES))
 
 
-@pytest.fixture
-def teacher(run):
-    """A teacher's config with the checkpoint of a short run."""
-    runner = run(student(), steps=2, name='teacher')
+@pytest.fixture(scope='module')
+def teacher(data_root, tmp_path_factory):
+    """A teacher's config with the checkpoint of two steps as a student."""
+    train = trains(data_root, tmp_path_factory.mktemp('teacher'))
+    runner = train(student(), steps=2)
     return dict(config=student(), checkpoint=f'{runner.work_dir}/iter_2.pth')
 
 
@@ -129,6 +135,7 @@ def test_checkpoints_logs_and_ema_are_a_plain_students(run, teacher):
     assert logged['loss'] == pytest.approx(total, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_its_checkpoint_scores_the_same_as_a_plain_student(run, teacher):
     model = distilled(teacher)
     # After two steps no score is high: keep every box.
@@ -154,6 +161,7 @@ def test_its_checkpoint_scores_the_same_as_a_plain_student(run, teacher):
         assert torch.equal(a.pred_instances.bboxes, b.pred_instances.bboxes)
 
 
+@pytest.mark.slow
 def test_weights_0_equal_the_plain_student_bit_for_bit(run, teacher):
     losses = dict(
         type='mmrkkd.RankKDLoss',
@@ -176,10 +184,11 @@ def test_weights_0_equal_the_plain_student_bit_for_bit(run, teacher):
 
 def test_distillation_changes_the_student(run, teacher):
     ours = run(distilled(teacher), steps=2).model.state_dict()
-    plain = run(student(), steps=2).model.state_dict()
+    plain = read_checkpoint(teacher['checkpoint'])['state_dict']
     assert any(not torch.equal(ours[key], plain[key]) for key in plain)
 
 
+@pytest.mark.slow
 def test_resumes_with_optimizer_and_teacher(run, teacher):
     steps = dict(steps=4, name='cut')
     interval = {'default_hooks.checkpoint.interval': 2}

@@ -134,6 +134,7 @@ def test_equals_the_uninterrupted_run_between_iterations(
     assert_same_end(whole, resumed, 'iter_6.pth', first=3)
 
 
+@pytest.mark.slow
 def test_a_detector_equals_the_uninterrupted_run(tmp_path, monkeypatch):
     shapes, classes = tmp_path / 'shapes', len(CLASSES)
     make_demo_shapes(shapes, Recipe(train=24, val=24), progress=False)

@@ -23,6 +23,7 @@ def load(monkeypatch, tmp_path):
     return module.native_library.__wrapped__
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_it_is_built_once_and_found_again(load, tmp_path, monkeypatch):
     assert load() is not None
@@ -83,6 +84,7 @@ def test_the_switch_asks_for_the_slower_code(load, monkeypatch, caplog):
     assert not caplog.records
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_cache_that_others_can_write_to_is_not_used(load, tmp_path):
     folder = tmp_path / 'cache' / 'mmrkkd'
@@ -94,6 +96,7 @@ def test_a_cache_that_others_can_write_to_is_not_used(load, tmp_path):
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_library_that_others_can_write_to_is_not_loaded(
     load, tmp_path, caplog
@@ -105,6 +108,7 @@ def test_a_library_that_others_can_write_to_is_not_loaded(
     assert 'others can write to' in caplog.text
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_processes_that_start_together_all_get_one(tmp_path):
     # By its path: importing all of the package takes seconds.

@@ -153,6 +153,7 @@ def dynamo():
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 def test_compiled_backbones_keep_every_term(plain, tmp_path, dynamo):
     """Only the backbones: a whole step is compiled in 20 to 40 seconds."""
     runner = make_runner(distilled(), tmp_path / 'run')
@@ -402,6 +403,7 @@ def to_go_on_with(saved):
     }
 
 
+@pytest.mark.slow
 def test_all_at_once_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
     """A cascade with EMA, accumulation, clipping, frozen stages, with_cp."""
     monkeypatch.setattr(

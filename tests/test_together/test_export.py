@@ -41,17 +41,27 @@ from mmrkkd.checkpoint.fetch import file_sha256
 # Tracing a detector says of every branch that it is fixed.
 pytestmark = pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
 
-each_kind = pytest.mark.parametrize('kind', KINDS)
-each_run = pytest.mark.parametrize(
-    ('kind', 'method'), list(itertools.product(KINDS, METHODS))
-)
-each_part = pytest.mark.parametrize(
+
+def each(names, *cases):
+    """A test of each case; those of a detector are slow."""
+    return pytest.mark.parametrize(
+        names,
+        [
+            pytest.param(
+                *case, marks=[pytest.mark.slow] * (case[0] == 'detector')
+            )
+            for case in cases
+        ],
+    )
+
+
+each_kind = each('kind', *((kind,) for kind in KINDS))
+each_run = each(('kind', 'method'), *itertools.product(KINDS, METHODS))
+each_part = each(
     ('kind', 'part'),
-    [
-        ('classifier', 'whole'),
-        ('detector', 'features'),
-        ('detector', 'box_head'),
-    ],
+    ('classifier', 'whole'),
+    ('detector', 'features'),
+    ('detector', 'box_head'),
 )
 
 

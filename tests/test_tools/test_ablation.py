@@ -127,6 +127,7 @@ def content(name='out/ablation.json'):
     return json.loads(Path(name).read_text())
 
 
+@pytest.mark.slow
 def test_methods_times_seeds_are_trained_compared_and_tabled(folder, capsys):
     assert run('ce_tiny.py', 'kd_tiny.py', '--seeds', 0, 2) == 0
     results = {(r['label'], r['seed']): r for r in content()['results']}
@@ -176,6 +177,7 @@ def test_killed_cell_goes_on_from_its_last_checkpoint(folder):
     assert series == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
 
 
+@pytest.mark.slow
 def test_interrupted_ablation_stops_its_cells_and_goes_on(folder):
     write_config('kd_tiny.py', KD, how='waits once')
     (folder / 'driver.py').write_text(

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mmengine
 import pytest
 from conftest import detector_config, script_environment
 from mmengine.config import Config
@@ -89,6 +90,7 @@ def average_precision(output):
     return re.findall(r'Average Precision.*= (-?[\d.]+)', output)
 
 
+@pytest.mark.slow
 def test_train_resume_and_test(folder):
     output = run(
         folder, 'tools/train.py', 'rkkd.py', '--work-dir', 'kd', STEPS
@@ -123,12 +125,14 @@ def test_train_resume_and_test(folder):
         assert 'Distillation settings' not in scored
 
 
+@pytest.mark.slow
 def test_mmdetections_own_train_script(folder):
     output = run(folder, MMDET_TRAIN, 'rkkd.py', '--work-dir', 'stock', STEPS)
     assert 'Distillation settings' in output
     assert (folder / 'stock' / 'iter_2.pth').is_file()
 
 
+@pytest.mark.slow
 def test_predictions_are_saved_and_drawn(folder):
     run(
         folder,
@@ -144,10 +148,13 @@ def test_predictions_are_saved_and_drawn(folder):
         'test_dataloader.dataset.indices=2',
         'test_dataloader.batch_size=1',
     )
-    assert (folder / 'out.pkl').stat().st_size > 0
-    assert list((folder / 'out').rglob('drawn/*.png'))
+    predictions = mmengine.load(folder / 'out.pkl')
+    assert len(predictions) == 2
+    assert all(len(image['pred_instances']['scores']) for image in predictions)
+    assert len(list((folder / 'out').rglob('drawn/*.png'))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'script,args,message',
     [

@@ -128,6 +128,7 @@ def test_students_wait_for_the_teachers_checkpoint(folder):
     )
 
 
+@pytest.mark.slow
 def test_key_follows_content_not_place(folder, monkeypatch):
     keys = [cell.key for cell in cells_of(folder)]
     assert len(set(keys)) == 4
