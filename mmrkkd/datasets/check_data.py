@@ -48,6 +48,7 @@ def check_data(config: Config, loaders: tuple[str, ...] = LOADERS) -> None:
     Raises:
         FileNotFoundError: a local annotation file, or the folder of a data
             set without one, is not there.
+        TypeError: the storage backend of one that is not there is no dict.
     """
     datasets = [
         (name, dataset)
@@ -82,20 +83,26 @@ def check_data(config: Config, loaders: tuple[str, ...] = LOADERS) -> None:
 
 def _needed(dataset: dict) -> Iterator[tuple[str, str]]:
     """What a data set reads when it is built: kind and path."""
-    root = dataset.get('data_root') or ''
+    root = _path(dataset.get('data_root'))
     files = dataset.get('ann_file') or ()
-    if isinstance(files, str):
+    if not isinstance(files, (list, tuple)):
         files = [files]
-    for file in files:
-        if isinstance(file, str):
+    for file in map(_path, files):
+        if file:
             yield 'annotation file', os.path.join(root, file)
     if not files:
         # An absolute prefix takes the place of the root.
-        prefix = dataset.get('data_prefix') or ''
+        prefix = dataset.get('data_prefix')
         if isinstance(prefix, dict):
-            prefix = prefix.get('img_path') or prefix.get('img') or ''
+            prefix = prefix.get('img_path') or prefix.get('img')
+        prefix = _path(prefix)
         is_absolute = os.path.isabs(prefix) or '://' in prefix
         yield 'folder', prefix if is_absolute else root
+
+
+def _path(value: object) -> str:
+    """A path as text; '' for what is none, and is not looked for."""
+    return os.fspath(value) if isinstance(value, (str, os.PathLike)) else ''
 
 
 def _exists(path: str) -> bool:
@@ -107,13 +114,23 @@ def _exists(path: str) -> bool:
 def _is_stored_elsewhere(value: object) -> bool:
     """Whether a data set, or a step of its pipeline, has a storage backend."""
     if isinstance(value, dict):
-        backends = (value.get(key) or {} for key in BACKENDS)
-        return any(
-            backend.get('backend') not in LOCAL for backend in backends
-        ) or any(_is_stored_elsewhere(item) for item in value.values())
+        return any(_is_remote(key, value.get(key)) for key in BACKENDS) or any(
+            _is_stored_elsewhere(item) for item in value.values()
+        )
     if isinstance(value, (list, tuple)):
         return any(_is_stored_elsewhere(item) for item in value)
     return False
+
+
+def _is_remote(argument: str, backend: object) -> bool:
+    if not backend:
+        return False
+    if not isinstance(backend, dict):
+        raise TypeError(
+            f'{argument} of a data set or of a step of its pipeline must be a '
+            f"dict such as dict(backend='petrel'), got {backend!r}"
+        )
+    return backend.get('backend') not in LOCAL
 
 
 def _downloads(dataset: dict, scope: str | None) -> bool:

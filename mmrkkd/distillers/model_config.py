@@ -32,14 +32,20 @@ def plain_model(config: dict) -> ConfigDict:
     """The model that a checkpoint of a run fits: the student, or the whole.
 
     A data preprocessor is the student's own, the distiller's or the one
-    beside the model, in this order, as :class:`LogitDistiller` has it.
+    beside the model, in this order, as :class:`LogitDistiller` has it. In a
+    model around another (``DetTTAModel``) the inner one is looked into.
 
     Args:
         config: A whole config, of a distillation or not; not changed.
     """
-    model = whole_model(config)
+    return _without_distillers(whole_model(config))
+
+
+def _without_distillers(model: ConfigDict) -> ConfigDict:
     while 'student' in model:
         model = with_preprocessor(
             model.student, model.get('data_preprocessor')
         )
+    if isinstance(model.get('module'), dict):
+        model.module = _without_distillers(model.module)
     return model

@@ -122,9 +122,27 @@ def use_amp(config: Config) -> None:
         config: Changed in place.
 
     Raises:
-        ValueError: its optim_wrapper is one of another kind.
+        ValueError: it has no optim_wrapper, one of another kind, or one for
+            each part of the model.
     """
-    wrapper = config.optim_wrapper
+    wrapper = config.get('optim_wrapper')
+    if not isinstance(wrapper, dict):
+        raise ValueError(
+            '--amp sets the type of the optim_wrapper of a training, and '
+            f'optim_wrapper of the config is {wrapper!r}; give it an '
+            'optim_wrapper, or leave --amp out'
+        )
+    parts = [
+        name
+        for name, part in wrapper.items()
+        if isinstance(part, dict) and 'optimizer' in part
+    ]
+    if parts:
+        raise ValueError(
+            '--amp sets the type of one optim_wrapper, and the config has '
+            f"one for each part of the model; set type='AmpOptimWrapper' in "
+            f'{" and ".join(f"optim_wrapper.{name}" for name in parts)}'
+        )
     if type_name(wrapper) and not (
         builds(wrapper, OptimWrapper) or builds(wrapper, AmpOptimWrapper)
     ):

@@ -42,6 +42,38 @@ def test_every_file_of_a_list_is_looked_for(tmp_path):
         check_data(loader(ann_file=[str(here), 'b.json']))
 
 
+def test_a_storage_backend_that_is_no_dict_is_named(tmp_path):
+    message = r"backend_args .*dict\(backend='petrel'\), got 'petrel'"
+    with pytest.raises(TypeError, match=message):
+        check_data(loader(ann_file='a.json', backend_args='petrel'))
+    pipeline = [dict(type='Load', backend_args='petrel')]
+    with pytest.raises(TypeError, match=message):
+        check_data(loader(ann_file='a.json', pipeline=pipeline))
+
+
+def test_paths_may_be_path_objects(tmp_path):
+    here = tmp_path / 'here.json'
+    here.write_text('{}')
+    check_data(loader(data_prefix=tmp_path))
+    check_data(loader(data_prefix=dict(img=tmp_path)))
+    check_data(loader(ann_file=here))
+    check_data(loader(ann_file=[here]))
+    for missing in (
+        dict(ann_file=tmp_path / 'gone.json'),
+        dict(ann_file=[here, tmp_path / 'gone.json']),
+        dict(data_prefix=tmp_path / 'gone'),
+        dict(data_prefix=dict(img_path=tmp_path / 'gone')),
+    ):
+        with pytest.raises(FileNotFoundError, match=f'{tmp_path}/gone'):
+            check_data(loader(**missing))
+    root = loader()
+    root.train_dataloader.dataset.data_root = tmp_path
+    check_data(root)
+    root.train_dataloader.dataset.data_root = tmp_path / 'gone'
+    with pytest.raises(FileNotFoundError, match=f'no folder {tmp_path}/gone'):
+        check_data(root)
+
+
 def test_every_inner_data_set_is_looked_for(tmp_path):
     first = dict(type='ImageFolder', data_root=str(tmp_path))
     second = dict(type='ImageFolder', data_root=f'{tmp_path}/second')

@@ -91,6 +91,23 @@ def test_amp_does_not_replace_another_wrapper(kind):
         use_amp(config)
 
 
+@pytest.mark.parametrize('settings', [dict(), dict(optim_wrapper=None)])
+def test_amp_without_a_training_is_named(settings):
+    with pytest.raises(ValueError, match='optim_wrapper of the config is Non'):
+        use_amp(Config(settings))
+
+
+def test_amp_does_not_stand_on_top_of_wrappers_of_parts():
+    part = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+    wrapper = dict(constructor='Parts', backbone=part, head=part)
+    config = Config(dict(optim_wrapper=wrapper))
+    with pytest.raises(
+        ValueError, match=r'in optim_wrapper.backbone and optim_wrapper.head'
+    ):
+        use_amp(config)
+    assert config.optim_wrapper == wrapper
+
+
 @pytest.mark.parametrize('scaling', [dict(), dict(auto_scale_lr=None)])
 def test_a_learning_rate_without_its_batch_size_is_not_scaled(scaling):
     with pytest.raises(ValueError, match='needs auto_scale_lr.base_batch'):

@@ -50,6 +50,18 @@ def test_a_plain_model_is_what_the_runner_builds():
     assert whole_model(plain) == dict(type='X', data_preprocessor=BESIDE)
 
 
+def test_a_distiller_inside_of_another_model_is_found():
+    distiller = config(around=AROUND)['model']
+    whole = dict(model=dict(type='mmdet.DetTTAModel', module=distiller))
+    before = copy.deepcopy(whole)
+    assert plain_model(whole) == dict(
+        type='mmdet.DetTTAModel',
+        module=dict(type='Student', data_preprocessor=AROUND),
+    )
+    assert whole == before
+    assert plain_model(dict(model=dict(type='X', module=None))).module is None
+
+
 def test_a_distilled_teacher_sees_what_it_was_trained_on():
     student = dict(
         type='mmpretrain.ImageClassifier',
