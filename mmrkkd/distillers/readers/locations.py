@@ -106,8 +106,40 @@ def positives(match: Match, scores: Scores) -> Tensor:
         if weight is None:
             weight = confidence(match.teacher_logits, scores)
         count = weight[weight >= LEAST_SCORE].sum()
-    count = count.float()
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(count)
-        count /= dist.get_world_size()
-    return count.clamp(min=1)
+    return _mean_over_processes(count.float()).clamp(min=1)
+
+
+def divisor(
+    match: Match, normalizer: str | None, weight: Tensor | None
+) -> Tensor | None:
+    """What the sum of a loss is divided by.
+
+    Args:
+        match: The samples.
+        normalizer: 'positives' or 'weight'.
+        weight: (N,), where the loss applies, or None for 1.
+
+    Returns:
+        A scalar > 0; None for the sum of the weights of this process. Of
+        cells it is the mean over the processes, as the positives are:
+        processes whose teachers see much weigh more than others.
+    """
+    if normalizer == 'positives':
+        return match.normalizer
+    if match.images is None or not _is_distributed():
+        return None
+    total = weight.sum() if weight is not None else match.confidence.numel()
+    total = torch.as_tensor(total, device=match.teacher_logits.device)
+    total = _mean_over_processes(total.float())
+    return total.clamp(min=torch.finfo(total.dtype).tiny)
+
+
+def _is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _mean_over_processes(value: Tensor) -> Tensor:
+    if _is_distributed():
+        dist.all_reduce(value)
+        value = value / dist.get_world_size()
+    return value
