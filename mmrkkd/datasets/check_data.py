@@ -35,6 +35,23 @@ def inner_datasets(dataset: object) -> Iterator[dict]:
             yield dataset
 
 
+def dataset_class(dataset: dict, scope: str | None) -> type | None:
+    """The class of a data set.
+
+    Args:
+        dataset: Its config.
+        scope: The config's default scope.
+
+    Returns:
+        None where it is not known.
+    """
+    kind = dataset.get('type')
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry(scope) as registry:
+            kind = registry.get(kind)
+    return kind if inspect.isclass(kind) else None
+
+
 def check_data(config: Config, loaders: tuple[str, ...] = LOADERS) -> None:
     """Says which file or folder is missing before anything is built.
 
@@ -137,11 +154,8 @@ def _downloads(dataset: dict, scope: str | None) -> bool:
     """Whether a data set may fetch its data, by option or by default."""
     if 'download' in dataset:
         return bool(dataset['download'])
-    kind = dataset.get('type')
-    if isinstance(kind, str):
-        with DATASETS.switch_scope_and_registry(scope) as registry:
-            kind = registry.get(kind)
-    if not inspect.isclass(kind):
+    kind = dataset_class(dataset, scope)
+    if kind is None:
         return False
     option = inspect.signature(kind).parameters.get('download')
     return option is not None and option.default is True

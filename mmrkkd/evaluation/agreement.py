@@ -1,6 +1,7 @@
 """How well a student follows its teacher on held-out images."""
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config
@@ -15,10 +16,15 @@ from mmrkkd.distillers.readers.two_stage import box_logits
 from mmrkkd.distillers.telemetry import agreement
 from mmrkkd.registry import type_name
 
+from .student_names import student_classes
+
 
 @torch.no_grad()
 def teacher_agreement(
-    model: LogitDistiller, dataloader: DataLoader, progress: bool = True
+    model: LogitDistiller,
+    dataloader: DataLoader,
+    progress: bool = True,
+    class_names: Sequence[str] | None = None,
 ) -> dict[str, float]:
     """Compares student and teacher on held-out images.
 
@@ -33,6 +39,8 @@ def teacher_agreement(
             boxes are in the frame of the network's input, as
             :func:`held_out_loader` makes them.
         progress: Show a progress bar. Defaults to True.
+        class_names: The student's, see :func:`student_classes`. Defaults to
+            None: as the model knows them, or else those of the data.
 
     Returns:
         ``tau`` (mean exact Kendall tau-b, in [-1, 1]), ``top1_agreement``
@@ -65,9 +73,10 @@ def teacher_agreement(
         raise ValueError(f'the data have no {unit} to compare on')
     students, teachers = map(torch.cat, zip(*pairs, strict=True))
     class_map = model.class_map
-    if class_map is None:
-        metainfo = getattr(dataloader.dataset, 'metainfo', {})
-        class_map = model.match_student_classes(metainfo.get('classes'))
+    if class_map is None or class_names is not None:
+        class_map = model.match_student_classes(
+            class_names or student_classes(model, dataloader.dataset)
+        )
     values = agreement(
         class_map.select_student(students),
         class_map.select_teacher(teachers),

@@ -13,7 +13,11 @@ from mmengine.runner import load_checkpoint
 
 from mmrkkd.cli import add_config_options, add_trust_option, read_config
 from mmrkkd.engine import prepare_model
-from mmrkkd.evaluation import held_out_loader, teacher_agreement
+from mmrkkd.evaluation import (
+    held_out_loader,
+    student_classes,
+    teacher_agreement,
+)
 
 
 def main() -> None:
@@ -27,11 +31,13 @@ def main() -> None:
     with prepare_model(
         config, 'test_dataloader', args.trust_checkpoint
     ) as model:
-        load_checkpoint(
+        content = load_checkpoint(
             model, args.checkpoint, map_location='cpu', strict=True
         )
         model.to('cuda' if torch.cuda.is_available() else 'cpu')
-        print(json.dumps(teacher_agreement(model, held_out_loader(config))))
+        loader = held_out_loader(config)
+        names = student_classes(model, loader.dataset, config, content)
+        print(json.dumps(teacher_agreement(model, loader, class_names=names)))
 
 
 if __name__ == '__main__':
