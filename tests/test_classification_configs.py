@@ -208,6 +208,21 @@ def test_takd_assistant_is_the_student_of_the_first_link():
     )
 
 
+def test_published_rankings_have_no_floor():
+    """min_std is ours, and the tables were made without it."""
+    ranked = [
+        path
+        for path in (ROOT / 'configs' / 'classification').rglob('*.py')
+        if 'RankKDLoss' in path.read_text()
+    ]
+    assert len(ranked) > 50
+    for path in ranked:
+        assert 'min_std=0,' in path.read_text(), path
+    for name in ('rkkd', 'imagenet_rkkd', 'vit_rkkd'):
+        path = ROOT / 'configs' / '_base_' / 'methods' / f'{name}.py'
+        assert Config.fromfile(path).distillation.losses.min_std == 0
+
+
 def test_weights_of_kd_and_rkkd():
     kd = cell('resnet32x4_resnet8x4', 'kd').model
     assert (kd.task_weight, kd.losses.loss_weight) == (0.1, 0.9)

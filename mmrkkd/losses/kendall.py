@@ -11,7 +11,7 @@ from mmrkkd.ops.checks import check_choice, check_flag, check_positive
 from mmrkkd.ops.kendall_tau import check_implementation
 
 from .base import LogitLoss
-from .min_std import MinStd
+from .min_std import MIN_STD, MinStd
 from .schedule import build_schedule
 
 CHANNEL_ORDERS = ('top', 'min')
@@ -61,7 +61,9 @@ class KendallLoss(LogitLoss):
             times the teacher's own of that sample, or
             ``dict(absolute=number)`` in logits. Above it nothing changes;
             below it the student's gradient is divided by the floor and not
-            by a deviation near 0. Defaults to none, the paper's formula.
+            by a deviation near 0. 0 is the paper's formula, in which a head
+            that starts with nearly constant logits is pulled without
+            bounds. Defaults to 1.0 (docs/en/real_images.md).
         loss_weight: The old name of ``rank_weight``, until 0.3.
 
     Log keys: ``loss_rank``.
@@ -84,7 +86,7 @@ class KendallLoss(LogitLoss):
         channel_order: str = 'top',
         ignore_channels: Sequence[int] = (),
         impl: str = 'auto',
-        min_std: float | dict | None = None,
+        min_std: float | dict | None = MIN_STD,
         loss_weight: float | dict | None = None,
     ) -> None:
         super().__init__()

@@ -6,6 +6,9 @@ from mmrkkd.ops.checks import check_non_negative
 from mmrkkd.ops.standardize import deviation
 
 KINDS = ('relative', 'absolute')
+# The ranking's, where a config states none: chosen among five floors on
+# images that docs/en/real_images.md does not report on.
+MIN_STD = 1.0
 
 
 class MinStd:

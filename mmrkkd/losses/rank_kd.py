@@ -9,6 +9,7 @@ from .binary_kd import BinaryKDLoss
 from .build import build_loss
 from .kd import KDLoss
 from .kendall import KendallLoss
+from .min_std import MIN_STD
 from .placement import Select
 from .schedule import build_schedule
 
@@ -43,7 +44,8 @@ class RankKDLoss(LogitLoss):
             to :class:`BinaryKDLoss`.
         impl: Backend of the ranking operator. Defaults to 'auto'.
         eps: See :class:`KendallLoss`. Defaults to 1e-7.
-        min_std: See :class:`KendallLoss`. Defaults to none.
+        min_std: See :class:`KendallLoss`; 0 is the paper's formula.
+            Defaults to 1.0.
         rank_locations: Where the ranking term applies, if elsewhere than
             the KD loss, see :class:`Placement`. Defaults to None: where the
             KD loss does, and on a dense head 'top'.
@@ -77,7 +79,7 @@ class RankKDLoss(LogitLoss):
         kd: dict | nn.Module | None = None,
         impl: str = 'auto',
         eps: float = 1e-7,
-        min_std: float | dict | None = None,
+        min_std: float | dict | None = MIN_STD,
         rank_locations: str | None = None,
         rank_top: float = 0.01,
     ) -> None:

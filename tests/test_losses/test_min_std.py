@@ -64,9 +64,35 @@ def test_absolute_in_logits(logits):
     torch.testing.assert_close(sum(loss.values()), -tau.mean())
 
 
+RANKINGS = [name for name in KINDS if name != 'LSKDLoss']
+
+
 @pytest.mark.parametrize('min_std', [0, 0.0, None, dict(absolute=0)])
-def test_none_is_the_published_formula(kind, logits, min_std):
-    expected = loss_and_gradient(kind(), *logits)
+@pytest.mark.parametrize('name', RANKINGS)
+def test_none_is_the_published_formula(name, logits, min_std):
+    def published(student, teacher):
+        tau = kendall_tau(standardize(student), standardize(teacher))
+        return dict(loss_rank=-tau.mean())
+
+    loss = KINDS[name](min_std=min_std)
+    weight = loss.now(getattr(loss, 'rank', loss).rank_weight)
+    value, gradient = loss_and_gradient(published, *logits)
+    now = loss_and_gradient(loss, *logits)
+    torch.testing.assert_close(now[0], weight * value)
+    torch.testing.assert_close(now[1], weight * gradient)
+
+
+@pytest.mark.parametrize('name', RANKINGS)
+def test_the_default_floor_is_the_teachers_deviation(name, logits):
+    kind = KINDS[name]
+    expected = loss_and_gradient(kind(min_std=1.0), *logits)
+    for now, wanted in zip(loss_and_gradient(kind(), *logits), expected):
+        assert torch.equal(now, wanted)
+
+
+@pytest.mark.parametrize('min_std', [0, None])
+def test_no_floor_is_no_floor(kind, logits, min_std):
+    expected = loss_and_gradient(kind(min_std=0), *logits)
     for now, before in zip(
         loss_and_gradient(kind(min_std=min_std), *logits), expected
     ):
@@ -75,7 +101,7 @@ def test_none_is_the_published_formula(kind, logits, min_std):
 
 def test_a_student_as_spread_as_its_teacher_is_left_alone(kind, logits):
     student, teacher = logits
-    expected = loss_and_gradient(kind(), 5 * student, teacher)
+    expected = loss_and_gradient(kind(min_std=0), 5 * student, teacher)
     for now, before in zip(
         loss_and_gradient(kind(min_std=0.5), 5 * student, teacher), expected
     ):
@@ -86,8 +112,8 @@ def test_a_student_as_spread_as_its_teacher_is_left_alone(kind, logits):
 def test_nearly_constant_logits_pull_no_harder(kind, logits, min_std):
     """A layer that starts with weights of deviation 0.01."""
     student, teacher = logits
-    _, usual = loss_and_gradient(kind(), student, teacher)
-    _, steep = loss_and_gradient(kind(), 1e-3 * student, teacher)
+    _, usual = loss_and_gradient(kind(min_std=0), student, teacher)
+    _, steep = loss_and_gradient(kind(min_std=0), 1e-3 * student, teacher)
     _, bounded = loss_and_gradient(
         kind(min_std=min_std), 1e-3 * student, teacher
     )
@@ -100,7 +126,8 @@ def test_at_a_small_start_ranking_pulls_no_harder_than_kl():
     student, teacher = 1e-3 * torch.randn(64, 100), 4 * torch.randn(64, 100)
     teacher[:, 0] += 8
     _, kl = loss_and_gradient(KDLoss(), student, teacher)
-    _, published = loss_and_gradient(KendallLoss(), student, teacher)
+    published = KendallLoss(min_std=0)
+    _, published = loss_and_gradient(published, student, teacher)
     _, floored = loss_and_gradient(KendallLoss(min_std=0.5), student, teacher)
     assert published.norm() > 30 * kl.norm()
     assert floored.norm() < kl.norm()

@@ -5,6 +5,7 @@ distillation = dict(
         temperature=1.0,
         kd_weight=0.5,
         rank_weight=0.5,
+        min_std=0,
         steepness=1.0,
         form=1,
     ),

@@ -5,6 +5,7 @@ distillation = dict(
         temperature=4.0,
         kd_weight=0.9,
         rank_weight=0.9,
+        min_std=0,
         steepness=1.0,
         form=1,
     ),

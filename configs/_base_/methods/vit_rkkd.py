@@ -6,6 +6,7 @@ distillation = dict(
         temperature=2.0,
         kd_weight=1.0,
         rank_weight=0.5,
+        min_std=0,
         steepness=1.0,
         form=1,
     ),

@@ -8,5 +8,6 @@ model = dict(
         temperature=4.0,
         kd_weight=0.9,
         rank_weight=0.9,
+        min_std=0,
     )
 )

@@ -8,5 +8,6 @@ model = dict(
         kd=_base_.model.losses,
         kd_weight=1.0,
         rank_weight=1.8,
+        min_std=0,
     )
 )
