@@ -135,7 +135,8 @@ def use_amp(config: Config) -> None:
     parts = [
         name
         for name, part in wrapper.items()
-        if isinstance(part, dict) and 'optimizer' in part
+        if isinstance(part, dict)
+        and ('optimizer' in part or type_name(part).endswith('OptimWrapper'))
     ]
     if parts:
         raise ValueError(
