@@ -27,7 +27,7 @@ def refuse_strategies(config: Config) -> None:
         ValueError: ``strategy`` or ``model_wrapper_cfg`` is not MMEngine's
             plain or data parallel one.
     """
-    if 'student' not in config.model:
+    if 'student' not in (config.get('model') or {}):
         return
     for name, known in STRATEGIES.items():
         kind = type_name(config.get(name))
