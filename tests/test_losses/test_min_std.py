@@ -179,9 +179,11 @@ def test_an_empty_dict_is_refused(kind):
         kind(min_std={})
 
 
-def test_cells_of_the_experiment_are_losses():
-    cells = yaml.safe_load(SWEEP.read_text())['cells']
-    assert len(cells) == 14
+@pytest.mark.parametrize(('name', 'number'), [('', 5), ('_choice', 8)])
+def test_cells_of_the_experiment_are_losses(name, number):
+    sweep = SWEEP.with_name(f'min_std{name}.yml')
+    cells = yaml.safe_load(sweep.read_text())['cells']
+    assert len(cells) == number
     for cell in cells.values():
         options = {
             key.removeprefix('model.losses.'): value
