@@ -1,0 +1,320 @@
+"""Steps of dense students: classes, places, padding, heads of users."""
+
+import pytest
+import torch
+from mmengine.registry import MODELS as MMENGINE
+from mmengine.structures import InstanceData
+from small_dense_heads import CLASSES, batch, dense_config, distilled
+from torch import nn
+
+from mmrkkd.distillers import cells, register_head
+from mmrkkd.distillers.readers import heads
+from mmrkkd.distillers.readers.grid import GridReader
+from mmrkkd.losses import BinaryKDLoss, KDLoss, KendallLoss
+from mmrkkd.registry import MODELS
+
+pytestmark = pytest.mark.usefixtures('mmdet_scope')
+RKKD = dict(type='mmrkkd.RankKDLoss')
+BINARY = dict(type='mmrkkd.BinaryKDLoss')
+
+
+def build(family='retinanet', losses=BINARY, **changes):
+    torch.manual_seed(0)
+    teacher = changes.pop('teacher_options', {})
+    config = distilled(family, losses, **changes)
+    config['teacher'].update(teacher)
+    return MODELS.build(config).train()
+
+
+def preprocessed(model, data=None):
+    return model.data_preprocessor(data or batch(), True)
+
+
+def terms_of(model, data=None):
+    return model(**preprocessed(model, data), mode='loss')
+
+
+def match_of(model, data=None):
+    data = preprocessed(model, data)
+    with model.reader.tap(model.student) as taps:
+        model.student(**data, mode='loss')
+    (match,) = model.reader.read(
+        taps,
+        model.student,
+        model.teacher.model,
+        model.teacher_inputs(**data),
+        data['data_samples'],
+    )
+    return match
+
+
+def test_rows_are_images_levels_places_anchors():
+    model = build()
+    data = preprocessed(model)
+    match = match_of(model)
+    maps, _ = model.teacher.model(data['inputs'], mode='tensor')
+    rows = [
+        maps[level][image, 3 * anchor : 3 * anchor + 3, y, x]
+        for image in range(2)
+        for level in range(5)
+        for y in range(maps[level].shape[2])
+        for x in range(maps[level].shape[3])
+        for anchor in range(9)
+    ]
+    torch.testing.assert_close(match.teacher_logits, torch.stack(rows))
+
+
+def test_labels_are_those_of_the_assigned_objects():
+    match = match_of(build())
+    # Each image has an object of every class.
+    labels = match.labels.view(2, -1)
+    for image in labels:
+        assert set(image.unique().tolist()) == {0, 1, 2, 3}
+    # Between foreground and background RetinaNet ignores some.
+    assert match.counts.any() and not match.counts.all()
+    assert match.normalizer == (match.labels < 3).sum()
+
+
+def test_terms_follow_from_the_match():
+    model = build(losses=RKKD)
+    data = preprocessed(model)
+    terms = model(**data, mode='loss')
+    match = match_of(model)
+    kd = BinaryKDLoss()(
+        match.student_logits,
+        match.teacher_logits,
+        None,
+        match.counts.float(),
+        match.normalizer,
+    )
+    torch.testing.assert_close(
+        terms['loss_binary_kd'], 0.9 * kd['loss_binary_kd']
+    )
+    sure = match.teacher_logits.amax(1).sigmoid() * match.counts
+    # 3069 anchors an image: 31 of the best.
+    sure = sure.view(2, -1)
+    best = sure.topk(31).indices + torch.tensor([[0], [sure.shape[1]]])
+    rows = best.flatten()
+    rank = KendallLoss()(
+        match.student_logits[rows],
+        match.teacher_logits[rows],
+        None,
+        sure.flatten()[rows],
+    )
+    torch.testing.assert_close(terms['loss_rank'], 0.9 * rank['loss_rank'])
+
+
+def test_softmax_over_the_classes_of_objects_alone():
+    losses = dict(
+        type='mmrkkd.KDLoss', temperature=2.0, locations='foreground'
+    )
+    model = build(losses=losses)
+    terms, match = terms_of(model), match_of(model)
+    rows = match.labels < 3
+    expected = KDLoss(temperature=2.0)(
+        match.student_logits[rows], match.teacher_logits[rows]
+    )
+    torch.testing.assert_close(terms['loss_kd'], expected['loss_kd'])
+
+
+def test_foreground_without_labels_says_what_to_do():
+    model = build('yolox', dict(BINARY, locations='foreground'))
+    with pytest.raises(RuntimeError, match="'foreground' needs labels.*'top'"):
+        terms_of(model)
+
+
+def test_images_without_objects():
+    data = batch()
+    for sample in data['data_samples']:
+        sample.gt_instances = InstanceData(
+            bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long()
+        )
+    model = build(losses=RKKD)
+    terms = terms_of(model, data)
+    assert terms['loss_binary_kd'].isfinite()
+    assert terms['loss_rank'].isfinite()
+
+
+def permuted(names):
+    """Models whose teacher is the student with its classes in an order."""
+    model = build(
+        losses=RKKD,
+        classes='shared',
+        teacher_options=dict(classes=names),
+    )
+    model.teacher.model.load_state_dict(model.student.state_dict())
+    head = model.teacher.model.bbox_head.retina_cls
+    order = [CLASSES.index(name) if name in CLASSES else 0 for name in names]
+    rows = torch.arange(27).view(9, 3)[:, order].flatten()
+    head.weight.copy_(head.weight[rows])
+    head.bias.copy_(head.bias[rows])
+    model.student.eval()
+    model.student.bbox_head.training = True
+    return model
+
+
+def test_classes_in_another_order_are_matched_by_name():
+    terms = terms_of(permuted(('bird', 'cat', 'dog')))
+    assert terms['kd/kl'] < 1e-6
+    assert terms['loss_binary_kd'] < 1e-5
+
+
+def test_shared_classes_leave_out_cells_of_others():
+    model = permuted(('bird', 'fish', 'cat'))
+    terms = terms_of(model)
+    assert terms['kd/kl'] < 1e-6
+    match = match_of(model)
+    labels, weight = model.class_map.select_samples(
+        match.labels, match.weight, 3
+    )
+    # 'dog' is label 1; the background, label 3, stays.
+    assert (weight[match.labels == 1] == 0).all()
+    assert set(labels[weight > 0].unique().tolist()) == {0, 1, 2}
+
+
+def test_one_class_is_enough():
+    config = distilled('gfl', BINARY, gradient_interval=1)
+    for part in (config['student'], config['teacher']['config']):
+        part.bbox_head.num_classes = 1
+    config['teacher']['classes'] = config['class_names'] = ['person']
+    data = batch()
+    for sample in data['data_samples']:
+        sample.gt_instances.labels[:] = 0
+    terms = terms_of(MODELS.build(config).train(), data)
+    assert terms['loss_binary_kd'] > 0
+    assert terms['kd/kl'] > 0
+    assert 'kd/tau' not in terms
+
+
+def test_the_students_padded_size_is_kept():
+    config = distilled('retinanet', RKKD)
+    config['student'].data_preprocessor.pad_size_divisor = 16
+    config['teacher']['config'].data_preprocessor.update(
+        pad_size_divisor=128, pad_value=7
+    )
+    model = MODELS.build(config).train()
+    data = batch()
+    data['inputs'] = [image[:, :80, :112] for image in data['inputs']]
+    for sample in data['data_samples']:
+        sample.set_metainfo(dict(img_shape=(80, 112)))
+        sample.gt_instances = sample.gt_instances[:1]
+    data = preprocessed(model, data)
+    seen = model.teacher_inputs(**data)
+    assert seen.shape == data['inputs'].shape == (2, 3, 80, 112)
+    assert model(**data, mode='loss')['loss_binary_kd'].isfinite()
+
+
+def test_other_cells_are_refused_at_the_first_batch(monkeypatch):
+    model = build('fcos')
+    read = heads.HeadSpec.levels
+    teacher = model.teacher.model.bbox_head
+    monkeypatch.setattr(
+        heads.HeadSpec,
+        'levels',
+        lambda spec, outputs, head: read(spec, outputs, head)[
+            : 4 if head is teacher else 5
+        ],
+    )
+    with pytest.raises(
+        ValueError, match=r'other cells .*FCOSHead has \[\(2, '
+    ):
+        terms_of(model)
+
+
+# -- heads of users ----------------------------------------------------------
+
+
+@pytest.fixture
+def registered():
+    before = dict(heads.HEADS)
+    yield register_head
+    heads.HEADS.clear()
+    heads.HEADS.update(before)
+
+
+class SwappedHead(nn.Module):
+    """Boxes first, then scores; its losses are its own."""
+
+    num_classes = 3
+    strides = (8,)
+
+    def __init__(self):
+        super().__init__()
+        self.score = nn.Conv2d(3, 3, 8, 8)
+
+    def forward(self, features):
+        maps = [self.score(each) for each in features]
+        return [maps[0].detach()], maps
+
+    def loss(self, features, data_samples):
+        _, maps = self(features)
+        return dict(loss_own=maps[0].square().mean())
+
+
+class SwappedDetector(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bbox_head = SwappedHead()
+
+    def extract_feat(self, inputs):
+        return [inputs]
+
+
+def test_a_head_of_a_user_is_one_line(registered):
+    student, teacher = SwappedDetector(), SwappedDetector().eval()
+    assert not GridReader.fits(student)
+
+    def read(outputs, head):
+        _, scores = outputs
+        return [cells(maps, head.num_classes) for maps in scores]
+
+    registered('SwappedHead', read, activation='sigmoid', uses=(1,))
+    reader = GridReader()
+    assert reader.fits(student)
+    reader.check(student, teacher)
+    inputs = torch.randn(2, 3, 16, 24)
+    with reader.tap(student) as taps:
+        student.bbox_head.loss(student.extract_feat(inputs), [])
+    (match,) = reader.read(taps, student, teacher, inputs, [])
+    assert match.student_logits.shape == match.teacher_logits.shape == (12, 3)
+    expected = teacher.bbox_head.score(inputs).movedim(1, -1).flatten(0, -2)
+    torch.testing.assert_close(match.teacher_logits, expected.detach())
+    assert not teacher.bbox_head.training
+
+
+def test_a_head_that_does_not_say_its_activation_is_named(registered):
+    registered(SwappedHead)
+    message = r"SwappedHead does not say .*register_head\('SwappedHead', act"
+    with pytest.raises(TypeError, match=message):
+        GridReader().check(SwappedDetector(), SwappedDetector())
+
+
+@pytest.mark.parametrize(
+    'args,error,message',
+    [
+        ((7,), TypeError, 'head must be the class .* got 7'),
+        (('H', 'x'), TypeError, "read must be a function .* got 'x'"),
+        (('H', None, 'relu'), ValueError, "activation must .* got 'relu'"),
+    ],
+)
+def test_what_cannot_be_registered(registered, args, error, message):
+    with pytest.raises(error, match=message):
+        registered(*args)
+
+
+def test_a_head_that_never_ran_is_told():
+    student = MMENGINE.build(dense_config('retinanet'))
+    with GridReader().tap(student) as taps:
+        pass
+    with pytest.raises(RuntimeError, match='RetinaHead was not called as a m'):
+        GridReader().read(taps, student, student, torch.zeros(1), [])
+
+
+def test_the_joint_logit_is_that_of_the_product():
+    scores = 20 * torch.randn(50, 4).double()
+    objectness = 20 * torch.randn(50, 1).double()
+    joint = heads.joint_logit(scores, objectness)
+    product = scores.sigmoid() * objectness.sigmoid()
+    torch.testing.assert_close(joint.sigmoid(), product)
+    far = heads.joint_logit(torch.tensor([[1e4]]), torch.tensor([[-1e4]]))
+    assert far.item() == -1e4
