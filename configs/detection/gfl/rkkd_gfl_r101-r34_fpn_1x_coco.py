@@ -1,0 +1,15 @@
+# BinaryKD of every cell, and the ranking of the classes in the teacher's best
+# cells of each image.
+_base_ = [
+    'gfl_r34_fpn_1x_coco.py',
+    '../../_base_/teachers/gfl_r101_coco.py',
+    '../../_base_/methods/dense_rkkd.py',
+]
+
+model = dict(
+    _delete_=True,
+    type='mmrkkd.KDDetector',
+    student=_base_.model,
+    teacher=_base_.teacher,
+    **_base_.distillation,
+)

@@ -1,0 +1,16 @@
+# CrossKD's classification term: the student's features go through the rest of
+# the teacher's head. Its terms of boxes are not here.
+_base_ = [
+    'mmdet::retinanet/retinanet_r50_fpn_2x_coco.py',
+    '../../_base_/teachers/retinanet_r101_coco.py',
+    '../../_base_/methods/dense_kd.py',
+]
+
+model = dict(
+    _delete_=True,
+    type='mmrkkd.KDDetector',
+    student=_base_.model,
+    teacher=_base_.teacher,
+    matching=dict(type='grid', cross_layer='cls_convs.2.activate'),
+    **_base_.distillation,
+)

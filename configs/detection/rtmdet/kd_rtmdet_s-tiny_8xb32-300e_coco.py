@@ -1,0 +1,14 @@
+# BinaryKD of every cell.
+_base_ = [
+    'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
+    '../../_base_/teachers/rtmdet_s_coco.py',
+    '../../_base_/methods/dense_kd.py',
+]
+
+model = dict(
+    _delete_=True,
+    type='mmrkkd.KDDetector',
+    student=_base_.model,
+    teacher=_base_.teacher,
+    **_base_.distillation,
+)
