@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -465,10 +466,29 @@ def test_an_interrupted_stage_takes_its_children_along(tmp_path):
     )
     process = subprocess.Popen([sys.executable, '-c', code])
     wait_for(lambda: pid_file.exists() and pid_file.read_text().strip())
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     process.wait(10)
     child = int(pid_file.read_text())
     wait_for(lambda: not is_running(child))
+
+
+def test_ctrl_c_while_a_stage_starts_ends_it_too(tmp_path, monkeypatch):
+    started = []
+
+    class InterruptedAtOnce(subprocess.Popen):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            started.append(self.pid)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, 'Popen', InterruptedAtOnce)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Journal(tmp_path).run('compiling', ['sleep', '60'])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    wait_for(lambda: not is_running(started[0]))
 
 
 def wait_for(condition):

@@ -74,6 +74,7 @@ def test_packages_are_attributes():
         mmrkkd.nothing  # noqa: B018
 
 
+@pytest.mark.slow
 def test_a_broken_stack_is_told_through_a_config_too():
     """MMEngine hides an ImportError behind 'is not in the registry'."""
     code = (

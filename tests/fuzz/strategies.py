@@ -9,6 +9,7 @@ smallest shape and the plainest kind that still fail.
 import collections
 import functools
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,7 +47,7 @@ def fuzz(**drawn):
             test(*args, **arguments)
             cases[test.__name__] += 1
 
-        return given(**drawn)(counted)
+        return pytest.mark.slow(given(**drawn)(counted))
 
     return decorate
 

@@ -32,6 +32,7 @@ def published():
     return yaml.safe_load((FOLDER / 'published.yml').read_text())
 
 
+@pytest.mark.slow
 def test_page_is_up_to_date():
     subprocess.run([sys.executable, TOOL, '--check'], check=True)
 

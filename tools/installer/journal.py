@@ -42,30 +42,15 @@ class Journal:
         name = re.sub(r'\W+', '-', title.split(' (')[0]).strip('-').lower()
         log = self.folder / f'{self.number:02d}-{name}.log'
         with open(log, 'w', encoding='utf-8', errors='replace') as file:
-            process = subprocess.Popen(
+            status = self._status(
+                log,
                 [str(part) for part in command],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(env or {})},
                 cwd=cwd,
-                # A group of its own, so that compilers end with it.
-                start_new_session=True,
             )
-            done = threading.Event()
-            watcher = threading.Thread(
-                target=self._watch, args=(log, done), daemon=True
-            )
-            watcher.start()
-            try:
-                status = process.wait()
-            except BaseException:
-                os.killpg(process.pid, signal.SIGTERM)
-                process.wait()
-                raise
-            finally:
-                done.set()
-                watcher.join()
         if status:
             lines = log.read_text(encoding='utf-8', errors='replace')
             tail = '\n'.join(f'    {ln}' for ln in lines.splitlines()[-15:])
@@ -79,6 +64,31 @@ class Journal:
                 )
             )
         return log
+
+    def _status(self, log, command, **options):
+        """The exit status of a command that ends with us, compilers too."""
+        done = threading.Event()
+        watcher = threading.Thread(
+            target=self._watch, args=(log, done), daemon=True
+        )
+        # Ctrl-C waits, in both threads, until there is a group to end.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            watcher.start()
+            process = subprocess.Popen(
+                command, start_new_session=True, **options
+            )
+            try:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                return process.wait()
+            except BaseException:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait()
+                raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            done.set()
+            watcher.join()
 
     def _watch(self, log, done):
         """Shows every half minute that a long stage is alive."""
