@@ -184,7 +184,8 @@ def render_detection(facts: dict) -> str:
             own = [mark for mark in numbers if isinstance(mark, str)]
             marks += own
             values = [value for value in numbers if value not in own]
-            cells = [f'{value:.2f}' for value in values] or ['-'] * 3
+            cells = [f'{value:.2f}' for value in values]
+            cells += ['-'] * (3 - len(cells))
             if own:
                 cells[0] += f' <sup>{" ".join(own)}</sup>'
             rows.append(

@@ -104,7 +104,8 @@ def test_published_ap_has_a_source_and_a_config(zoo):
             marks = {value for value in numbers if isinstance(value, str)}
             assert marks <= set(facts['marks'])
             assert bool(marks) == bool(numbers), title
-            assert method or title == 'teacher'
+            # MMDetection's own configs are not ours to link.
+            assert method or marks, title
     page = zoo.render_detection(facts)
     (row,) = [line for line in page.splitlines() if '[FGFI]' in line]
     assert 'fgfi_faster-rcnn_r50-mv2_fpn_180k_coco.py' in row
