@@ -39,7 +39,7 @@ def pretrain(config):
 def test_a_classifier_does_not_teach_a_detector():
     with pytest.raises(
         TypeError,
-        match='the teacher ImageClassifier has no roi_head: KDDetector dist',
+        match='the teacher ImageClassifier has no roi_head: the reader rois',
     ):
         make(KDDetector, detector_config(), pretrain(classifier(scope='')))
 
