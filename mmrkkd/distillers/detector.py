@@ -1,4 +1,4 @@
-"""Distillation of two-stage detectors."""
+"""Distillation of detectors."""
 
 from collections.abc import Sequence
 
@@ -14,11 +14,12 @@ from .readers.two_stage import LOCATIONS
 
 @MODELS.register_module()
 class KDDetector(LogitDistiller):
-    """A two-stage detector that learns from a frozen teacher's logits.
+    """A detector that learns from a frozen teacher's logits.
 
-    Teacher and student classify the same boxes: those that the student's
-    RoI head samples for its own loss. Their logits are the num_classes + 1
-    scores before softmax, background last.
+    Teacher and student of two-stage detectors classify the same boxes:
+    those that the student's RoI head samples for its own loss. Their logits
+    are the num_classes + 1 scores before softmax, background last. Dense
+    detectors score the same cells.
 
     Args:
         student: Config of the student detector, or the detector.
@@ -31,7 +32,7 @@ class KDDetector(LogitDistiller):
             ``matching`` says.
         matching: How logits are matched, see :class:`LogitDistiller`.
             Defaults to 'auto', for a two-stage detector all RoIs that it
-            samples.
+            samples, for a dense one all cells.
         classes: 'same' or 'shared', see :class:`LogitDistiller`.
             Defaults to 'same'.
         class_names: The student's classes. Defaults to those of the
