@@ -67,9 +67,9 @@ class BinaryKDLoss(LogitLoss):
     ) -> dict[str, Tensor]:
         """See :meth:`LogitLoss.per_sample`."""
         target = teacher_logits.sigmoid()
-        # Ruled out by both: 0 times -inf is NaN, 0 times -1e5 the limit.
-        both = (student_logits == -torch.inf) & (target == 0)
-        student_logits = student_logits.masked_fill(both, -1e5)
+        # 0 times -inf, of a class that both rule out, is NaN; 0 times -1e5,
+        # below what half precision holds, is the limit.
+        student_logits = student_logits.clamp(min=-1e5)
         entropy = F.binary_cross_entropy_with_logits(
             student_logits, target, reduction='none'
         )

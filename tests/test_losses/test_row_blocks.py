@@ -51,6 +51,43 @@ def test_blocks_change_nothing(
     torch.testing.assert_close(blocks, whole)
 
 
+@pytest.mark.parametrize('kind', LOSSES)
+def test_a_second_backward_pass_gives_the_same(kind, logits, small_blocks):
+    student = logits[0].clone().requires_grad_()
+    (value,) = kind()(student, logits[1]).values()
+    gradients = [
+        torch.autograd.grad(value, student, retain_graph=True)[0].clone()
+        for _ in range(3)
+    ]
+    for gradient in gradients[1:]:
+        torch.testing.assert_close(gradient, gradients[0])
+
+
+class _TwoTerms(BinaryKDLoss):
+    def per_sample(self, student_logits, teacher_logits, labels):
+        terms = super().per_sample(student_logits, teacher_logits, labels)
+        return {**terms, 'loss_square': student_logits.square().sum(1)}
+
+
+def test_each_of_two_terms_has_its_own_gradient(logits, small_blocks):
+    student = logits[0].clone().requires_grad_()
+    terms = _TwoTerms()(student, logits[1], normalizer=1.0)
+    (gradient,) = torch.autograd.grad(
+        terms['loss_square'], student, retain_graph=True
+    )
+    torch.testing.assert_close(gradient, 2 * student.detach())
+    (gradient,) = torch.autograd.grad(terms['loss_binary_kd'], student)
+    exact = logits[0].clone().requires_grad_()
+    (value,) = BinaryKDLoss()(exact, logits[1], normalizer=1.0).values()
+    value.backward()
+    torch.testing.assert_close(gradient, exact.grad)
+
+
+def test_a_student_without_gradient_has_its_loss(logits, small_blocks):
+    terms = BinaryKDLoss()(*logits)
+    assert not terms['loss_binary_kd'].requires_grad
+
+
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_logits_are_computed_in_float32(dtype, logits, small_blocks):
     student = logits[0].to(dtype).requires_grad_()
@@ -62,6 +99,14 @@ def test_half_logits_are_computed_in_float32(dtype, logits, small_blocks):
     exact = student.detach().double().requires_grad_()
     expected = BinaryKDLoss()(exact, teacher.double())['loss_binary_kd']
     torch.testing.assert_close(loss.double(), expected)
+    expected.backward()
+    # Rounded once.
+    torch.testing.assert_close(
+        student.grad.double(),
+        exact.grad,
+        rtol=torch.finfo(dtype).eps,
+        atol=torch.finfo(dtype).smallest_normal,
+    )
 
 
 def test_weight_0_hides_even_nan(logits, small_blocks):
