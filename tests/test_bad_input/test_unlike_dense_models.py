@@ -37,8 +37,16 @@ def refusal(student, teacher):
 @pytest.mark.parametrize(
     'student,teacher,words',
     [
-        ('fcos', 'retinanet', ['FCOSHead', '[1, 1, 1, 1, 1]', 'RetinaHead']),
-        ('rtmdet', 'gfl', ['RTMDetSepBNHead', '[8, 16, 32]', 'GFLHead']),
+        (
+            'fcos',
+            'retinanet',
+            ['FCOSHead', '[1, 1, 1, 1, 1]', 'RetinaHead', "anchors='max'"],
+        ),
+        (
+            'rtmdet',
+            'gfl',
+            ['RTMDetSepBNHead', '[8, 16, 32]', 'GFLHead', "levels='shared'"],
+        ),
         ('yolof', 'retinanet', ['YOLOFHead', 'class and objectness']),
         ('yolox', 'rtmdet', ['YOLOXHead', 'RTMDetSepBNHead', 'objectness']),
         ('ssdlite', 'retinanet', ['SSDHead', 'softmax', 'by sigmoid']),

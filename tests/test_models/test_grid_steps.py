@@ -221,6 +221,53 @@ def test_other_cells_are_refused_at_the_first_batch(monkeypatch):
         terms_of(model)
 
 
+# -- heads with other cells --------------------------------------------------
+
+
+def test_highest_of_the_anchors():
+    model = build(
+        'fcos',
+        RKKD,
+        teacher='retinanet',
+        matching=dict(type='grid', anchors='max'),
+    )
+    assert 'anchors max, levels same (experimental)' in repr(model.reader)
+    data = preprocessed(model)
+    assert model(**data, mode='loss')['loss_binary_kd'].isfinite()
+    match = match_of(model)
+    maps, _ = model.teacher.model(model.teacher_inputs(**data), mode='tensor')
+    rows = [level.view(2, 9, 3, -1).amax(1).transpose(1, 2) for level in maps]
+    torch.testing.assert_close(
+        match.teacher_logits, torch.cat(rows, 1).flatten(0, 1)
+    )
+    assert match.labels is None and match.counts is None
+
+
+def test_levels_that_both_have():
+    model = build(
+        'rtmdet',
+        RKKD,
+        teacher='gfl',
+        matching=dict(type='grid', levels='shared'),
+    )
+    data = preprocessed(model)
+    assert model(**data, mode='loss')['loss_binary_kd'].isfinite()
+    match = match_of(model)
+    maps, _ = model.teacher.model(model.teacher_inputs(**data), mode='tensor')
+    # Strides 8, 16 and 32 of five levels.
+    rows = [level.flatten(2).transpose(1, 2) for level in maps[:3]]
+    torch.testing.assert_close(
+        match.teacher_logits, torch.cat(rows, 1).flatten(0, 1)
+    )
+
+
+def test_mappings_do_not_go_with_a_crossing_layer():
+    with pytest.raises(
+        ValueError, match='cross_layer needs heads with the sa'
+    ):
+        GridReader(cross_layer='cls_convs.2.activate', anchors='max')
+
+
 # -- heads of users ----------------------------------------------------------
 
 

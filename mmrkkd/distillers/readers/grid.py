@@ -12,10 +12,11 @@ from mmrkkd.ops.checks import check_choice
 
 from .base import Match, Reader, Scores
 from .cross_head import CrossHead
-from .grid_checks import check_cells, check_grid, check_kind, check_meaning
+from .grid_checks import check_cells, check_kind, check_meaning
+from .grid_mapping import GridMapping
 from .heads import dense_head, scores_of, spec_of
 from .locations import confidence, located, positives
-from .targets import LOSSES, GridLossTap
+from .targets import LOSSES, GridLossTap, Targets
 
 # These call a teacher of their own inside.
 DISTILLERS = ('KnowledgeDistillationSingleStageDetector', 'LAD')
@@ -63,6 +64,11 @@ class GridReader(Reader):
             of the student's features at this layer
             (:class:`~mmrkkd.distillers.readers.cross_head.CrossHead`).
             Defaults to None, the student's own.
+        anchors: 'same', or 'max' for heads with other numbers of anchors,
+            see :class:`~mmrkkd.distillers.readers.grid_mapping.GridMapping`.
+            Labels are not known then. Defaults to 'same'.
+        levels: 'same', or 'shared' for heads with other levels, see there.
+            Labels are not known then. Defaults to 'same'.
     """
 
     name = 'grid'
@@ -77,14 +83,24 @@ class GridReader(Reader):
         locations: str = 'all',
         top: float = 0.01,
         cross_layer: str | None = None,
+        anchors: str = 'same',
+        levels: str = 'same',
     ) -> None:
         check_choice('locations', locations, LOCATIONS)
+        self.mapping = GridMapping(anchors, levels)
+        if self.mapping and cross_layer is not None:
+            raise ValueError(
+                'cross_layer needs heads with the same cells, got anchors='
+                f'{anchors!r} and levels={levels!r}'
+            )
         self.placement = Placement(locations, top)
         self.cross = None if cross_layer is None else CrossHead(cross_layer)
         self.labels_from: str | None = None
 
     def __repr__(self) -> str:
         text = f"grid, cells of the student's head {self.placement}"
+        if self.mapping:
+            text += f', {self.mapping} (experimental)'
         if self.cross is None:
             return text
         return f"{text}, from {self.cross.layer} on by the teacher's head"
@@ -111,7 +127,7 @@ class GridReader(Reader):
                 'detector as student'
             )
         check_meaning(dense_head(student), dense_head(teacher))
-        check_grid(dense_head(student), dense_head(teacher))
+        self.mapping.check(dense_head(student), dense_head(teacher))
         if self.cross is not None:
             self.cross.check(dense_head(student), dense_head(teacher))
 
@@ -172,19 +188,23 @@ class GridReader(Reader):
             )
         spec, scores = spec_of(head), scores_of(head)
         levels = spec.levels(taps.outputs, head)
-        raw = _rows(levels)
-        student_logits, sources = spec.logits(raw), spec.sources(taps.outputs)
-        teacher_head = dense_head(teacher)
+        sources, teacher_head = spec.sources(taps.outputs), dense_head(teacher)
         with torch.no_grad():
             features = teacher.extract_feat(teacher_inputs)
             with self._tapped(teacher_head) as seen:
                 others = _teacher_levels(teacher_head, features)
-            check_cells(levels, others, head, teacher_head)
+        levels, others = self.mapping(levels, others, head, teacher_head)
+        check_cells(levels, others, head, teacher_head)
+        raw = _rows(levels)
+        student_logits = spec.logits(raw)
+        with torch.no_grad():
             teacher_logits = spec_of(teacher_head).logits(_rows(others))
             teacher_logits = teacher_logits.flatten(0, 1)
-            targets = taps.loss.targets(
-                raw, [each[0, ..., 0].numel() for each in levels]
-            )
+            # Labels are those of an anchor, not of the highest of them.
+            targets = Targets()
+            if not self.mapping:
+                cells = [each[0, ..., 0].numel() for each in levels]
+                targets = taps.loss.targets(raw, cells)
         self._say_where_labels_are_from(targets.order)
         if self.cross is not None:
             with self.cross.crossed(teacher_head, taps.crossing, seen):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .heads import dense_head, grid_of, scores_of, spec_of
+from .heads import dense_head, scores_of, spec_of
 
 
 def check_kind(owner: str, model: nn.Module) -> None:
@@ -58,20 +58,6 @@ def check_meaning(head: nn.Module, other: nn.Module) -> None:
             logger='current',
             level=logging.WARNING,
         )
-
-
-def check_grid(head: nn.Module, other: nn.Module) -> None:
-    """Refuses heads that state other strides or anchors."""
-    ours, theirs = grid_of(head), grid_of(other)
-    if ours is None or theirs is None or ours == theirs:
-        # What is not known now shows in the shapes of the first batch.
-        return
-    raise ValueError(
-        f'student and teacher have other cells: {type(head).__name__} has '
-        f'levels of strides {ours[0]} with {ours[1]} anchors in a cell, '
-        f'{type(other).__name__} of strides {theirs[0]} with {theirs[1]}. '
-        'Use a teacher with the same levels and anchors, or distil features'
-    )
 
 
 def check_cells(
