@@ -47,7 +47,9 @@ class GridLossTap:
         scores, target = values[:2]
         labels = _labels(target, scores)
         if labels is not None:
-            weight = bound.arguments.get('weight')
+            named = bound.arguments
+            # GHM-C has another name for it.
+            weight = named.get('weight', named.get('label_weight'))
             counts = torch.ones_like(labels, dtype=torch.bool)
             if isinstance(weight, Tensor) and len(weight) == len(labels):
                 counts = weight.reshape(len(labels), -1).amax(1) > 0
