@@ -167,7 +167,7 @@ def test_the_floor_is_printed(kind):
 
 @pytest.mark.parametrize(
     'min_std',
-    [-1, '0.5', torch.inf, dict(absolute=-1), dict(absolut=1), dict(a=1, b=2)],
+    [-1, '0.5', torch.inf, dict(absolute=-1), dict(abs=1), dict(a=1, b=2)],
 )
 def test_errors(kind, min_std):
     with pytest.raises(ValueError, match='min_std must be .* got'):
