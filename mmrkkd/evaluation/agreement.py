@@ -10,9 +10,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from mmrkkd.datasets import inner_datasets
-from mmrkkd.distillers import KDClassifier, KDDetector, LogitDistiller
-from mmrkkd.distillers.readers.classifier import image_logits
-from mmrkkd.distillers.readers.two_stage import box_logits
+from mmrkkd.distillers import LogitDistiller
 from mmrkkd.distillers.telemetry import agreement
 from mmrkkd.registry import type_name
 
@@ -28,10 +26,11 @@ def teacher_agreement(
 ) -> dict[str, float]:
     """Compares student and teacher on held-out images.
 
-    Classifiers are compared on the images, detectors on their ground-truth
-    boxes: these are the same for every student, so students of one teacher
-    can be compared; the boxes that a student samples in training are its
-    own. A cascade is compared by its last stage.
+    Classifiers are compared on the images, two-stage detectors on the
+    ground-truth boxes, dense ones on the cells that the teacher is surest
+    of: these are the same for every student, so students of one teacher can
+    be compared; the boxes that a student samples in training are its own. A
+    cascade is compared by its last stage.
 
     Args:
         model: A distiller with the student's weights loaded.
@@ -45,32 +44,38 @@ def teacher_agreement(
     Returns:
         ``tau`` (mean exact Kendall tau-b, in [-1, 1]), ``top1_agreement``
         (in [0, 1]), ``kl`` (mean KL(teacher || student) at temperature 1,
-        nats), and ``boxes`` or ``images``, their number.
+        nats; of a sigmoid's classes their sum), and ``boxes``, ``images``
+        or ``cells``, their number.
 
     Raises:
-        TypeError: the model is neither distiller.
+        TypeError: the model is no distiller.
+        NotImplementedError: its reader cannot compare held-out images.
         ValueError: there is no box or image in the data.
     """
-    if isinstance(model, KDDetector):
-        unit, matched = 'boxes', _box_pair
-    elif isinstance(model, KDClassifier):
-        unit, matched = 'images', _image_pair
-    else:
+    if not isinstance(model, LogitDistiller):
         raise TypeError(
-            'teacher_agreement needs a KDDetector or a KDClassifier, got '
-            f'{type(model).__name__}'
+            'teacher_agreement needs a distiller, KDDetector or '
+            f'KDClassifier, got {type(model).__name__}'
         )
+    reader, student, teacher = model.reader, model.student, model.teacher.model
     was_training = model.training
     model.eval()
     pairs = []
     for batch in tqdm(dataloader, 'agreement', disable=not progress):
         batch = model.data_preprocessor(batch, False)
-        pair = matched(model, batch['inputs'], batch['data_samples'])
+        inputs, samples = batch['inputs'], batch['data_samples']
+        pair = reader.held_out(
+            student,
+            teacher,
+            inputs,
+            model.teacher_inputs(inputs, samples),
+            samples,
+        )
         if pair is not None:
             pairs.append(pair)
     model.train(was_training)
     if not pairs:
-        raise ValueError(f'the data have no {unit} to compare on')
+        raise ValueError(f'the data have no {reader.unit} to compare on')
     students, teachers = map(torch.cat, zip(*pairs, strict=True))
     class_map = model.class_map
     if class_map is None or class_names is not None:
@@ -81,12 +86,13 @@ def teacher_agreement(
         class_map.select_student(students),
         class_map.select_teacher(teachers),
         every_row=True,
+        activation=reader.scores(student).activation,
     )
     result = {
         name.removeprefix('kd/'): float(value)
         for name, value in values.items()
     }
-    return {**result, unit: len(students)}
+    return {**result, reader.unit: len(students)}
 
 
 def held_out_loader(config: Config) -> DataLoader:
@@ -111,48 +117,3 @@ def held_out_loader(config: Config) -> DataLoader:
             boxes = dict(type='mmdet.LoadAnnotations', with_bbox=True)
             dataset['pipeline'] = [image, boxes, *others]
     return Runner.build_dataloader(loader)
-
-
-def _image_pair(
-    model: KDClassifier, inputs: torch.Tensor, samples: list
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, C) of both sides on a batch of images."""
-    return (
-        image_logits(model.student, inputs),
-        image_logits(
-            model.teacher.model, model.teacher_inputs(inputs, samples)
-        ),
-    )
-
-
-def _box_pair(
-    model: KDDetector, inputs: torch.Tensor, samples: list
-) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """(R, C) of both sides on the boxes of a batch; None without boxes."""
-    rois = _ground_truth_rois(samples, inputs.device)
-    if not len(rois):
-        return None
-    return (
-        _logits(model.student, inputs, rois),
-        _logits(
-            model.teacher.model, model.teacher_inputs(inputs, samples), rois
-        ),
-    )
-
-
-def _logits(
-    model: torch.nn.Module, inputs: torch.Tensor, rois: torch.Tensor
-) -> torch.Tensor:
-    last = getattr(model.roi_head, 'num_stages', 1) - 1
-    return box_logits(model, last, model.extract_feat(inputs), rois)
-
-
-def _ground_truth_rois(samples: list, device: torch.device) -> torch.Tensor:
-    rois = []
-    for index, sample in enumerate(samples):
-        boxes = sample.gt_instances.bboxes
-        boxes = getattr(boxes, 'tensor', boxes).to(device).float()
-        rois.append(
-            torch.cat([boxes.new_full((len(boxes), 1), index), boxes], 1)
-        )
-    return torch.cat(rois)

@@ -1,5 +1,8 @@
 """Steps of dense students: classes, places, padding, heads of users."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.registry import MODELS as MMENGINE
@@ -8,9 +11,10 @@ from small_dense_heads import CLASSES, batch, dense_config, distilled
 from torch import nn
 
 from mmrkkd.distillers import cells, register_head
-from mmrkkd.distillers.readers import heads
+from mmrkkd.distillers.readers import Reader, build_reader, heads
 from mmrkkd.distillers.readers.grid import GridReader
-from mmrkkd.losses import BinaryKDLoss, KDLoss, KendallLoss
+from mmrkkd.evaluation import teacher_agreement
+from mmrkkd.losses import BinaryKDLoss, KDLoss, KendallLoss, build_loss
 from mmrkkd.registry import MODELS
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
@@ -365,3 +369,75 @@ def test_the_joint_logit_is_that_of_the_product():
     torch.testing.assert_close(joint.sigmoid(), product)
     far = heads.joint_logit(torch.tensor([[1e4]]), torch.tensor([[-1e4]]))
     assert far.item() == -1e4
+
+
+def test_settings_of_the_page_are_settings():
+    page = Path(__file__).parents[2] / 'docs' / 'en' / 'dense_detectors.md'
+    blocks = re.findall(r'```python\n(.*?)```', page.read_text(), re.S)
+    settings = [text for text in blocks if text.startswith('matching')]
+    assert len(settings) == 2
+    for text in settings:
+        names = {}
+        exec(text, names)
+        losses = names['losses']
+        for loss in [losses] if isinstance(losses, dict) else losses:
+            build_loss(loss).suit('sigmoid')
+        build_reader(names['matching'], None)
+
+
+def rows_of(maps, image):
+    """(R, 3): rows of an image, by level, place and anchor."""
+    levels = [each[image].unflatten(0, (9, 3)) for each in maps]
+    return torch.cat(
+        [each.permute(2, 3, 0, 1).flatten(0, 2) for each in levels]
+    )
+
+
+def surest(maps, teacher_maps, image):
+    """The rows of both where the teacher is surest, one in a hundred."""
+    rows, taught = rows_of(maps, image), rows_of(teacher_maps, image)
+    count = -(-len(rows) // 100)
+    kept = taught.sigmoid().amax(1).argsort(descending=True)[:count]
+    return rows[kept], taught[kept]
+
+
+def test_held_out_images_are_compared_where_the_teacher_is_surest():
+    model = build(losses=RKKD).eval()
+    data = model.data_preprocessor(batch(), False)
+    inputs = data['inputs']
+    pair = model.reader.held_out(
+        model.student,
+        model.teacher.model,
+        inputs,
+        model.teacher_inputs(**data),
+        data['data_samples'],
+    )
+    with torch.no_grad():
+        maps, _ = model.student(inputs, mode='tensor')
+    taught, _ = model.teacher.model(inputs, mode='tensor')
+    wanted = [surest(maps, taught, image) for image in range(2)]
+    for found, side in zip(pair, zip(*wanted)):
+        # In whatever order: sums over the rows of each image.
+        for rows, some in zip(found.chunk(2), side):
+            assert rows.shape == some.shape
+            torch.testing.assert_close(rows.sum(0), some.sum(0))
+    assert not model.student.bbox_head.training
+
+
+def test_a_student_with_its_teachers_weights_agrees_on_held_out_images():
+    model = build(losses=RKKD)
+    model.student.load_state_dict(model.teacher.model.state_dict())
+    found = teacher_agreement(model, [batch()], False)
+    assert found['tau'] == pytest.approx(1)
+    assert found['top1_agreement'] == 1
+    assert found['kl'] == pytest.approx(0, abs=1e-5)
+    assert found['cells'] > 10
+
+
+def test_other_readers_say_that_they_cannot_compare():
+    class Other(GridReader):
+        name = 'other'
+        held_out = Reader.held_out
+
+    with pytest.raises(NotImplementedError, match="reader 'other' does not"):
+        Other().held_out(None, None, None, None, [])

@@ -27,6 +27,7 @@ sys.path.insert(0, TOOLS)
 
 from experiments import ExperimentError, processes, records  # noqa: E402
 from experiments.cells import Cell  # noqa: E402
+from experiments.comparison import comparison_config  # noqa: E402
 from experiments.methods import Method  # noqa: E402
 from experiments.progress import Progress  # noqa: E402
 
@@ -265,3 +266,28 @@ def test_plain_table():
 def test_a_line_with_a_cell_too_many_is_no_table(table):
     with pytest.raises(ValueError):
         table(['a', 'b'], [['1', '2', '3']])
+
+
+@pytest.mark.usefixtures('mmdet_scope')
+def test_a_dense_student_alone_is_compared_too():
+    """A softmax's loss would not suit its head."""
+    sys.path.insert(0, str(ROOT / 'tests' / 'test_models'))
+    from small_dense_heads import dense_config, distilled
+
+    from mmrkkd.registry import MODELS
+
+    teacher = distilled(
+        'retinanet',
+        dict(type='mmrkkd.BinaryKDLoss'),
+        matching=dict(type='grid', locations='top'),
+    )
+    alone = Config(
+        dict(
+            model=dense_config('retinanet'),
+            val_dataloader={},
+            val_evaluator={},
+        )
+    )
+    compared = comparison_config(alone, teacher).model
+    assert compared.matching.locations == 'top'
+    assert MODELS.build(compared).reader.unit == 'cells'

@@ -8,7 +8,15 @@ from mmengine.config import Config, ConfigDict
 from .cells import Cell
 
 # What of a distillation says who is compared with whom, and on what.
-KEPT = ('type', 'teacher', 'teacher_size', 'classes', 'class_names')
+KEPT = (
+    'type',
+    'teacher',
+    'teacher_size',
+    'matching',
+    'rois',
+    'classes',
+    'class_names',
+)
 
 
 def comparison_config(
@@ -29,9 +37,10 @@ def comparison_config(
         if teacher is None:
             return None
         kept = {name: teacher[name] for name in KEPT if name in teacher}
-        # Nothing is trained here, but a distiller has a loss.
+        # Nothing is trained here, but a distiller has a loss: this one is
+        # for scores of every kind.
         config.model = dict(
-            kept, student=config.model, losses=dict(type='mmrkkd.KDLoss')
+            kept, student=config.model, losses=dict(type='mmrkkd.RankKDLoss')
         )
     config.test_dataloader = config.val_dataloader
     config.test_evaluator = config.val_evaluator

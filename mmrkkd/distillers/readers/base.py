@@ -117,6 +117,7 @@ class Reader(ABC):
     the student are taken by ``matching='auto'``, in the order of ``rank``.
     With ``keeps_size`` the teacher's input is padded to the student's size,
     whatever multiples the teacher pads its own to: its samples are places.
+    ``unit`` is what its samples are called where they are counted.
     ``ranked_at`` says where losses that rank apply if their config does not
     (:class:`~mmrkkd.losses.placement.Placement`); None: where all do.
     """
@@ -124,6 +125,7 @@ class Reader(ABC):
     name = ''
     rank = 0
     keeps_size = False
+    unit = 'samples'
     ranked_at: str | None = None
 
     @classmethod
@@ -176,6 +178,39 @@ class Reader(ABC):
         Returns:
             One match for each head or stage, the same ones in every step.
         """
+
+    def held_out(
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        inputs: Tensor,
+        teacher_inputs: Tensor,
+        data_samples: Sequence,
+    ) -> tuple[Tensor, Tensor] | None:
+        """The logits of both models on samples that no training chose.
+
+        The same samples for every student of a teacher, so that students
+        can be compared by how well they follow it. ``unit`` names them.
+
+        Args:
+            student: The student, in eval mode.
+            teacher: The teacher, in eval mode.
+            inputs: (B, 3, H, W), preprocessed for the student.
+            teacher_inputs: (B, 3, H, W), preprocessed for the teacher.
+            data_samples: B samples with their annotations.
+
+        Returns:
+            (N, C_s) and (N, C_t), or None where there is no sample.
+
+        Raises:
+            NotImplementedError: the reader says none; it can train all the
+                same.
+        """
+        raise NotImplementedError(
+            f'the reader {self.name!r} does not say on which samples a '
+            'student and its teacher are compared on held-out images: give '
+            f'{type(self).__name__} a method held_out'
+        )
 
     def __repr__(self) -> str:
         return self.name

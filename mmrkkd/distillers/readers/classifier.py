@@ -58,6 +58,7 @@ class ClassifierReader(Reader):
     """
 
     name = 'images'
+    unit = 'images'
     rank = 1
 
     def __repr__(self) -> str:
@@ -177,6 +178,21 @@ class ClassifierReader(Reader):
                 sources=sources,
             )
         ]
+
+    @torch.no_grad()
+    def held_out(
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        inputs: Tensor,
+        teacher_inputs: Tensor,
+        data_samples: Sequence,
+    ) -> tuple[Tensor, Tensor]:
+        """See :meth:`Reader.held_out`: the images."""
+        return (
+            image_logits(student, inputs),
+            image_logits(teacher, teacher_inputs),
+        )
 
 
 @torch.no_grad()

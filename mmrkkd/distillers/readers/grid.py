@@ -15,11 +15,15 @@ from .cross_head import CrossHead
 from .grid_checks import check_cells, check_kind, check_meaning
 from .grid_mapping import GridMapping
 from .heads import dense_head, scores_of, spec_of
-from .locations import confidence, located, positives
+from .locations import confidence, highest, located, positives
 from .targets import LOSSES, GridLossTap, Targets
 
 # These call a teacher of their own inside.
 DISTILLERS = ('KnowledgeDistillationSingleStageDetector', 'LAD')
+
+# Held-out images are compared on this share of their cells: all others are
+# background, on which any two models agree.
+SUREST = 0.01
 
 
 class GridTap:
@@ -72,6 +76,7 @@ class GridReader(Reader):
     """
 
     name = 'grid'
+    unit = 'cells'
     rank = 1
     keeps_size = True
     # Standardised rows of the background are noise, and a hundred times as
@@ -192,7 +197,7 @@ class GridReader(Reader):
         with torch.no_grad():
             features = teacher.extract_feat(teacher_inputs)
             with self._tapped(teacher_head) as seen:
-                others = _teacher_levels(teacher_head, features)
+                others = _training_levels(teacher_head, features)
         levels, others = self.mapping(levels, others, head, teacher_head)
         check_cells(levels, others, head, teacher_head)
         raw = _rows(levels)
@@ -208,7 +213,7 @@ class GridReader(Reader):
         self._say_where_labels_are_from(targets.order)
         if self.cross is not None:
             with self.cross.crossed(teacher_head, taps.crossing, seen):
-                crossed = _teacher_levels(teacher_head, features)
+                crossed = _training_levels(teacher_head, features)
             student_logits = spec_of(teacher_head).logits(_rows(crossed))
             # What the student's own scores are made of, too.
             sources = taps.features
@@ -224,6 +229,40 @@ class GridReader(Reader):
         match.normalizer = positives(match, scores)
         match.weight = located(match, scores, self.placement)
         return [match]
+
+    @torch.no_grad()
+    def held_out(
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        inputs: Tensor,
+        teacher_inputs: Tensor,
+        data_samples: Sequence,
+    ) -> tuple[Tensor, Tensor]:
+        """See :meth:`Reader.held_out`: the teacher's surest cells."""
+        heads = dense_head(student), dense_head(teacher)
+        levels, others = (
+            _training_levels(head, model.extract_feat(images))
+            for head, model, images in zip(
+                heads,
+                (student, teacher),
+                (inputs, teacher_inputs),
+                strict=True,
+            )
+        )
+        levels, others = self.mapping(levels, others, *heads)
+        check_cells(levels, others, *heads)
+        own, taught = (
+            spec_of(head).logits(_rows(each))
+            for head, each in zip(heads, (levels, others), strict=True)
+        )
+        kept = highest(confidence(taught, scores_of(heads[1])), SUREST)
+        return tuple(
+            logits.gather(
+                1, kept[..., None].expand(-1, -1, logits.shape[-1])
+            ).flatten(0, 1)
+            for logits in (own, taught)
+        )
 
     def _tapped(self, head: nn.Module) -> AbstractContextManager[list[Tensor]]:
         """Notes what goes into the crossing layer, if there is one."""
@@ -245,7 +284,7 @@ class GridReader(Reader):
             )
 
 
-def _teacher_levels(
+def _training_levels(
     head: nn.Module, features: Sequence[Tensor]
 ) -> list[Tensor]:
     # Heads leave out or change outputs when they predict. The flag is set on

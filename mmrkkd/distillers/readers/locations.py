@@ -66,7 +66,8 @@ def located(
             raise RuntimeError(
                 "locations='foreground' needs labels, and the student's head "
                 'does not show them: its loss is called on other scores than '
-                "it puts out. Use locations='all', 'confidence' or 'top'"
+                "it puts out. Use locations='all' or 'confidence', for cells "
+                "'top'"
             )
         return foreground(match.labels, scores.classes).float()
     weight = match.confidence

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from mmrkkd.losses.placement import Placement
 from mmrkkd.ops.checks import check_choice
 
 from .base import Match, Reader, Scores
@@ -17,6 +18,7 @@ from .box_heads import (
     check_box_head,
 )
 from .box_tap import StageTap, in_teachers_batch
+from .locations import located
 
 LOCATIONS = ('all', 'foreground', 'confidence')
 TEACHER_STAGES = ('same', 'last', 'mean')
@@ -48,6 +50,7 @@ class TwoStageReader(Reader):
     """
 
     name = 'rois'
+    unit = 'boxes'
 
     def __init__(
         self, locations: str = 'all', teacher_stage: int | str = 'same'
@@ -142,6 +145,7 @@ class TwoStageReader(Reader):
         features = teacher.extract_feat(teacher_inputs)
         context = box_context(teacher, features)
         weights = getattr(student.roi_head, 'stage_loss_weights', [1.0])
+        placement = Placement(self.locations)
         heads = [head for _, head in box_stages(student)]
         matches = []
         for stage, (tap, head) in enumerate(zip(taps, heads, strict=True)):
@@ -156,34 +160,51 @@ class TwoStageReader(Reader):
                 rois,
                 context,
             )
-            matches.append(
-                Match(
-                    tap.scores,
-                    logits,
-                    tap.labels,
-                    self._weight(tap.labels, logits),
-                    prefix=f's{stage}.' if len(taps) > 1 else '',
-                    scale=float(weights[stage]),
-                    places=rois,
-                    sources=(tap.source,),
-                )
+            match = Match(
+                tap.scores,
+                logits,
+                tap.labels,
+                prefix=f's{stage}.' if len(taps) > 1 else '',
+                scale=float(weights[stage]),
+                places=rois,
+                sources=(tap.source,),
             )
+            match.weight = located(match, self.scores(student), placement)
+            matches.append(match)
         return matches
 
-    def _weight(
-        self, labels: Tensor | None, teacher_logits: Tensor
-    ) -> Tensor | None:
-        if self.locations == 'all':
+    @torch.no_grad()
+    def held_out(
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        inputs: Tensor,
+        teacher_inputs: Tensor,
+        data_samples: Sequence,
+    ) -> tuple[Tensor, Tensor] | None:
+        """See :meth:`Reader.held_out`: annotated boxes, by the last stage."""
+        rois = _annotated_boxes(data_samples, inputs.device)
+        if not len(rois):
             return None
-        if self.locations == 'confidence':
-            return teacher_logits.float().softmax(-1)[:, :-1].amax(-1)
-        if labels is None:
-            raise RuntimeError(
-                "locations='foreground' needs labels, and the student's box "
-                'head calls its loss_cls on other scores than it puts out; '
-                "use locations='all' or 'confidence'"
-            )
-        return (labels < teacher_logits.shape[-1] - 1).float()
+        return (
+            box_logits(student, 'last', student.extract_feat(inputs), rois),
+            box_logits(
+                teacher, 'last', teacher.extract_feat(teacher_inputs), rois
+            ),
+        )
+
+
+def _annotated_boxes(samples: Sequence, device: torch.device) -> Tensor:
+    """(R, 5): index of the image in the batch, x1, y1, x2, y2."""
+    rois = []
+    for index, sample in enumerate(samples):
+        boxes = sample.gt_instances.bboxes
+        # MMDetection's box types hold a tensor.
+        boxes = getattr(boxes, 'tensor', boxes).to(device).float()
+        rois.append(
+            torch.cat([boxes.new_full((len(boxes), 1), index), boxes], 1)
+        )
+    return torch.cat(rois)
 
 
 def _checked_stage(stage: int | str) -> int | str:
