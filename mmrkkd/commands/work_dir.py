@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import (
     Runner,
     find_latest_checkpoint,
@@ -17,6 +16,7 @@ from mmengine.runner import (
 from mmrkkd.checkpoint import read_training_state
 from mmrkkd.checkpoint.atomic import write_atomically
 from mmrkkd.distillers.model_config import plain_model
+from mmrkkd.engine.launch import unwrapped
 
 from .publish import published
 
@@ -124,9 +124,7 @@ def _last_checkpoint(runner: Runner, trust: bool) -> tuple[dict, str]:
         content = read_training_state(str(path), 'cpu', trust)
         return content, Path(path).name
     # A run that saves nothing.
-    model = runner.model
-    if is_model_wrapper(model):
-        model = model.module
+    model = unwrapped(runner.model)
     meta = dict(
         dataset_meta=getattr(runner.train_dataloader.dataset, 'metainfo', {}),
         epoch=runner.epoch,

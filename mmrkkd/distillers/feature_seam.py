@@ -15,7 +15,7 @@ from .readers.features import (
     PROBED_SIZES,
     FeatureReader,
     FeatureTaps,
-    SizeRefused,
+    at_first_size,
 )
 from .readers.linear_classifier import ClassifierReader
 
@@ -152,18 +152,14 @@ def _readers(
             "so the losses of features need the side of the student's: set "
             'feature_size to it'
         )
-    refused = []
-    for side in PROBED_SIZES if size is None else (size,):
-        try:
-            return (
-                FeatureReader(student, 'student', layers, side),
-                FeatureReader(
-                    teacher, 'teacher', others, teacher_size or side
-                ),
-            )
-        except SizeRefused as error:
-            refused.append(str(error))
-    raise SizeRefused(' '.join(dict.fromkeys(refused)))
+
+    def at(side: int) -> tuple[FeatureReader, FeatureReader]:
+        return (
+            FeatureReader(student, 'student', layers, side),
+            FeatureReader(teacher, 'teacher', others, teacher_size or side),
+        )
+
+    return at_first_size(at, PROBED_SIZES if size is None else (size,))
 
 
 def _connect(

@@ -1,11 +1,17 @@
-"""Several processes on a machine without a GPU."""
+"""Parallel runs: the wrapper of a model, processes without a GPU."""
 
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_distributed
-from torch import distributed
+from mmengine.model import is_model_wrapper
+from torch import distributed, nn
 
 WRAPPER = 'MMDistributedDataParallel'
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """A runner's model without its parallel wrapper."""
+    return model.module if is_model_wrapper(model) else model
 
 
 def join_processes(config: Config) -> None:

@@ -92,7 +92,7 @@ def test_the_probe_changes_nothing():
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    FeatureReader(model, 'student', ['backbone[0]'])
+    FeatureReader(model, 'student', ['backbone[0]'], 32)
     assert torch.equal(torch.rand(3), expected)
     assert all(part.training for part in model.modules())
     for key, value in model.state_dict().items():
@@ -123,7 +123,7 @@ def test_a_model_that_takes_one_size_only():
             return super().extract_feat(image)
 
     with pytest.raises(ValueError, match='Set feature_size to the side'):
-        FeatureReader(Fixed(), 'teacher', ['backbone[0]'])
+        FeatureReader(Fixed(), 'teacher', ['backbone[0]'], 32)
     assert FeatureReader(Fixed(), 'teacher', ['backbone[0]'], 48).shapes
 
 

@@ -28,7 +28,7 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmrkkd.distillers import distiller
+from mmrkkd.distillers import terms as term_module
 from mmrkkd.distillers.readers import two_stage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,11 +74,11 @@ def one_step(model: torch.nn.Module, data: dict) -> dict[str, float]:
     hook = student.roi_head.bbox_head.loss_cls.register_forward_pre_hook(
         lambda module, args: scores.append(args[0])
     )
-    originals = two_stage.box_logits, distiller.agreement
+    originals = two_stage.box_logits, term_module.agreement
     watch.around(student, 'forward', 'student')
     watch.around(teacher, 'extract_feat', 'teacher')
     watch.around(two_stage, 'box_logits', 'teacher')
-    watch.around(distiller, 'agreement', 'telemetry')
+    watch.around(term_module, 'agreement', 'telemetry')
     try:
         start = time.perf_counter()
         terms = model.loss(**data)
@@ -86,7 +86,7 @@ def one_step(model: torch.nn.Module, data: dict) -> dict[str, float]:
     finally:
         hook.remove()
         del student.forward, teacher.extract_feat
-        two_stage.box_logits, distiller.agreement = originals
+        two_stage.box_logits, term_module.agreement = originals
     inner = sum(watch.seconds[part] for part in ('student', 'teacher'))
     watch.seconds['distillation'] = whole - inner
     added = sum(terms[name] for name in ('loss_kd', 'loss_rank'))

@@ -2,8 +2,9 @@
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,12 +15,34 @@ from mmrkkd.ops.checks import nearest_name
 LAYER = re.compile(r'([\w.]+)(?:\[(\d+|\*)\])?')
 # Some networks want the size that they were made for.
 PROBED_SIZES = (128, 32, 224, 64, 256)
+Built = TypeVar('Built')
 # What layers raise for an image of a size that is not theirs.
 FAILURES = (RuntimeError, ValueError, AssertionError)
 
 
 class SizeRefused(ValueError):
-    """A model takes no image of the sizes that were tried."""
+    """A model takes no image of the size that was tried."""
+
+
+def at_first_size(
+    build: Callable[[int], Built], sizes: Sequence[int] = PROBED_SIZES
+) -> Built:
+    """What is built at the first size that the models take.
+
+    Args:
+        build: Builds it for images of this side, in pixels.
+        sizes: What to try. Defaults to some usual ones.
+
+    Raises:
+        SizeRefused: none was taken; the message tells each.
+    """
+    refused = []
+    for size in sizes:
+        try:
+            return build(size)
+        except SizeRefused as error:
+            refused.append(str(error))
+    raise SizeRefused(' '.join(dict.fromkeys(refused)))
 
 
 class FeatureReader:
@@ -31,15 +54,13 @@ class FeatureReader:
         owner: 'student' or 'teacher', for messages.
         layers: As :class:`mmrkkd.losses.feature.FeatureLoss` writes them.
             ``[*]`` stands for all outputs.
-        size: Side of that image in pixels. By default the first of some
-            usual ones that the model takes.
+        size: Side of that image in pixels.
 
-    After that ``size`` is the side of the image that it took, and for each
-    of the ``layers`` the attribute ``groups`` has the outputs meant, as
-    slices of ``shapes`` and of what :meth:`read` gives.
+    After that, for each of the ``layers`` the attribute ``groups`` has the
+    outputs meant, as slices of ``shapes`` and of what :meth:`read` gives.
 
     Raises:
-        SizeRefused: the model takes no image of the sizes tried.
+        SizeRefused: the model takes no image of that size.
         ValueError: a layer does not exist, is not run, or has no or several
             outputs where one was asked for.
     """
@@ -49,7 +70,7 @@ class FeatureReader:
         model: nn.Module,
         owner: str,
         layers: Sequence[str],
-        size: int | None = None,
+        size: int,
     ) -> None:
         self.owner = owner
         self.wanted = [_parsed(owner, layer) for layer in layers]
@@ -62,13 +83,11 @@ class FeatureReader:
         self.groups: list[slice] = []
         self.size = size
         if layers:
-            self._probe(model, size)
+            self._probe(model)
 
-    def _probe(self, model: nn.Module, size: int | None) -> None:
-        sizes = PROBED_SIZES if size is None else (size,)
+    def _probe(self, model: nn.Module) -> None:
         with _eval_mode(model), torch.no_grad(), self.tap(model) as taps:
-            wanted = {path for path, _ in self.wanted}
-            self.size = _run_once(model, self.owner, sizes, taps, wanted)
+            self._run_once(model, taps)
         self.overwritten = {
             path
             for path, outputs in taps.outputs.items()
@@ -81,6 +100,25 @@ class FeatureReader:
                 self.layers.append((path, number))
                 self.shapes.append(tuple(outputs[number].shape))
             self.groups.append(slice(start, len(self.layers)))
+
+    def _run_once(self, model: nn.Module, taps: 'FeatureTaps') -> None:
+        """Runs a model's features, and its head if need be."""
+        processing = getattr(model, 'data_preprocessor', None)
+        mean = getattr(processing, 'mean', None)
+        channels = 3 if mean is None else mean.numel()
+        some = next(model.parameters())
+        image = some.new_zeros(1, channels, self.size, self.size)
+        try:
+            model.extract_feat(image)
+        except FAILURES as error:
+            raise SizeRefused(
+                f"the {self.owner}'s features could not be computed on an "
+                'empty image, so the shapes of its layers are not known: '
+                f'{self.size} pixels: {str(error).splitlines()[0]}. Set '
+                'feature_size to the side of an input that it takes'
+            ) from error
+        if any(path not in taps.outputs for path, _ in self.wanted):
+            _run_head(model, image, taps)
 
     @contextmanager
     def tap(self, model: nn.Module) -> Iterator['FeatureTaps']:
@@ -204,41 +242,6 @@ def _numbers(
             f'0; got {path}[{index}]'
         )
     return [int(index)]
-
-
-def _run_once(
-    model: nn.Module,
-    owner: str,
-    sizes: Sequence[int],
-    taps: FeatureTaps,
-    wanted: set[str],
-) -> int:
-    """Runs a model's features, and its head if need be, on an empty image.
-
-    Returns:
-        The side of the image.
-    """
-    mean = getattr(getattr(model, 'data_preprocessor', None), 'mean', None)
-    channels = 3 if mean is None else mean.numel()
-    some = next(model.parameters())
-    failures = []
-    for size in sizes:
-        image = some.new_zeros(1, channels, size, size)
-        taps.outputs.clear()
-        try:
-            model.extract_feat(image)
-        except FAILURES as error:
-            failures.append(f'{size} pixels: {str(error).splitlines()[0]}')
-            continue
-        if not wanted <= set(taps.outputs):
-            _run_head(model, image, taps)
-        return size
-    raise SizeRefused(
-        f"the {owner}'s features could not be computed on an empty image, so "
-        'the shapes of its layers are not known: '
-        f'{"; ".join(failures)}. Set feature_size to the side of an input '
-        'that it takes'
-    )
 
 
 def _run_head(model: nn.Module, image: Tensor, taps: FeatureTaps) -> None:

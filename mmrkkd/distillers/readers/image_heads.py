@@ -1,11 +1,12 @@
 """Where the heads of image classifiers have the scores they predict with."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .features import FeatureReader
+from .features import FeatureReader, at_first_size
 from .loss_tap import by_class, is_sigmoid
 
 REFUSED = {
@@ -145,7 +146,8 @@ def seen_classes(owner: str, model: nn.Module) -> int:
     Raises:
         ValueError: it could not be run, or does not put out rows of scores.
     """
-    (shape,) = FeatureReader(model, owner, ['head']).shapes
+    reader = at_first_size(partial(FeatureReader, model, owner, ['head']))
+    (shape,) = reader.shapes
     if len(shape) != 2:
         raise ValueError(
             f"the {owner}'s head {type(model.head).__name__} puts out "

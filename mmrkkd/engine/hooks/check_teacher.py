@@ -2,12 +2,12 @@
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmrkkd.checkpoint.random_state import random_state, set_random_state
 from mmrkkd.distillers import LogitDistiller
 from mmrkkd.distillers.class_names import metainfo_classes
+from mmrkkd.engine.launch import unwrapped
 from mmrkkd.evaluation.teacher_scores import RULE, teacher_scores, useless
 from mmrkkd.registry import HOOKS
 
@@ -53,8 +53,7 @@ class CheckTeacherHook(Hook):
         """
         if runner.iter:
             return
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrapped(runner.model)
         if not isinstance(model, LogitDistiller):
             raise TypeError(
                 'CheckTeacherHook needs a KDDetector or a KDClassifier, got '

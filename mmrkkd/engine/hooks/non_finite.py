@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmrkkd.checkpoint.atomic import write_atomically
 from mmrkkd.engine.batches import image_names, plain_values
+from mmrkkd.engine.launch import unwrapped
 from mmrkkd.registry import HOOKS
 
 ACTIONS = ('stop', 'skip', 'save')
@@ -82,9 +82,7 @@ class NonFiniteHook(Hook):
         Args:
             runner: The runner.
         """
-        model = runner.model
-        if is_model_wrapper(model):
-            model = model.module
+        model = unwrapped(runner.model)
         self.runner = runner
         self._handle = model.register_forward_hook(
             self._after_forward, with_kwargs=True

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 import torch
 from mmengine.dist import all_gather_object, get_rank
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -17,6 +16,7 @@ from mmrkkd.checkpoint.random_state import (
     set_random_state,
 )
 from mmrkkd.distillers.student_state import LEARNED
+from mmrkkd.engine.launch import unwrapped
 from mmrkkd.registry import HOOKS
 
 RANDOM_STATE = 'random_state'
@@ -185,11 +185,6 @@ class _RestoresAfterSkip:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.iterator, name)
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """A runner's model without its parallel wrapper."""
-    return model.module if is_model_wrapper(model) else model
 
 
 def teacher_sha256(model: nn.Module) -> str | None:
