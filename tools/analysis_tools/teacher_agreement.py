@@ -1,9 +1,9 @@
 """Prints how well a student's checkpoint follows its teacher.
 
 Both score the images of the test set, a two-stage detector's ground-truth
-boxes, or the cells of which a dense teacher is surest; the result is Kendall's
-tau-b between their class rankings, how often they agree on the first class, and
-the KL divergence.
+boxes, or the cells of which a dense teacher is surest; the result is
+Kendall's tau-b between their class rankings, how often they agree on the
+first class, and the KL divergence.
 """
 
 import argparse
