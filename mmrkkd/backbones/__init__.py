@@ -7,6 +7,7 @@ from .cifar_resnet import CIFARResNet
 from .cifar_shufflenet import CIFARShuffleNetV1, CIFARShuffleNetV2
 from .cifar_vgg import CIFARVGG
 from .cifar_wide_resnet import CIFARWideResNet
+from .efficientnet_lite import EfficientNetLite
 from .mobilenet_v1 import MobileNetV1
 from .tuple_output import TupleOutput
 
@@ -19,6 +20,7 @@ __all__ = [
     'CIFARShuffleNetV1',
     'CIFARShuffleNetV2',
     'CIFARWideResNet',
+    'EfficientNetLite',
     'MobileNetV1',
     'TinyImageNetMobileNetV2',
     'TupleOutput',

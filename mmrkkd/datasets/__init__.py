@@ -5,12 +5,13 @@ from importlib.util import find_spec
 from .check_data import check_data, inner_datasets
 from .contrastive import ContrastiveDataset
 from .demo_shapes import CLASSES, Recipe, make_demo_shapes
-from .loading import LoadIntactImage, name_broken_images
+from .loading import LoadCachedImage, LoadIntactImage, name_broken_images
 from .transforms import StrongAugment
 
 __all__ = [
     'CLASSES',
     'ContrastiveDataset',
+    'LoadCachedImage',
     'LoadIntactImage',
     'Recipe',
     'StrongAugment',

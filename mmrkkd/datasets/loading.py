@@ -38,6 +38,43 @@ class LoadIntactImage(LoadImageFromFile):
             ) from error
 
 
+@TRANSFORMS.register_module()
+class LoadCachedImage(LoadIntactImage):
+    """Decodes each image once for each process, and keeps it in memory.
+
+    For small data sets: decoding is most of the work of a data loader. Each
+    worker has a memory of its own, so use one, or none.
+
+    Args:
+        max_bytes: Memory for decoded images, > 0, in bytes. Images beyond
+            it are read from the disk each time. Defaults to 1 GiB.
+        kwargs: Those of :class:`LoadIntactImage`.
+
+    Raises:
+        ValueError: max_bytes is not above 0.
+    """
+
+    def __init__(self, max_bytes: int = 2**30, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        if max_bytes <= 0:
+            raise ValueError(f'max_bytes must be above 0, got {max_bytes!r}')
+        self.free_bytes = max_bytes
+        self._images = {}
+
+    def transform(self, results: dict) -> dict | None:
+        """See :meth:`LoadIntactImage.transform`; the image is a copy."""
+        image = self._images.get(results['img_path'])
+        if image is not None:
+            results['img'] = image.copy()
+            results['img_shape'] = results['ori_shape'] = image.shape[:2]
+            return results
+        results = super().transform(results)
+        if results is not None and results['img'].nbytes <= self.free_bytes:
+            self.free_bytes -= results['img'].nbytes
+            self._images[results['img_path']] = results['img'].copy()
+        return results
+
+
 def name_broken_images(config: Config) -> None:
     """Puts :class:`LoadIntactImage` where MMCV's loader stands.
 
