@@ -138,6 +138,7 @@ class LogitDistiller(StudentWithTeacher):
         ):
             self.metainfo = metainfo
             self.class_map = self.match_student_classes(training_classes())
+        self.reader.class_map = self.class_map
 
     def _pass(self, inputs: Tensor, data_samples: list) -> Pass:
         """One view through both models, each run once."""

@@ -120,6 +120,8 @@ class Reader(ABC):
     ``unit`` is what its samples are called where they are counted.
     ``ranked_at`` says where losses that rank apply if their config does not
     (:class:`~mmrkkd.losses.placement.Placement`); None: where all do.
+    ``class_map`` is the distiller's, for readers that compare scores
+    themselves.
     """
 
     name = ''
@@ -127,6 +129,7 @@ class Reader(ABC):
     keeps_size = False
     unit = 'samples'
     ranked_at: str | None = None
+    class_map: object | None = None
 
     @classmethod
     @abstractmethod

@@ -1,0 +1,223 @@
+"""Where the predictions of a query head stand, and what they mean.
+
+Heads are known by the names of their classes, and a subclass is what its
+nearest known ancestor is.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from .base import Scores
+from .loss_tap import by_class, is_sigmoid
+from .query_matching import Predictions
+
+BOXES, MASKS = 'boxes', 'masks'
+TEXT = (
+    'its scores are of the tokens of a text, not of classes; a closed set '
+    'of classes is what is distilled here'
+)
+
+
+@dataclass(frozen=True)
+class QuerySpec:
+    """One row of the table of query heads.
+
+    Args:
+        places: What a query says where its object is: 'boxes' or 'masks'.
+        after: ``after(head)`` is the number of queries of other kinds that
+            stand behind the matching ones. Defaults to none.
+        counts: ``counts(head, layer, images)`` is (B, Q) bool, the queries
+            that the layer uses, or None for all. Defaults to all.
+        reruns: Whether the decoder can run again on other queries.
+            Defaults to True.
+        refused: Why heads of this kind are not distilled; '' if they are.
+    """
+
+    places: str = BOXES
+    after: Callable[[nn.Module], int] | None = None
+    counts: Callable[[nn.Module, int, int], Tensor | None] | None = None
+    reruns: bool = True
+    refused: str = ''
+
+
+def _dense_queries(head: nn.Module) -> int:
+    return head.cache_dict['num_dense_queries'] if head.training else 0
+
+
+def _distinct(head: nn.Module, layer: int, images: int) -> Tensor | None:
+    """Those that DDQ's decoder kept; the first layer has all."""
+    if layer == 0:
+        return None
+    # For each image and attention head (Q, Q); DDQ reads the first row.
+    mask = head.cache_dict['distinct_query_mask'][layer - 1]
+    return mask.unflatten(0, (images, -1))[:, 0, 0]
+
+
+QUERY_HEADS: dict[str, QuerySpec] = {
+    'DETRHead': QuerySpec(),
+    'DDQDETRHead': QuerySpec(
+        after=_dense_queries, counts=_distinct, reruns=False
+    ),
+    'GroundingDINOHead': QuerySpec(refused=TEXT),
+    'MaskFormerHead': QuerySpec(MASKS, reruns=False),
+}
+
+
+def query_spec(head: nn.Module) -> QuerySpec:
+    """What the table says of a query head."""
+    return by_class(QUERY_HEADS, head)
+
+
+def query_head(model: nn.Module) -> nn.Module | None:
+    """The head whose queries are classified, or None if a model has none."""
+    for name in ('bbox_head', 'panoptic_head'):
+        head = getattr(model, name, None)
+        if isinstance(head, nn.Module) and query_spec(head) is not None:
+            return head
+    return None
+
+
+def query_scores(head: nn.Module) -> Scores:
+    """What the class scores of a query head mean."""
+    sigmoid = is_sigmoid(head.loss_cls)
+    return Scores(
+        head.num_classes + (not sigmoid),
+        'sigmoid' if sigmoid else 'softmax',
+        background=not sigmoid,
+    )
+
+
+def check_query_head(owner: str, model: nn.Module) -> None:
+    """Refuses a model without query head, or with one of a kind that is not.
+
+    Args:
+        owner: 'student' or 'teacher', for messages.
+        model: The detector.
+
+    Raises:
+        TypeError: see above.
+    """
+    head = query_head(model)
+    if head is None:
+        raise TypeError(
+            f'the {owner} {type(model).__name__} has no queries: the reader '
+            'queries is for the relatives of DETR (DETRHead) and of '
+            "MaskFormer (MaskFormerHead); use matching='auto'"
+        )
+    why = query_spec(head).refused
+    if not why and getattr(head.loss_cls, 'custom_cls_channels', False):
+        why = (
+            f'it classifies with {type(head.loss_cls).__name__}, whose '
+            'channels are no scores of single classes'
+        )
+    if why:
+        raise TypeError(
+            f"the {owner}'s head {type(head).__name__} cannot be distilled: "
+            f'{why}'
+        )
+
+
+def check_alike(head: nn.Module, other: nn.Module) -> None:
+    """Refuses heads whose queries say different things.
+
+    Raises:
+        TypeError: one has boxes and the other masks, or one has a sigmoid
+            and the other a softmax.
+    """
+    names = type(head).__name__, type(other).__name__
+    kinds = query_spec(head).places, query_spec(other).places
+    if kinds[0] != kinds[1]:
+        raise TypeError(
+            f"the student's {names[0]} answers with {kinds[0]}, the "
+            f"teacher's {names[1]} with {kinds[1]}: their queries cannot be "
+            'matched. Use a teacher of the same kind of head, or distil '
+            'features'
+        )
+    ours, theirs = query_scores(head), query_scores(other)
+    if ours.activation != theirs.activation:
+        raise TypeError(
+            f'the student {names[0]} scores classes by {ours.activation}, '
+            f'the teacher {names[1]} by {theirs.activation}: the same logits '
+            'mean different things. Use a teacher of the same kind of head, '
+            'or distil features'
+        )
+    if names[0] != names[1]:
+        print_log(
+            f'The heads of student and teacher differ: {names[0]} learns '
+            f'from {names[1]}. Their scores are compared as they are.',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def check_reruns(student: nn.Module, teacher: nn.Module) -> None:
+    """Refuses a student whose decoder cannot take the teacher's queries.
+
+    Raises:
+        ValueError: see above.
+    """
+    for model in (student, teacher):
+        head = query_head(model)
+        if not query_spec(head).reruns or not hasattr(
+            model, 'forward_decoder'
+        ):
+            raise ValueError(
+                f"match='teacher_queries': {type(head).__name__} cannot score "
+                "other queries than its own; use match='hungarian'"
+            )
+    widths = [
+        getattr(model, 'embed_dims', None) for model in (student, teacher)
+    ]
+    if widths[0] != widths[1]:
+        raise ValueError(
+            f"match='teacher_queries': the student's queries have {widths[0]} "
+            f"channels, the teacher's {widths[1]}; use match='hungarian'"
+        )
+
+
+def layers_of(
+    model: nn.Module, outputs: Sequence[Sequence[Tensor]]
+) -> list[Predictions]:
+    """What the matching queries of each decoder layer say.
+
+    Queries for denoising stand before them, DDQ's dense ones behind.
+
+    Args:
+        model: The detector.
+        outputs: What its head gave: the scores of each layer (B, Q', C),
+            and the boxes (B, Q', 4) or masks (B, Q', h, w).
+    """
+    head = query_head(model)
+    spec = query_spec(head)
+    total = outputs[0][0].shape[1]
+    after = spec.after(head) if spec.after else 0
+    first = total - after - getattr(model, 'num_queries', total)
+    ours = slice(max(first, 0), total - after)
+    layers = []
+    for index, (scores, places) in enumerate(zip(*outputs[:2], strict=True)):
+        images = len(scores)
+        counts = spec.counts(head, index, images) if spec.counts else None
+        place = {spec.places: places[:, ours]}
+        layers.append(Predictions(scores[:, ours], counts=counts, **place))
+    return layers
+
+
+def query_outputs(
+    model: nn.Module, inputs: Tensor, data_samples: Sequence
+) -> Sequence[Sequence[Tensor]]:
+    """What the head of a detector in eval mode gives, as it predicts.
+
+    Args:
+        model: The detector.
+        inputs: (B, 3, H, W), preprocessed for it.
+        data_samples: B samples; they say how large the images are inside
+            the padding.
+    """
+    features, head = model.extract_feat(inputs), query_head(model)
+    if query_spec(head).places == MASKS:
+        return head(features, data_samples)
+    return head(**model.forward_transformer(features, data_samples))
