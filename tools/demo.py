@@ -3,8 +3,8 @@
     python tools/demo.py
 
 Draws a data set, trains a Faster R-CNN teacher (ResNet-50) and the same
-small student (MobileNetV2) three times: alone, with KL, and with KL +
-Kendall's tau. Then compares them on held-out images. Everything lands in
+small student (MobileNetV2) alone, with KL, and with KL + Kendall's tau, each
+with two seeds. Then compares them on held-out images. Everything lands in
 the work directory; what is finished there is not done again.
 """
 
@@ -19,32 +19,41 @@ from pathlib import Path
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 import demo_report
+import numpy as np
 from experiments import ROOT, ExperimentError
 from experiments.cells import Cell, read_method
 from experiments.comparison import reference
 from experiments.methods import Method
+from experiments.detection import PREDICTIONS, bootstraps, coco_metric
 from experiments.pool import run_cells
 from experiments.processes import ended_like_interrupted, run_to_end
 from experiments.progress import Progress
-from experiments.records import AP, clear_folder, log_of, result_of
+from experiments.records import (
+    AP,
+    RESULT,
+    clear_folder,
+    log_of,
+    measurements,
+    result_of,
+)
+from experiments.summary import summarize
 
-from mmrkkd.checkpoint import safe_reader
 from mmrkkd.datasets import Recipe, make_demo_shapes
 from mmrkkd.report import Curve, draw_curves, points_of, surroundings
 from mmrkkd.report.surroundings import versions
 
 CONFIGS = ROOT / 'configs' / 'demo'
-# Label, config, title and milliseconds of an iteration on two cores.
-TEACHER = ('teacher', 'faster-rcnn_r50_demo.py', 'Teacher (ResNet-50)', 800)
+# Label, config, title and milliseconds of an iteration on one core.
+TEACHER = ('teacher', 'faster-rcnn_r50_demo.py', 'Teacher (ResNet-50)', 1200)
 STUDENTS = (
     (
         'student',
         'faster-rcnn_mv2_demo.py',
         'Student alone (MobileNetV2)',
-        400,
+        550,
     ),
-    ('kd', 'kd_r50_mv2_demo.py', 'Student, KL', 600),
-    ('rkkd', 'rkkd_r50_mv2_demo.py', 'Student, KL + Kendall', 600),
+    ('kd', 'kd_r50_mv2_demo.py', 'Student, KL', 850),
+    ('rkkd', 'rkkd_r50_mv2_demo.py', 'Student, KL + Kendall', 850),
 )
 # What of the package can change the result of a training.
 PLAIN_SOURCES = ('datasets',)
@@ -57,6 +66,12 @@ PANELS = (
     Curve('Kendall tau to the teacher, sampled boxes', ('kd/tau',)),
 )
 PICTURED_IMAGES = 5
+SCORE = 0.3
+# Each student is trained with so many seeds.
+SEEDS = 2
+# Side by side, one thread each: two small trainings get more done so than
+# one after the other on two threads.
+JOBS = 2
 
 
 def parse_args(argv=None):
@@ -76,7 +91,8 @@ def parse_args(argv=None):
         '--seed',
         type=int,
         default=0,
-        help='of data and training (default: %(default)s)',
+        help='of the data, the teacher and the first students (default: '
+        '%(default)s)',
     )
     parser.add_argument(
         '--fresh', action='store_true', help='repeat stages that are finished'
@@ -107,7 +123,7 @@ def main(argv=None):
         with ended_like_interrupted():
             train(cells, args.fresh)
             check_plain_student(folder, cells[-1], data)
-        rows = [demo_report.row(c.title, result_of(c)) for c in cells]
+        rows = summary(cells)
         draw(folder, cells)
     except KeyboardInterrupt:
         print(
@@ -139,26 +155,29 @@ def main(argv=None):
 
 
 def make_cells(folder, data, recipe, quick=False):
-    """The four trainings, the teacher's first."""
+    """The trainings: the teacher's, then all students of the first seed."""
     options = {'data_root': f'{data}/'}
     if quick:
         options.update(
             {'train_cfg.max_iters': 6, 'default_hooks.logger.interval': 2}
         )
-    teacher = make_cell(TEACHER, folder, data, recipe, options)
+    teacher = make_cell(TEACHER, folder, data, recipe, options, recipe.seed)
     cells = [teacher]
     checkpoint = teacher.folder / f'iter_{teacher.epochs}.pth'
-    for student in STUDENTS:
-        own = {}
-        if student[0] != 'student':
-            own['model.teacher.checkpoint'] = str(checkpoint)
-        cells.append(
-            make_cell(student, folder, data, recipe, dict(options, **own))
-        )
+    for seed in range(recipe.seed, recipe.seed + (1 if quick else SEEDS)):
+        for student in STUDENTS:
+            own = {}
+            if student[0] != 'student':
+                own['model.teacher.checkpoint'] = str(checkpoint)
+            cells.append(
+                make_cell(
+                    student, folder, data, recipe, dict(options, **own), seed
+                )
+            )
     return cells
 
 
-def make_cell(stage, folder, data, recipe, options):
+def make_cell(stage, folder, data, recipe, options, seed):
     """One training, done again whenever something of it has changed."""
     label, config, title, cost = stage
     method = Method(label, CONFIGS / config, options, title, cost)
@@ -169,9 +188,10 @@ def make_cell(stage, folder, data, recipe, options):
         versions=versions(),
         sources=content_of(DISTILLING_SOURCES if distils else PLAIN_SOURCES),
     )
-    return Cell(
-        method, recipe.seed, folder / label, config, inputs, (folder, data)
-    )
+    place = folder / label
+    if label != TEACHER[0]:
+        place /= f'seed{seed}'
+    return Cell(method, seed, place, config, inputs, (folder, data))
 
 
 def content_of(folders):
@@ -195,24 +215,47 @@ def content_of(folders):
 
 
 def train(cells, fresh=False):
-    """Brings the teacher, then the students to their ends.
+    """Brings the teacher and the students to their ends.
+
+    The students that need no teacher are trained while it is.
 
     Raises:
         ExperimentError: a training failed; the message ends with its log.
     """
-    teacher, *students = cells
-    progress = Progress(cells)
+    students = cells[1:]
+    alone = [c for c in students if 'teacher' not in c.config.model]
+    progress = Progress(cells, JOBS)
     try:
-        for some in ([teacher], students):
+        for some in ([cells[0], *alone], students):
             for cell in some:
-                clear_folder(cell, fresh)
-                if not result_of(cell):
-                    progress.write(f'$ {cell.by_hand}')
-            failures = run_cells(some, progress, AP, reference(some, 'rkkd'))
+                if some is not students or cell not in alone:
+                    clear_folder(cell, fresh)
+                    if not result_of(cell):
+                        progress.write(f'$ {cell.by_hand}')
+                elif not result_of(cell)['agreement']:
+                    # Trained; there was no teacher to compare it with.
+                    (cell.folder / RESULT).unlink()
+            teacher = reference(some, 'rkkd')
+            failures = run_cells(some, progress, AP, teacher, JOBS, 1)
             if failures:
                 raise ExperimentError('\n\n'.join(failures))
     finally:
         progress.close()
+
+
+def summary(cells):
+    """A row for each model, see :func:`experiments.summary.summarize`."""
+    results = [
+        dict(result_of(cell), **measurements(cell.folder, AP))
+        for cell in cells
+    ]
+    titles = {cell.method.label: cell.method.title for cell in cells}
+    rows = summarize(list(titles), results, STUDENTS[0][0], bootstraps(cells))
+    for row in rows:
+        row['title'] = titles[row['label']]
+    # The teacher is no student with another recipe.
+    rows[0].update(difference=None, over_images=None)
+    return rows
 
 
 def check_plain_student(folder, cell, data):
@@ -247,23 +290,40 @@ def check_plain_student(folder, cell, data):
 def draw(folder, cells):
     """The two pictures."""
     from mmrkkd.report.detections import draw_detections
-    from mmrkkd.report.examples import detect, pick_images
+    from mmrkkd.report.examples import most_disputed, read_found, read_truths
 
     keys = {key for panel in PANELS for key in panel.keys}
-    runs = {}
+    runs, columns = {}, {}
+    metric = coco_metric(cells[0].config)
+    truths = read_truths(
+        metric['ann_file'],
+        Path(cells[0].config.data_root)
+        / cells[0].config.val_dataloader.dataset.data_prefix.img,
+    )
     for cell in cells:
         log = log_of(cell.folder)
-        runs[cell.title] = [{key: points_of(log, key) for key in keys}]
+        runs.setdefault(cell.method.title, []).append(
+            {key: points_of(log, key) for key in keys}
+        )
+        # Of several seeds the first.
+        if cell.method.title not in columns:
+            with np.load(cell.folder / PREDICTIONS) as found:
+                columns[cell.method.title] = read_found(found, truths)
     draw_curves(folder / 'curves.png', runs, PANELS)
-    files, truths, classes = pick_images(cells[0].config, PICTURED_IMAGES)
-    with safe_reader():
-        columns = {
-            cell.title: detect(
-                cell.config, result_of(cell)['checkpoint'], files
-            )
-            for cell in cells
-        }
-    draw_detections(folder / 'detections.png', files, truths, columns, classes)
+    shown = most_disputed(
+        truths.objects, list(columns.values()), PICTURED_IMAGES, SCORE
+    )
+    draw_detections(
+        folder / 'detections.png',
+        [truths.files[index] for index in shown],
+        [truths.objects[index] for index in shown],
+        {
+            title: [found[index] for index in shown]
+            for title, found in columns.items()
+        },
+        truths.names,
+        SCORE,
+    )
 
 
 if __name__ == '__main__':

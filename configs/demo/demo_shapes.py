@@ -66,7 +66,7 @@ test_evaluator = val_evaluator
 
 # Held-out images are scored and weights saved once, after the last
 # iteration: the intervals are beyond it.
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=300, val_interval=10000)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=200, val_interval=10000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
@@ -80,7 +80,7 @@ optim_wrapper = dict(
 param_scheduler = dict(
     type='OneCycleLR',
     eta_max=1e-3,
-    total_steps=300,
+    total_steps=200,
     pct_start=0.1,
     by_epoch=False,
 )

@@ -10,8 +10,3 @@ model = dict(
     ),
     neck=dict(in_channels=[24, 32, 96, 320]),
 )
-
-# Shorter than the teacher's: the student's steps cost less, and a student
-# that has not learnt everything yet leaves the teacher something to say.
-train_cfg = dict(max_iters=250)
-param_scheduler = dict(total_steps=250)

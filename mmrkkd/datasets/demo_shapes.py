@@ -51,7 +51,7 @@ class Recipe:
 
     Args:
         train: Number of training images. Defaults to 1200.
-        val: Number of held-out images. Defaults to 200.
+        val: Number of held-out images. Defaults to 800.
         size: Side of the square images in pixels. Defaults to 128.
         seed: Any integer in [0, 2**32). Image i of a split depends on the
             seed, the split, i and the size only: a larger set starts with
@@ -63,7 +63,7 @@ class Recipe:
     """
 
     train: int = 1200
-    val: int = 200
+    val: int = 800
     size: int = 128
     seed: int = 0
 

@@ -20,15 +20,19 @@ STYLES = dict(
     correct=dict(edgecolor='#56b4e9', linestyle='-'),
     wrong_class=dict(edgecolor='#f0e442', linestyle='--'),
     no_object=dict(edgecolor='#ff8c5a', linestyle=':'),
+    missed=dict(edgecolor='#cc79a7', linestyle='-.'),
 )
 MEANINGS = dict(
     truth='ground truth',
     correct='right class, IoU at least 0.5',
     wrong_class='wrong class, IoU at least 0.5',
     no_object='no object there, or found already',
+    missed='object that was not found',
 )
 
 CELL_INCHES = 2.9
+# Below an image, for how much of it is right.
+GAP_INCHES = 0.3
 LABEL_POINTS = 7.5
 
 
@@ -84,6 +88,13 @@ def judge(found: Detections, truth: Detections, iou: float = 0.5) -> list[str]:
     Returns:
         For each detection 'correct', 'wrong_class' or 'no_object'.
     """
+    return _match(found, truth, iou)[0]
+
+
+def _match(
+    found: Detections, truth: Detections, iou: float = 0.5
+) -> tuple[list[str], list[int]]:
+    """The verdicts, and the objects that were not met."""
     verdicts, free = [], list(range(len(truth.boxes)))
     overlaps = bbox_overlaps(found.boxes, truth.boxes)
     for row, label in zip(overlaps, found.labels, strict=True):
@@ -95,7 +106,7 @@ def judge(found: Detections, truth: Detections, iou: float = 0.5) -> list[str]:
             continue
         free.remove(max(same or met, key=lambda index: row[index]))
         verdicts.append('correct' if same else 'wrong_class')
-    return verdicts
+    return verdicts, free
 
 
 def draw_detections(
@@ -117,7 +128,7 @@ def draw_detections(
         threshold: Lower scores are not drawn. Defaults to 0.3.
     """
     rows, width = len(images), len(columns) + 1
-    height = rows * (CELL_INCHES + 0.08) + 1.16
+    height = rows * (CELL_INCHES + GAP_INCHES) + 1.16
     figure = Figure((width * (CELL_INCHES + 0.08), height), dpi=110)
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, width, squeeze=False)
@@ -137,7 +148,7 @@ def draw_detections(
         top=1 - 0.38 / height,
         bottom=0.78 / height,
         wspace=0.02,
-        hspace=0.02,
+        hspace=GAP_INCHES / CELL_INCHES,
     )
     figure.savefig(path)
 
@@ -159,7 +170,7 @@ def _draw_legend(figure: Figure, threshold: float) -> None:
     figure.legend(
         handles=handles,
         loc='lower center',
-        ncols=4,
+        ncols=len(handles),
         fontsize=12,
         facecolor='#404040',
         edgecolor='none',
@@ -184,27 +195,40 @@ def _draw_boxes(
     verdicts = ['truth'] * len(cell.boxes)
     if cell.scores is not None:
         cell = cell.strongest(threshold)
-        verdicts = judge(cell, truth)
+        verdicts, missed = _match(cell, truth)
+        for box in truth.boxes[missed]:
+            axis.add_patch(_frame(box, 'missed'))
+        axis.text(
+            0.5,
+            -0.02,
+            f'{verdicts.count("correct")} of {len(truth.boxes)} right',
+            transform=axis.transAxes,
+            ha='center',
+            va='top',
+            fontsize=11,
+        )
     labels = []
     for number, (box, verdict) in enumerate(
         zip(cell.boxes, verdicts, strict=True)
     ):
-        left, top, right, bottom = box
-        axis.add_patch(
-            Rectangle(
-                (left - 0.5, top - 0.5),
-                right - left,
-                bottom - top,
-                fill=False,
-                linewidth=1.8,
-                **STYLES[verdict],
-            )
-        )
+        axis.add_patch(_frame(box, verdict))
         text = classes[cell.labels[number]].replace(' ', '\n', 1)
         if cell.scores is not None:
             text += f' {cell.scores[number]:.2f}'
         labels.append((box, text, STYLES[verdict]['edgecolor']))
     _draw_labels(axis, shape, labels)
+
+
+def _frame(box: Sequence[float], verdict: str) -> Rectangle:
+    left, top, right, bottom = box
+    return Rectangle(
+        (left - 0.5, top - 0.5),
+        right - left,
+        bottom - top,
+        fill=False,
+        linewidth=1.8,
+        **STYLES[verdict],
+    )
 
 
 def _draw_labels(

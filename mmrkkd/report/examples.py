@@ -1,68 +1,143 @@
-"""Images to show, and what detectors find on them."""
+"""Images to show, and what detectors were found to find on them."""
 
-import copy
-from collections.abc import Sequence
+import contextlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from mmdet.apis import inference_detector, init_detector
-from mmengine.config import Config
-from mmengine.device import get_device
-from mmengine.registry import DATASETS, init_default_scope
+from pycocotools.coco import COCO
 
-from .detections import Detections
-
-LEAST_OBJECTS = 3
+from .detections import Detections, judge
 
 
-def pick_images(
-    config: Config, count: int
-) -> tuple[list[str], list[Detections], Sequence[str]]:
-    """The first held-out images with at least ``LEAST_OBJECTS`` objects.
+@dataclass
+class Truths:
+    """The ground truth of a set of images.
 
     Args:
-        config: A config with ``test_dataloader``.
-        count: How many; there may be fewer.
-
-    Returns:
-        The files, the ground truth of each, and the names of the classes.
+        files: The images.
+        ids: Their numbers in the annotation file.
+        objects: What is on each.
+        classes: Category number to (index, name).
     """
-    init_default_scope(config.get('default_scope', 'mmdet'))
-    dataset = DATASETS.build(copy.deepcopy(config.test_dataloader.dataset))
-    files, truths = [], []
-    for index in range(len(dataset)):
-        info = dataset.get_data_info(index)
-        objects = info['instances']
-        if len(objects) >= LEAST_OBJECTS and len(files) < count:
-            files.append(info['img_path'])
-            truths.append(
-                Detections(
-                    np.array([entry['bbox'] for entry in objects]),
-                    np.array([entry['bbox_label'] for entry in objects]),
+
+    files: list[str]
+    ids: list[int]
+    objects: list[Detections]
+    classes: dict[int, tuple[int, str]]
+
+    @property
+    def names(self) -> list[str]:
+        """The class names by index."""
+        return [name for _, name in self.classes.values()]
+
+
+def read_truths(annotations: str | Path, images: str | Path) -> Truths:
+    """The ground truth of a file in COCO's format.
+
+    Args:
+        annotations: The file.
+        images: The folder of the images.
+    """
+    coco = COCO()
+    coco.dataset = json.loads(Path(annotations).read_text())
+    # It tells its progress to the standard output.
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    classes = {
+        category['id']: (index, category['name'])
+        for index, category in enumerate(coco.dataset['categories'])
+    }
+    ids = coco.getImgIds()
+    return Truths(
+        [
+            str(Path(images) / entry['file_name'])
+            for entry in coco.loadImgs(ids)
+        ],
+        ids,
+        [
+            Detections(
+                *_boxes(
+                    coco.loadAnns(coco.getAnnIds(number, iscrowd=False)),
+                    classes,
                 )
             )
-    return files, truths, dataset.metainfo['classes']
+            for number in ids
+        ],
+        classes,
+    )
 
 
-def detect(
-    config: Config, checkpoint: str, files: Sequence[str]
+def read_found(
+    found: Mapping[str, np.ndarray], truths: Truths
 ) -> list[Detections]:
-    """What a plain detector, or a distilled student, finds on images.
+    """What a detector found on each image.
 
     Args:
-        config: A whole config, of a detector or of a distillation.
-        checkpoint: The detector's, or the student's.
-        files: Images.
+        found: ``image_id`` (D, ), ``category_id`` (D, ), ``bbox`` (D, 4;
+            left, top, width, height in pixels) and ``score`` (D, ).
+        truths: The ground truth.
     """
-    config = copy.deepcopy(config)
-    config.model = config.model.get('student', config.model)
-    model = init_detector(
-        config, checkpoint, palette='random', device=get_device()
-    )
-    results = [
-        sample.pred_instances.numpy()
-        for sample in inference_detector(model, list(files))
-    ]
+    rows = {number: [] for number in truths.ids}
+    names = ('image_id', 'category_id', 'bbox', 'score')
+    # Read once: an archive unpacks an array each time it is asked for.
+    columns = {name: found[name] for name in names}
+    for values in zip(*columns.values(), strict=True):
+        entry = dict(zip(names, values, strict=True))
+        rows[int(entry['image_id'])].append(entry)
     return [
-        Detections(found.bboxes, found.labels, found.scores)
-        for found in results
+        Detections(
+            *_boxes(rows[number], truths.classes),
+            np.array([entry['score'] for entry in rows[number]], float),
+        )
+        for number in truths.ids
     ]
+
+
+def most_disputed(
+    truths: Sequence[Detections],
+    columns: Sequence[Sequence[Detections]],
+    count: int,
+    threshold: float,
+) -> list[int]:
+    """The images on which some models are right more often than others.
+
+    Whoever wins: by the difference between the most and the fewest objects
+    that a model gets right; the first images where that is equal.
+
+    Args:
+        truths: The ground truth of each image.
+        columns: The detections of each model on each image.
+        count: How many images; there may be fewer.
+        threshold: Lower scores do not count.
+
+    Returns:
+        Indices of images, in ascending order.
+    """
+    right = np.array(
+        [
+            [
+                right_ones(found, truth, threshold)
+                for found, truth in zip(column, truths, strict=True)
+            ]
+            for column in columns
+        ]
+    )
+    order = np.argsort(right.min(0) - right.max(0), kind='stable')
+    return sorted(order[:count].tolist())
+
+
+def right_ones(found: Detections, truth: Detections, threshold: float) -> int:
+    """How many objects a model finds and names, see :func:`judge`."""
+    return judge(found.strongest(threshold), truth).count('correct')
+
+
+def _boxes(entries: list[Mapping], classes: dict) -> tuple:
+    boxes = np.array([entry['bbox'] for entry in entries], float)
+    boxes = boxes.reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    labels = [classes[int(entry['category_id'])][0] for entry in entries]
+    return boxes, np.array(labels, int)
