@@ -23,8 +23,8 @@ import numpy as np
 from experiments import ROOT, ExperimentError
 from experiments.cells import Cell, read_method
 from experiments.comparison import reference
-from experiments.methods import Method
 from experiments.detection import PREDICTIONS, bootstraps, coco_metric
+from experiments.methods import Method
 from experiments.pool import run_cells
 from experiments.processes import ended_like_interrupted, run_to_end
 from experiments.progress import Progress

@@ -17,8 +17,8 @@ READING = (
     'student alone of the same seed, with the 95 % interval that {samples} '
     'bootstrap samples of the images give it, and the differences seed by '
     'seed. An interval without 0 says that the choice of images does not '
-    'explain the difference; whether other seeds would repeat it, {count} '
-    'seeds cannot say. Drawn shapes are no photos: how methods compare on '
+    'explain the difference; whether other seeds would repeat it, {seeds} '
+    'cannot say. Drawn shapes are no photos: how methods compare on '
     'your data is for your data to tell.'
 )
 PLAIN = (
@@ -101,6 +101,11 @@ def _difference(row):
     ]
 
 
+def plural(count, name):
+    """'1 seed', '2 seeds'."""
+    return f'{count} {name}{"s" * (count != 1)}'
+
+
 def write_report(folder, rows, facts):
     """Writes ``report.json`` and ``report.md``; returns the latter's text.
 
@@ -118,7 +123,9 @@ def write_report(folder, rows, facts):
         '(COCO evaluation). Tau: mean exact Kendall tau-b between the class '
         'scores of student and teacher on their ground-truth boxes, in '
         '[-1, 1]. Training: wall time of each, two side by side.',
-        READING.format(samples=SAMPLES, count=len(rows[-1]['seeds'])),
+        READING.format(
+            samples=SAMPLES, seeds=plural(len(rows[-1]['seeds']), 'seed')
+        ),
         PLAIN,
         *[QUICK] * facts['quick'],
         *(f'NOT GOOD ENOUGH: {found}.' for found in facts['shortcomings']),

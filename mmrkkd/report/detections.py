@@ -128,7 +128,7 @@ def draw_detections(
         threshold: Lower scores are not drawn. Defaults to 0.3.
     """
     rows, width = len(images), len(columns) + 1
-    height = rows * (CELL_INCHES + GAP_INCHES) + 1.16
+    height = rows * (CELL_INCHES + GAP_INCHES) + 1.2
     figure = Figure((width * (CELL_INCHES + 0.08), height), dpi=110)
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, width, squeeze=False)
@@ -146,7 +146,7 @@ def draw_detections(
         left=0.005,
         right=0.995,
         top=1 - 0.38 / height,
-        bottom=0.78 / height,
+        bottom=(0.78 + GAP_INCHES) / height,
         wspace=0.02,
         hspace=GAP_INCHES / CELL_INCHES,
     )
