@@ -122,6 +122,8 @@ class Reader(ABC):
     (:class:`~mmrkkd.losses.placement.Placement`); None: where all do.
     ``class_map`` is the distiller's, for readers that compare scores
     themselves.
+    With ``crosses`` the student's features run through the teacher's head,
+    which then stays in float32.
     """
 
     name = ''
@@ -129,6 +131,7 @@ class Reader(ABC):
     keeps_size = False
     unit = 'samples'
     ranked_at: str | None = None
+    crosses = False
     class_map: object | None = None
 
     @classmethod

@@ -172,6 +172,10 @@ class FeatureTaps:
         self.model = model
         self.outputs: dict[str, list[tuple[Tensor, int]]] = {}
 
+    def tensors(self) -> list[Tensor]:
+        """All that was noted."""
+        return [t for outputs in self.outputs.values() for t, _ in outputs]
+
     def hook(self, path: str, clone: bool) -> object:
         """A forward hook for the module of this path."""
 

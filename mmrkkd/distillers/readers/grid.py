@@ -100,6 +100,7 @@ class GridReader(Reader):
             )
         self.placement = Placement(locations, top)
         self.cross = None if cross_layer is None else CrossHead(cross_layer)
+        self.crosses = self.cross is not None
         self.labels_from: str | None = None
 
     def __repr__(self) -> str:
