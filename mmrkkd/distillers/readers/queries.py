@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmrkkd.ops.checks import check_choice
@@ -85,7 +84,6 @@ class QueryReader(PairedQueries):
         check_choice('match', match, MATCHES)
         super().__init__(teacher_top, layers, teacher_layer, locations)
         self.match = match
-        self.labels_from: str | None = None
         if match == 'teacher_queries' and locations == 'foreground':
             raise ValueError(
                 "match='teacher_queries' knows no labels, which locations="
@@ -177,7 +175,7 @@ class QueryReader(PairedQueries):
             sources, shared = taps.outputs[0], False
             students = layers_of(student, taps.outputs)
             labels = labels_of_layers(taps.loss, students)
-            self._say_where_labels_are_from(labels)
+            self.say_where_labels_are_from(labels)
         else:
             labels, shared = None, True
             sources, students = _rerun(student, taps.decoder, decoder)
@@ -216,19 +214,6 @@ class QueryReader(PairedQueries):
         if self.match == 'hungarian':
             return nullcontext([])
         return noted_calls(model, 'forward_decoder')
-
-    def _say_where_labels_are_from(self, labels: list | None) -> None:
-        if self.labels_from is None:
-            self.labels_from = 'none' if labels is None else 'by layer'
-            print_log(
-                'Labels of the queries: '
-                + (
-                    "none, the student's head does not show them"
-                    if labels is None
-                    else "the student's own, by layer"
-                ),
-                logger='current',
-            )
 
 
 def _rerun(
