@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from mmrkkd.ops import checks
 from mmrkkd.ops.checks import check_logits
 
 from .placement import FEW, Placed
@@ -45,9 +46,11 @@ class LogitLoss(Placed, DistillationLoss):
     run have the same names whatever their batches hold. With a
     ``normalizer`` the sum is divided by it and not by the weights.
 
-    A loss whose samples have nothing to do with each other, and that learns
-    nothing, may set ``by_rows``: very many samples are then worked on block
-    by block.
+    A loss whose samples have nothing to do with each other says so by
+    ``apart``: those of weight 0 are then masked, and a GPU goes on. For the
+    others they are picked out, for which a training step waits. If it also
+    learns nothing it may set ``by_rows``: very many samples are then worked
+    on block by block.
 
     A class that the teacher rules out, its logit -inf, has probability 0:
     losses of probabilities are finite there and have their gradient. Losses
@@ -62,6 +65,7 @@ class LogitLoss(Placed, DistillationLoss):
     views = 1
     needs_labels = False
     min_classes = 2
+    apart = False
     by_rows = False
 
     def per_sample(
@@ -127,7 +131,10 @@ class LogitLoss(Placed, DistillationLoss):
                 under both or neither of their names.
             ValueError: shapes or devices do not match, C < 2, a weight is
                 negative or not finite, labels are needed and missing or out
-                of range, or the number of views is wrong.
+                of range, or the number of views is wrong. Values are looked
+                at on the CPU only: a GPU's step would wait. There a weight
+                that is NaN makes the term NaN, and CUDA stops at a label
+                that is no class.
         """
         if preds_S is not None or preds_T is not None:
             if student_logits is not None or teacher_logits is not None:
@@ -169,26 +176,53 @@ class LogitLoss(Placed, DistillationLoss):
                 weight,
                 normalizer,
             )
-        if weight is not None:
-            # Left out before the arithmetic: it saves the work, and what
-            # such a sample holds, NaN included, reaches nothing.
-            kept = weight > 0
-            student_logits = student_logits[kept]
-            teacher_logits = teacher_logits[kept]
-            labels = None if labels is None else labels[kept]
-            weight = weight[kept]
-        if self.needs_labels:
-            _check_labels(type(self).__name__, labels, student_logits)
         dtype = torch.promote_types(student_logits.dtype, torch.float32)
         dtype = torch.promote_types(dtype, teacher_logits.dtype)
         with torch.autocast(student_logits.device.type, enabled=False):
-            terms = self.per_sample(
-                student_logits.to(dtype), teacher_logits.to(dtype), labels
+            return self.reduced(
+                student_logits.to(dtype),
+                teacher_logits.to(dtype),
+                labels,
+                weight,
+                normalizer,
             )
-            return {
-                name: weighted_mean(values, weight, normalizer)
-                for name, values in terms.items()
-            }
+
+    def reduced(
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        labels: Tensor | None,
+        weight: Tensor | None,
+        normalizer: float | Tensor | None,
+    ) -> dict[str, Tensor]:
+        """The terms of the batch: :meth:`per_sample` and its weighted mean.
+
+        Args:
+            student_logits: As in :meth:`per_sample`.
+            teacher_logits: As there.
+            labels: As there.
+            weight: (N,), >= 0, or None for 1.
+            normalizer: Takes the place of the sum of the weights.
+
+        Returns:
+            Log key to scalar.
+        """
+        samples = student_logits, teacher_logits, labels, weight
+        if weight is not None:
+            few = self.placement.locations in FEW
+            pick = few and student_logits.numel() >= LARGE
+            samples = (
+                _masked(*samples)
+                if self.apart and not pick
+                else _picked(*samples)
+            )
+        *samples, weight = samples
+        if self.needs_labels:
+            _check_labels(type(self).__name__, samples[2], samples[0])
+        return {
+            name: weighted_mean(values, weight, normalizer)
+            for name, values in self.per_sample(*samples).items()
+        }
 
     def _rows(self, logits: Tensor) -> Tensor:
         """(..., C) -> (N, C); (V, ..., C) -> (N, V, C) with views."""
@@ -223,7 +257,7 @@ def weighted_mean(
     weight: Tensor | None,
     normalizer: float | Tensor | None = None,
 ) -> Tensor:
-    """The one reduction: (N,), weights (N,) > 0 or None -> scalar.
+    """The one reduction: (N,), weights (N,) >= 0 or None -> scalar.
 
     The mean of no samples is 0, still connected to the student. A
     normalizer takes the place of the sum of the weights.
@@ -239,6 +273,33 @@ def weighted_mean(
     # Shares first: products of huge or tiny weights leave float32's range.
     share = weight / torch.where(total > 0, total, 1.0)
     return (values * share).sum()
+
+
+def _picked(*samples: Tensor | None) -> list[Tensor | None]:
+    """The samples of a weight that is not 0; the last one is the weight.
+
+    Left out before the arithmetic: it saves the work, and what the others
+    hold, NaN included, reaches nothing.
+    """
+    kept = samples[-1] != 0
+    return [None if each is None else each[kept] for each in samples]
+
+
+def _masked(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor | None,
+    weight: Tensor,
+) -> list[Tensor | None]:
+    """All samples, those of weight 0 with zeros for what they hold."""
+    hidden = weight == 0
+    rows = hidden.view(-1, *(1,) * (student_logits.dim() - 1))
+    return [
+        student_logits.masked_fill(rows, 0.0),
+        teacher_logits.masked_fill(rows, 0.0),
+        None if labels is None else labels.masked_fill(hidden, 0),
+        weight,
+    ]
 
 
 def _classes_last(*preds: Tensor | None) -> list[Tensor | None]:
@@ -272,7 +333,9 @@ def _check_labels(owner: str, labels: Tensor | None, logits: Tensor) -> None:
             '(mixed labels of Mixup or CutMix are none)'
         )
     classes = logits.shape[-1]
-    if labels.numel() and not bool(((labels >= 0) & (labels < classes)).all()):
+    if not labels.numel() or not checks.at_hand(labels):
+        return
+    if not bool(((labels >= 0) & (labels < classes)).all()):
         raise ValueError(
             f'labels must be class indices in [0, {classes - 1}], got values '
             f'in [{labels.min().item()}, {labels.max().item()}]'
@@ -280,8 +343,9 @@ def _check_labels(owner: str, labels: Tensor | None, logits: Tensor) -> None:
 
 
 def _check_weight(weight: Tensor) -> None:
-    # One comparison, so one synchronisation on a GPU: NaN and infinity
-    # fail it as negative values do.
+    if not checks.at_hand(weight):
+        return
+    # NaN and infinity fail it as negative values do.
     usable = (weight >= 0) & (weight < torch.inf)
     if not bool(usable.all()):
         raise ValueError(

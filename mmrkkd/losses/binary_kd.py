@@ -44,6 +44,7 @@ class BinaryKDLoss(LogitLoss):
     default_normalizer = 'positives'
     min_classes = 1
     by_rows = True
+    apart = True
 
     def __init__(
         self, beta: float = 1.0, loss_weight: float | dict = 1.0

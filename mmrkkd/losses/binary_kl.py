@@ -39,6 +39,7 @@ class BinaryKLLoss(LogitLoss):
     default_normalizer = 'positives'
     min_classes = 1
     by_rows = True
+    apart = True
 
     def __init__(
         self, temperature: float = 1.0, loss_weight: float | dict = 1.0

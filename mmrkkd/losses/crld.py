@@ -49,6 +49,7 @@ class CRLDLoss(LogitLoss):
     """
 
     views = 2
+    apart = True
 
     def __init__(
         self,

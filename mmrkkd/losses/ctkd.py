@@ -55,6 +55,8 @@ class CTKDLoss(LogitLoss):
         and neither has this class.
     """
 
+    apart = True
+
     def __init__(
         self,
         loss_weight: float | dict = 1.0,

@@ -56,6 +56,7 @@ class DKDLoss(LogitLoss):
     """
 
     needs_labels = True
+    apart = True
 
     def __init__(
         self,

@@ -31,6 +31,8 @@ class KDLoss(LogitLoss):
     Source: Hinton et al., arXiv:1503.02531.
     """
 
+    apart = True
+
     def __init__(
         self, temperature: float = 4.0, loss_weight: float | dict = 1.0
     ) -> None:

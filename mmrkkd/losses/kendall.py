@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from mmrkkd.ops import kendall_tau, standardize
+from mmrkkd.ops.backends.rank_term_fused import rank_term_fused, usable
 from mmrkkd.ops.checks import check_choice, check_flag, check_positive
+from mmrkkd.ops.constants import constant
 from mmrkkd.ops.kendall_tau import check_implementation
 
 from .base import LogitLoss
@@ -74,6 +76,7 @@ class KendallLoss(LogitLoss):
     """
 
     activations = ('softmax', 'sigmoid')
+    apart = True
 
     def __init__(
         self,
@@ -121,10 +124,11 @@ class KendallLoss(LogitLoss):
         labels: Tensor | None,
     ) -> dict[str, Tensor]:
         """See :meth:`LogitLoss.per_sample`."""
-        if self.ignore_channels:
-            kept = self._kept_channels(student_logits)
-            student_logits = student_logits[:, kept]
-            teacher_logits = teacher_logits[:, kept]
+        kept = self._kept_channels(student_logits)
+        if kept is not None:
+            channels = constant(kept, student_logits.device)
+            student_logits = student_logits.index_select(-1, channels)
+            teacher_logits = teacher_logits.index_select(-1, channels)
         if self.normalize:
             student_logits = standardize(
                 student_logits, self.eps, self.min_std.floor(teacher_logits)
@@ -140,28 +144,99 @@ class KendallLoss(LogitLoss):
         )
         return dict(loss_rank=-self.now(self.rank_weight) * tau)
 
-    def _kept_channels(self, logits: Tensor) -> Tensor:
+    def reduced(
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        labels: Tensor | None,
+        weight: Tensor | None,
+        normalizer: float | Tensor | None,
+    ) -> dict[str, Tensor]:
+        """See :meth:`LogitLoss.reduced`: on a GPU one operator."""
+        samples = student_logits, teacher_logits, weight, normalizer
+        term = self.fused(*samples)
+        if term is None:
+            return super().reduced(*samples[:2], labels, *samples[2:])
+        return dict(loss_rank=term)
+
+    def fused(
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        weight: Tensor | None,
+        normalizer: float | Tensor | None,
+    ) -> Tensor | None:
+        """The term of a batch by one operator, where there is one.
+
+        Args:
+            student_logits: (N, C).
+            teacher_logits: (N, C).
+            weight: (N,), or None.
+            normalizer: See :meth:`LogitLoss.reduced`.
+
+        Returns:
+            A scalar, or None where the operator cannot be used.
+        """
+        if self.impl not in ('auto', 'fused') or not usable(
+            student_logits, teacher_logits
+        ):
+            return None
+        kept = self._kept_channels(student_logits)
+        if kept is not None:
+            flags = [c in kept for c in range(student_logits.shape[-1])]
+            kept = constant(tuple(flags), student_logits.device)
+        return rank_term_fused(
+            student_logits,
+            teacher_logits,
+            scale=-self.now(self.rank_weight),
+            weight=weight,
+            normalizer=normalizer,
+            kept=kept,
+            chosen=self._chosen_channels(teacher_logits, kept),
+            steepness=self.steepness,
+            form=self.form,
+            normalize=self.normalize,
+            eps=self.eps,
+            floor=self.min_std.value if self.normalize else 0.0,
+            relative=self.min_std.kind == 'relative',
+        )
+
+    def _kept_channels(self, logits: Tensor) -> tuple[int, ...] | None:
+        """The indices of the classes that are not cut out; None for all."""
+        if not self.ignore_channels:
+            return None
         classes = logits.shape[-1]
-        kept = torch.ones(classes, dtype=torch.bool, device=logits.device)
         for channel in self.ignore_channels:
             if not -classes <= channel < classes:
                 raise ValueError(
                     f'ignore_channels must lie in [-{classes}, {classes - 1}]'
                     f' for {classes} classes, got {channel}'
                 )
-            kept[channel] = False
-        if kept.sum() < 2:
+        ignored = {channel % classes for channel in self.ignore_channels}
+        kept = tuple(c for c in range(classes) if c not in ignored)
+        if len(kept) < 2:
             raise ValueError(
                 f'ignore_channels {self.ignore_channels} leaves fewer than 2 '
                 f'of {classes} classes to rank'
             )
         return kept
 
-    def _chosen_channels(self, teacher_logits: Tensor) -> Tensor | None:
-        """The mask of the share of classes that the teacher chooses."""
+    def _chosen_channels(
+        self, teacher_logits: Tensor, kept: Tensor | None = None
+    ) -> Tensor | None:
+        """The mask of the share of classes that the teacher chooses.
+
+        Args:
+            teacher_logits: (N, C).
+            kept: Bool, (C,): the classes that there are; None for all.
+        """
         if self.channel_share == 1:
             return None
         classes = teacher_logits.shape[-1]
+        if kept is not None:
+            last = -torch.inf if self.channel_order == 'top' else torch.inf
+            teacher_logits = teacher_logits.masked_fill(~kept, last)
+            classes = len(self._kept_channels(teacher_logits))
         chosen = max(2, round(self.channel_share * classes))
         indices = teacher_logits.topk(
             chosen, dim=-1, largest=self.channel_order == 'top'

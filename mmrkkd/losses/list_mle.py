@@ -43,6 +43,7 @@ class ListMLELoss(LogitLoss):
     """
 
     activations = ('softmax', 'sigmoid')
+    apart = True
 
     def __init__(
         self, loss_weight: float | dict = 1.0, label_first: bool = False

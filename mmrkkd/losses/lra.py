@@ -74,6 +74,7 @@ class LRALoss(LogitLoss):
     """
 
     activations = ('softmax', 'sigmoid')
+    apart = True
 
     def __init__(
         self,

@@ -77,6 +77,7 @@ class LSKDLoss(LogitLoss):
         self.min_std = MinStd(min_std)
         self.views = self.kd.views
         self.needs_labels = self.kd.needs_labels
+        self.apart = self.kd.apart
 
     def per_sample(
         self,

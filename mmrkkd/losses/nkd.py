@@ -43,6 +43,7 @@ class NKDLoss(LogitLoss):
     """
 
     needs_labels = True
+    apart = True
 
     def __init__(
         self,

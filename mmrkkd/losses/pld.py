@@ -38,6 +38,7 @@ class PLDLoss(LogitLoss):
     """
 
     needs_labels = True
+    apart = True
 
     def __init__(
         self, temperature: float = 1.0, loss_weight: float | dict = 1.0

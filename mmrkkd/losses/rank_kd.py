@@ -104,6 +104,7 @@ class RankKDLoss(LogitLoss):
             )
         self.views = self.kd.views
         self.needs_labels = self.kd.needs_labels
+        self.apart = self.kd.apart
         self.rank = KendallLoss(
             rank_weight=rank_weight,
             steepness=steepness,
@@ -151,6 +152,36 @@ class RankKDLoss(LogitLoss):
         )
         terms['loss_rank'] = self._ranking(student_logits, teacher_logits)
         return terms
+
+    def reduced(
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        labels: Tensor | None,
+        weight: Tensor | None,
+        normalizer: float | Tensor | None,
+    ) -> dict[str, Tensor]:
+        """See :meth:`LogitLoss.reduced`: on a GPU the ranking is one op."""
+        samples = student_logits, teacher_logits, labels, weight, normalizer
+        if self.views > 1:
+            # Each view is a sample of the ranking's.
+            if weight is not None:
+                weight = weight.unsqueeze(1).expand(-1, self.views).flatten()
+            if normalizer is not None:
+                normalizer = normalizer * self.views
+        classes = student_logits.shape[-1]
+        rank = self.rank.fused(
+            student_logits.reshape(-1, classes),
+            teacher_logits.reshape(-1, classes),
+            weight,
+            normalizer,
+        )
+        if rank is None:
+            return super().reduced(*samples)
+        return {
+            **self._weighted(self.kd.reduced(*samples)),
+            'loss_rank': rank,
+        }
 
     def _weighted(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         weight = self.now(self.kd_weight)

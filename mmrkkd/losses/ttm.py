@@ -37,6 +37,8 @@ class TTMLoss(LogitLoss):
     Source: Zheng and Yang, arXiv:2402.11148.
     """
 
+    apart = True
+
     def __init__(
         self, exponent: float = 0.1, loss_weight: float | dict = 45.0
     ) -> None:

@@ -51,6 +51,15 @@ def check_logits(
         )
 
 
+def at_hand(values: Tensor) -> bool:
+    """Whether values can be looked at without waiting for a device.
+
+    Checks of values ask first: on a GPU a training step would have to wait
+    for all that was queued before.
+    """
+    return values.device.type == 'cpu'
+
+
 def check_positive(name: str, value: float) -> float:
     """Returns value as a float if it is a finite number > 0."""
     return _checked_number(name, value, '> 0', allow_zero=False)

@@ -13,20 +13,17 @@ otherwise  blocks of tensor operations, :mod:`.kendall_tau_chunked`
 and which lets ``torch.compile`` keep it whole in its graph.
 """
 
-import functools
-import logging
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from .autograd import known_signature
+from .autograd import batch_first, known_signature, scaled_once
 from .cpu.kendall_tau_native import kendall_tau_native
 from .cpu.native_library import native_library
+from .fast_path import FastPath
 from .kendall_tau_approx import kendall_tau_approx
 from .kendall_tau_chunked import kendall_tau_chunked
-
-logger = logging.getLogger(__name__)
 
 
 def kendall_tau_fused(
@@ -103,9 +100,7 @@ class _FusedTau(torch.autograd.Function):
     def backward(ctx, grad_tau: Tensor, _):
         if grad_tau is None:
             return None, None, None, None, None, None
-        # A second autograd function only where it may be asked for.
-        scaled = _Scaled.apply if torch.is_grad_enabled() else _Scaled.forward
-        gradient = scaled(grad_tau, *ctx.saved_tensors)
+        gradient = scaled_once(grad_tau, *ctx.saved_tensors)
         return gradient, None, None, None, None, None
 
     @staticmethod
@@ -118,55 +113,12 @@ class _FusedTau(torch.autograd.Function):
         *settings,
     ):
         student, teacher, class_mask = (
-            _batch_first(tensor, dim, info.batch_size)
+            batch_first(tensor, dim, info.batch_size)
             for tensor, dim in zip(
                 (student, teacher, class_mask), in_dims[:3], strict=True
             )
         )
         return _FusedTau.apply(student, teacher, class_mask, *settings), (0, 0)
-
-
-class _Scaled(torch.autograd.Function):
-    """The gradient times the upstream one: the end of the way.
-
-    Autograd would take ``gradient`` for a constant, and its derivative for
-    0, which is wrong. The student is an argument so that whoever asks for
-    that derivative comes by here.
-    """
-
-    @staticmethod
-    def forward(grad_tau: Tensor, student: Tensor, gradient: Tensor):
-        return grad_tau.unsqueeze(-1) * gradient
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx, _):
-        raise RuntimeError(
-            'the fused kendall_tau cannot be differentiated twice: its '
-            "second derivative is not computed; use impl='eager' for it"
-        )
-
-    @staticmethod
-    def vmap(info, in_dims, *tensors: Tensor):
-        return _Scaled.apply(
-            *(
-                _batch_first(tensor, dim, info.batch_size)
-                for tensor, dim in zip(tensors, in_dims, strict=True)
-            )
-        ), 0
-
-
-def _batch_first(
-    tensor: Tensor | None, dim: int | None, batch: int
-) -> Tensor | None:
-    if tensor is None:
-        return None
-    if dim is None:
-        return tensor.expand(batch, *tensor.shape)
-    return tensor.movedim(dim, 0)
 
 
 def _on_cpu(
@@ -190,28 +142,22 @@ def _on_cuda(
     steepness: float,
     form: int,
 ) -> tuple[Tensor, Tensor]:
-    implementation = _triton_kernel() or kendall_tau_chunked
-    return implementation(student, teacher, class_mask, steepness, form)
+    arguments = student, teacher, class_mask, steepness, form
+    result = TRITON((student.shape[1], student.dtype, form), *arguments)
+    return kendall_tau_chunked(*arguments) if result is None else result
 
 
-@functools.lru_cache(maxsize=1)
-def _triton_kernel() -> Callable | None:
-    """The Triton path, or None where Triton cannot be used; says why."""
-    try:
-        from .kendall_tau_triton import kendall_tau_triton
+def _load() -> Callable:
+    from .kendall_tau_triton import kendall_tau_triton
 
-        # Triton builds its launcher with a C compiler and needs a device of
-        # compute capability 7 or more: only a launch shows that it works.
-        trial = torch.zeros(1, 2, device='cuda')
-        kendall_tau_triton(trial, trial, None, 1.0, 1)
-    except Exception as error:
-        logger.warning(
-            "mmrkkd computes Kendall's tau on CUDA in blocks of tensor "
-            'operations, which is slower: Triton cannot be used here (%s)',
-            error,
-        )
-        return None
     return kendall_tau_triton
+
+
+TRITON = FastPath(
+    _load,
+    "the Triton kernel of Kendall's tau",
+    'blocks of tensor operations',
+)
 
 
 def _on_meta(
