@@ -11,7 +11,7 @@ from .loss_tap import by_class, is_sigmoid
 REFUSED = {
     'SparseRoIHead': (
         'it scores learned proposals, which are other ones in the teacher '
-        'than in the student'
+        "than in the student; use matching='auto', which pairs them"
     ),
     'MultiInstanceRoIHead': (
         'it gives each box two predictions without order (CrowdDet), so '
