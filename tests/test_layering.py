@@ -1,6 +1,6 @@
 """Import arrows point down.
 
-ops <- losses <- distillers <- evaluation, report <- engine <- commands and
+ops <- losses <- distillers <- evaluation <- report, engine <- commands and
 tools, and checkpoint below the distillers.
 """
 
@@ -30,7 +30,7 @@ ALLOWED = {
         'registry',
     },
     'evaluation': {'datasets', 'distillers', 'ops', 'registry'},
-    'report': {'datasets', 'registry'},
+    'report': {'checkpoint', 'datasets', 'evaluation', 'registry'},
     'shipped': set(),
     'cli': {'distillers', 'engine', 'shipped'},
     'commands': {
@@ -43,6 +43,7 @@ ALLOWED = {
         'losses',
         'ops',
         'registry',
+        'report',
         'shipped',
         'version',
     },

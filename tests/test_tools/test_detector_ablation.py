@@ -9,6 +9,7 @@ import pytest
 from mmengine.config import Config
 
 from mmrkkd.datasets import Recipe, make_demo_shapes
+from mmrkkd.evaluation.kept_predictions import copies_of_images
 from mmrkkd.report import means_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,7 +168,7 @@ def test_samples_are_drawn_once_and_are_the_same_for_all(folder):
     assert content()['rows'][0]['over_images']['samples'] == 20
     assert run(*again, '--bootstrap', 0) == 0
     assert content()['rows'][0]['over_images'] is None
-    copies = detection.copies_of_images(6, 50)
+    copies = copies_of_images(6, 50)
     assert (copies.sum(1) == 6).all() and copies.shape == (50, 6)
 
 

@@ -110,7 +110,7 @@ def test_a_model_that_never_finds_anything_scores_0(tmp_path):
 @pytest.mark.parametrize('logged', ['accuracy/top1', 'coco/bbox_mAP_50'])
 def test_a_metric_that_is_not_logged_is_no_0(tmp_path, logged):
     write_log(tmp_path, step(10), {'step': 10, logged: 0.5})
-    with pytest.raises(ExperimentError, match=f'logged were .*{logged}'):
+    with pytest.raises(ValueError, match=f'logged were .*{logged}'):
         records.measurements(tmp_path, AP)
 
 

@@ -2,10 +2,14 @@
 
 import json
 import shutil
-from math import isnan
 from pathlib import Path
 
 from mmrkkd.report.logs import log_files, read_log, validations
+from mmrkkd.report.measurements import AP as AP
+from mmrkkd.report.measurements import AP50 as AP50
+from mmrkkd.report.measurements import DETECTION as DETECTION
+from mmrkkd.report.measurements import measurements as measurements
+from mmrkkd.report.measurements import scores as scores
 
 from . import ExperimentError
 from .cells import Cell, differences
@@ -13,11 +17,6 @@ from .cells import Cell, differences
 # A cell under way or interrupted; a finished one has both.
 STATE = 'cell.json'
 RESULT = 'result.json'
-GRADIENT_SHARE = 'kd/grad_share_'
-# MMDetection logs none of these of a model that finds nothing.
-DETECTION = 'coco/'
-AP, AP50 = 'coco/bbox_mAP', 'coco/bbox_mAP_50'
-TIMES = ('step', 'epoch', 'time', 'data_time')
 
 
 def read_json(path: Path) -> dict:
@@ -101,32 +100,6 @@ def log_of(folder: Path) -> list[dict]:
     return read_log(log_files(folder))
 
 
-def scores(log: list[dict], metric: str) -> list[tuple[int, float]]:
-    """A metric by validation.
-
-    Args:
-        log: See :func:`log_of`.
-        metric: A log key. One of MMDetection's is 0 in a validation that
-            has found nothing.
-
-    Returns:
-        (epoch or iteration, value); empty if it was never logged.
-    """
-    entries = validations(log)
-    known = any(metric in entry for entry in entries) or all(
-        set(entry) <= set(TIMES) for entry in entries
-    )
-    found = []
-    for entry in entries:
-        value = entry.get(metric)
-        nothing = not any(key.startswith(DETECTION) for key in entry)
-        if nothing and known and metric.startswith(DETECTION):
-            value = 0.0
-        if value is not None:
-            found.append((entry.get('step', 0), value))
-    return found
-
-
 def validated(folder: Path) -> bool:
     """Whether the training's end was validated.
 
@@ -141,55 +114,3 @@ def validated(folder: Path) -> bool:
     ]
     steps = [entry.get('step', 0) for entry in validations(log)]
     return bool(steps) and max(steps) >= max(ends, default=0)
-
-
-def measurements(folder: Path, metric: str) -> dict:
-    """What a training's log says about it.
-
-    Args:
-        folder: The work directory.
-        metric: Log key of the validation, larger being better.
-
-    Returns:
-        ``metric``, ``last``, ``best``, ``best_epoch``, ``epochs``,
-        ``scores`` (all of the last validation, by log key) and
-        ``gradient_shares`` (term to mean share, where logged).
-
-    Raises:
-        ExperimentError: the metric was never logged.
-    """
-    log = log_of(folder)
-    series = scores(log, metric)
-    if not series:
-        logged = sorted({key for entry in log for key in entry})
-        raise ExperimentError(
-            f'{folder}: no {metric!r} in the log. Name the validation '
-            f'metric with --metric; logged were {", ".join(logged)}'
-        )
-    last = validations(log)[-1]
-    if metric.startswith(DETECTION) and metric not in last:
-        # Nothing found: a mean over seeds must not leave it out.
-        last = {metric: 0.0, AP: 0.0, AP50: 0.0}
-    best = max(series, key=lambda point: point[1])
-    shares = sorted({k for e in log for k in e if GRADIENT_SHARE in k})
-    return dict(
-        metric=metric,
-        last=series[-1][1],
-        best=best[1],
-        best_epoch=best[0],
-        epochs=series[-1][0],
-        scores={
-            # JSON knows no NaN, which a class without an object has.
-            key: None if isinstance(value, float) and isnan(value) else value
-            for key, value in last.items()
-            if key not in TIMES
-        },
-        gradient_shares={
-            key.replace(GRADIENT_SHARE, ''): _mean(log, key) for key in shares
-        },
-    )
-
-
-def _mean(log: list[dict], key: str) -> float:
-    values = [entry[key] for entry in log if key in entry]
-    return sum(values) / len(values)
