@@ -98,6 +98,12 @@ def _merge(target: dict, changes: dict) -> None:
             target[key] = value
 
 
+def pytest_runtest_setup(item):
+    """What is marked ``gpu`` is left to machines with one."""
+    if item.get_closest_marker('gpu') and not torch.cuda.is_available():
+        pytest.skip('needs a GPU: make gpu-check runs it where one is')
+
+
 def pytest_collection_finish():
     """MMEngine collects garbage for each dataset: not among all modules."""
     gc.freeze()
@@ -141,6 +147,10 @@ def mmdet_scope():
 @pytest.fixture
 def undrawn_weights(monkeypatch):
     """Models whose numbers do not matter are built without drawing them."""
+    # A module that is imported meanwhile would keep what is put in place.
+    for package in ('mmdet', 'mmpretrain'):
+        if importlib.util.find_spec(package):
+            importlib.import_module(f'{package}.models')
     for name in vars(torch.nn.init):
         if name.endswith('_') and not name.startswith('_'):
             monkeypatch.setattr(
