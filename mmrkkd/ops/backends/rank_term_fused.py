@@ -152,5 +152,7 @@ _LIBRARY.define(
     'int form, bool normalize, float eps, float floor, bool relative) '
     '-> (Tensor, Tensor)'
 )
-_LIBRARY.impl('rank_term', _on_device, 'CompositeExplicitAutograd')
+_LIBRARY.impl(
+    'rank_term', lambda *args: _on_device(*args), 'CompositeExplicitAutograd'
+)
 _LIBRARY.impl('rank_term', _on_meta, 'Meta')
