@@ -158,7 +158,7 @@ def _row(label: str, runs: dict[int, dict]) -> dict:
     row = dict(label=label, seeds=sorted(runs))
     runs = [runs[seed] for seed in row['seeds']]
     for name in ('last', 'best', 'seconds', 'processor_seconds'):
-        row[name] = spread(run[name] for run in runs)
+        row[name] = spread(_known(name, runs))
     for name in ('tau', 'top1_agreement', 'kl'):
         row[name] = spread(_known(name, [run['agreement'] for run in runs]))
     row['scores'] = _spreads([run.get('scores', {}) for run in runs])

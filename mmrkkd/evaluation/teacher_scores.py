@@ -4,7 +4,7 @@ import contextlib
 import copy
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -89,7 +89,7 @@ def teacher_scores(
         'teacher',
         disable=not progress,
     )
-    for batch, samples in _predictions(model, batches, class_map):
+    for batch, samples in teacher_predictions(model, batches, class_map):
         evaluator.process(data_samples=samples, data_batch=batch)
     names = metainfo_classes(
         'the class names of the validation set', dataset.metainfo
@@ -172,9 +172,19 @@ def _evaluator(
 
 
 @torch.no_grad()
-def _predictions(
-    model: nn.Module, batches: tqdm, class_map: ClassMap | None
+def teacher_predictions(
+    model: nn.Module, batches: Iterable[dict], class_map: ClassMap | None
 ) -> Iterator[tuple[dict, list]]:
+    """What a teacher predicts, in the student's classes.
+
+    Args:
+        model: A distiller, or the teacher alone.
+        batches: As a data loader gives them.
+        class_map: Of a distiller. Defaults to its own, if it has one.
+
+    Returns:
+        Each batch with its data samples, which hold the predictions.
+    """
     if not isinstance(model, LogitDistiller):
         for batch in batches:
             yield batch, model.val_step(batch)

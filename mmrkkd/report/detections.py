@@ -95,18 +95,40 @@ def _match(
     found: Detections, truth: Detections, iou: float = 0.5
 ) -> tuple[list[str], list[int]]:
     """The verdicts, and the objects that were not met."""
-    verdicts, free = [], list(range(len(truth.boxes)))
+    met = met_objects(found, truth, iou)
+    verdicts = [
+        'no_object'
+        if index < 0
+        else ('correct' if truth.labels[index] == label else 'wrong_class')
+        for index, label in zip(met, found.labels, strict=True)
+    ]
+    return verdicts, sorted(set(range(len(truth.boxes))) - set(met))
+
+
+def met_objects(
+    found: Detections, truth: Detections, iou: float = 0.5
+) -> list[int]:
+    """Which object each detection takes, see :func:`judge`.
+
+    Args:
+        found: Detections, the best first.
+        truth: The ground truth.
+        iou: See :func:`judge`. Defaults to 0.5.
+
+    Returns:
+        For each detection the index of an object, -1 for none.
+    """
+    taken, free = [], list(range(len(truth.boxes)))
     overlaps = bbox_overlaps(found.boxes, truth.boxes)
     for row, label in zip(overlaps, found.labels, strict=True):
         met = [index for index in free if row[index] >= iou]
         # Two ground-truth boxes may be met: the one of the right class wins.
         same = [index for index in met if truth.labels[index] == label]
-        if not met:
-            verdicts.append('no_object')
-            continue
-        free.remove(max(same or met, key=lambda index: row[index]))
-        verdicts.append('correct' if same else 'wrong_class')
-    return verdicts, free
+        best = max(same or met, key=lambda index: row[index], default=-1)
+        taken.append(best)
+        if best >= 0:
+            free.remove(best)
+    return taken
 
 
 def draw_detections(

@@ -35,21 +35,31 @@ class Truths:
         return [name for _, name in self.classes.values()]
 
 
-def read_truths(annotations: str | Path, images: str | Path) -> Truths:
+def read_truths(
+    annotations: str | Path,
+    images: str | Path,
+    names: Sequence[str] | None = None,
+) -> Truths:
     """The ground truth of a file in COCO's format.
 
     Args:
         annotations: The file.
         images: The folder of the images.
+        names: The classes that count. Defaults to all.
     """
     coco = COCO()
     coco.dataset = json.loads(Path(annotations).read_text())
     # It tells its progress to the standard output.
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
+    categories = [
+        category
+        for category in coco.dataset['categories']
+        if names is None or category['name'] in names
+    ]
     classes = {
         category['id']: (index, category['name'])
-        for index, category in enumerate(coco.dataset['categories'])
+        for index, category in enumerate(categories)
     }
     ids = coco.getImgIds()
     return Truths(
@@ -61,7 +71,9 @@ def read_truths(annotations: str | Path, images: str | Path) -> Truths:
         [
             Detections(
                 *_boxes(
-                    coco.loadAnns(coco.getAnnIds(number, iscrowd=False)),
+                    coco.loadAnns(
+                        coco.getAnnIds(number, list(classes), iscrowd=False)
+                    ),
                     classes,
                 )
             )
