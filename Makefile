@@ -9,6 +9,9 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 SOAK_ARGS ?=
 FUZZ_EXAMPLES ?= 100
+# A machine with a GPU may have no package index: nothing is installed there.
+GPU_PY ?= $(if $(wildcard $(PY)),$(PY),python3)
+GPU_ARGS ?=
 
 # The interpreter that runs the installer. Which one goes into the environment
 # is the installer's decision unless PYTHON is given.
@@ -25,8 +28,8 @@ INSTALL = $(DRIVER) tools/install.py --venv '$(VENV)' \
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 \
 	--dist worksteal
 
-.PHONY: help install doctor demo test test-fast fuzz lint bench soak clean \
-	distclean
+.PHONY: help install doctor demo test test-fast fuzz lint bench soak \
+	gpu-check clean distclean
 
 help:
 	@echo 'make install    create $(VENV) with torch, OpenMMLab and mmrkkd'
@@ -40,6 +43,8 @@ help:
 	@echo 'make lint       check style and spelling'
 	@echo 'make bench      measure speed and memory of the losses'
 	@echo 'make soak       distil for an hour, watching memory, files and time'
+	@echo 'make gpu-check  everything that needs a GPU, in eight minutes; installs'
+	@echo '                nothing (GPU_PY= the Python, GPU_ARGS= see --help)'
 	@echo 'make clean      remove what builds and test runs leave behind'
 	@echo 'make distclean  remove $(VENV) as well'
 
@@ -71,6 +76,9 @@ bench: install
 
 soak: install
 	$(PY) tools/soak.py $(SOAK_ARGS)
+
+gpu-check:
+	$(GPU_PY) tools/gpu/check.py $(GPU_ARGS)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

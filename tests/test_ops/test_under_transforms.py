@@ -13,10 +13,6 @@ from torch import Tensor
 
 from mmrkkd.ops import kendall_tau, soft_rank, standardize
 
-needs_gpu = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason='a CUDA graph needs a GPU'
-)
-
 
 @pytest.fixture(autouse=True)
 def seed():
@@ -80,7 +76,7 @@ def test_a_checkpointed_function_gives_the_same_gradient():
     assert torch.equal(*gradients)
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_a_cuda_graph_replays_the_ranking_on_new_logits():
     student = torch.randn(64, 100, device='cuda', requires_grad=True)
     teacher = torch.randn(64, 100, device='cuda')

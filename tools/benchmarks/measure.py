@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -18,21 +18,42 @@ from mmrkkd.report.surroundings import commit, output_of, processor
 MB = 2**20
 
 
-def interleaved(
-    functions: dict[str, Callable[[], object]],
-    seconds: float,
-    rounds: tuple[int, int],
-) -> dict[str, list[float]]:
-    """Times of each function, one call of each in turn, in seconds.
+def turns(
+    names: Iterable[str], seconds: float, rounds: tuple[int, int]
+) -> Iterator[str]:
+    """Each name in turn, round after round.
 
     Turns spread whatever else the machine does over all of them, so that
     ratios hold where the times themselves do not. A round ends the series
     once ``seconds`` are used up.
 
     Args:
-        functions: Name to what is timed. Each is called once before.
+        names: What takes turns.
         seconds: Time to spend, beyond the fewest rounds.
-        rounds: Fewest and most calls of each.
+        rounds: Fewest and most turns of each.
+    """
+    names = list(names)
+    end = time.perf_counter() + seconds
+    for done in range(rounds[1]):
+        if done >= rounds[0] and time.perf_counter() > end:
+            break
+        yield from names
+
+
+def interleaved(
+    functions: dict[str, Callable[[], object]],
+    seconds: float,
+    rounds: tuple[int, int],
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list]:
+    """Times of each function, in :func:`turns`.
+
+    Args:
+        functions: Name to what is timed. Each is called once before.
+        seconds: See :func:`turns`.
+        rounds: See :func:`turns`.
+        clock: What tells the time. Its times may be arrays, for several
+            clocks at once. Defaults to wall time in seconds.
 
     Returns:
         Name to the times of its calls.
@@ -40,30 +61,39 @@ def interleaved(
     for function in functions.values():
         function()
     times = {name: [] for name in functions}
-    end = time.perf_counter() + seconds
-    for done in range(rounds[1]):
-        if done >= rounds[0] and time.perf_counter() > end:
-            break
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            times[name].append(time.perf_counter() - start)
+    for name in turns(functions, seconds, rounds):
+        start = clock()
+        functions[name]()
+        times[name].append(clock() - start)
     return times
 
 
 def spread(times: list[float]) -> dict[str, float]:
     """Median and quartiles, in milliseconds."""
-    low, middle, high = (
-        statistics.quantiles(times, n=4, method='inclusive')
-        if len(times) > 1
-        else times * 3
-    )
+    low, middle, high = quartiles(times)
     return dict(
         median_ms=1e3 * middle,
         low_ms=1e3 * low,
         high_ms=1e3 * high,
         calls=len(times),
     )
+
+
+def quartiles(values: list[float]) -> list[float]:
+    """Lower quartile, median, upper quartile."""
+    if len(values) == 1:
+        return values * 3
+    return statistics.quantiles(values, n=4, method='inclusive')
+
+
+def cuda_peak_megabytes(function: Callable[[], object]) -> float:
+    """Most GPU memory in use during a call, beyond that at its start."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    function()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / MB
 
 
 def peak_megabytes(function: Callable[[], object]) -> float | None:

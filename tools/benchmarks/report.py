@@ -53,7 +53,7 @@ def markdown(result: dict) -> str:
         _agreement(result['soft_rank_agreement']),
     ]
     if 'gpu' in result:
-        parts += [f'On {machine["gpu"]}:', _gpu_table(result['gpu'])]
+        parts += [f'On {machine["gpu"]}:', gpu_table(result['gpu'])]
     parts.append(
         'Measured on {processor} ({vectors}), {threads} threads, Python '
         '{python}, torch {torch}, {compiler}, commit {commit}, {date}; load '
@@ -68,7 +68,7 @@ def _times(entry: dict) -> str:
     )
 
 
-def _of(entries: list, entry: dict, backend: str) -> dict | None:
+def of_backend(entries: list, entry: dict, backend: str) -> dict | None:
     """The same shape with another backend."""
     keys = ('rows', 'classes', 'regularization')
     for other in entries:
@@ -79,7 +79,7 @@ def _of(entries: list, entry: dict, backend: str) -> dict | None:
 
 
 def _ratio(entries: list, entry: dict, backend: str) -> str:
-    other = _of(entries, entry, backend)
+    other = of_backend(entries, entry, backend)
     if other is None:
         return ''
     return f'{other["median_ms"] / entry["median_ms"]:.3g}x'
@@ -162,13 +162,14 @@ def _agreement(entries: list) -> str:
 
 
 def _inverse_ratio(entries: list, entry: dict) -> str:
-    ours = _of(entries, entry, 'soft_rank')
+    ours = of_backend(entries, entry, 'soft_rank')
     if entry is ours:
         return ''
     return f'{entry["median_ms"] / ours["median_ms"]:.3g}x faster'
 
 
-def _gpu_table(entries: list) -> str:
+def gpu_table(entries: list) -> str:
+    """Times, ratios and memory of one device."""
     return markdown_table(
         [
             'N x C, backend',
@@ -183,7 +184,7 @@ def _gpu_table(entries: list) -> str:
                 _times(entry),
                 _ratio(entries, entry, 'plain'),
                 _ratio(entries, entry, 'plain, torch.compile'),
-                f'{entry["peak_mb"]:.3g}',
+                f'{entry["peak_mb"]:.3g}' if 'peak_mb' in entry else '',
             ]
             for entry in entries
         ],

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 # The folder of the package, so that a checkout works uninstalled too.
@@ -122,37 +123,46 @@ def memory_in_new_process(shapes: list) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure_gpu(shapes: tuple, seconds: float) -> list:
-    """The same on the GPU, with its own peak memory."""
-    entries = []
+def measure_gpu(
+    shapes: tuple, seconds: float, device: str = 'cuda'
+) -> Iterator[dict]:
+    """The same on the GPU, with its own peak memory, as it is measured.
+
+    Args:
+        shapes: Rows and classes.
+        seconds: For each shape.
+        device: 'cpu' rehearses it, without memory. Defaults to 'cuda'.
+    """
+    on_gpu = device == 'cuda'
     for rows, classes in shapes:
-        student, teacher = backends.logits(rows, classes, 'cuda')
+        student, teacher = backends.logits(rows, classes, device)
         steps = {}
         for name, function in usable(rows, classes).items():
             call = backends.step(function, student, teacher)
 
             def timed(call=call):
                 call()
-                torch.cuda.synchronize()
+                if on_gpu:
+                    torch.cuda.synchronize()
 
-            steps[name] = timed
+            try:
+                timed()
+                steps[name] = timed
+            except RuntimeError as error:
+                # No compiler, no memory: the others are measured.
+                print(f'{name} is left out: {error}', file=sys.stderr)
         times = measure.interleaved(steps, seconds, rounds=(10, 500))
         for name, series in times.items():
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-            steps[name]()
-            peak = torch.cuda.max_memory_allocated() - before
-            entries.append(
-                dict(
-                    rows=rows,
-                    classes=classes,
-                    backend=name,
-                    device='cuda',
-                    peak_mb=peak / measure.MB,
-                    **measure.spread(series),
-                )
+            entry = dict(
+                rows=rows,
+                classes=classes,
+                backend=name,
+                device=device,
+                **measure.spread(series),
             )
-    return entries
+            if on_gpu:
+                entry['peak_mb'] = measure.cuda_peak_megabytes(steps[name])
+            yield entry
 
 
 def first_calls() -> dict[str, float]:
@@ -195,7 +205,7 @@ def main() -> None:
     result['soft_rank_agreement'] = ranks.agreement()
     result['curve'] = measure_curve(curve_sizes, seconds / 4)
     if torch.cuda.is_available():
-        result['gpu'] = measure_gpu(shapes, seconds)
+        result['gpu'] = list(measure_gpu(shapes, seconds))
     peaks = memory_in_new_process(
         [*shapes, *((CURVE_ROWS, classes) for classes in curve_sizes)]
     )

@@ -4,12 +4,19 @@
 
     parts = [
         Part('tests', ['-m', 'pytest', 'tests'], seconds=120),
-        Part('steps', ['tools/benchmarks/step.py', '--json', path],
-             seconds=90, result=path),
+        Part(
+            'steps',
+            ['tools/benchmarks/step.py', '--json', path],
+            seconds=90,
+            result=path,
+        ),
     ]
     with ended_like_interrupted():
         outcomes = run_parts(
-            parts, folder / 'check.log', scratch, seconds=480,
+            parts,
+            folder / 'check.log',
+            scratch,
+            seconds=480,
             changed=lambda outcomes: write_report(outcomes),
         )
 

@@ -1,0 +1,208 @@
+"""What a distilled training step costs beside the student's alone.
+
+    python tools/benchmarks/step.py [--pair faster_rcnn gfl cifar]
+
+Whole training steps (preprocessing, forward, backward, SGD) on random images
+with random weights: the student alone, with a teacher, RKKD, and the ways in
+which others take a step (ways.py). One step of each in turn; ratios are to
+the student's step of the same turn. On a CPU processor time is what counts,
+as others may use the machine. Prints a table; --json and --figure keep it.
+"""
+
+import argparse
+import contextlib
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+# The folder of the package, so that a checkout works uninstalled too.
+sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
+
+import measure
+import numpy as np
+import step_report
+import torch
+import ways
+from mmengine.logging import MMLogger
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import DefaultScope
+from pairs import PAIRS, Pair, batch
+
+from mmrkkd.checkpoint.atomic import write_json
+
+# A distilled step may cost this many times the student's own.
+BAR = 1.15
+DEFAULT_PAIRS = ('faster_rcnn', 'gfl', 'cifar')
+# What a way may fail with; the others are measured all the same.
+FAILURES = (
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument(
+        '--pair', nargs='+', choices=PAIRS, default=DEFAULT_PAIRS
+    )
+    parser.add_argument(
+        '--device', choices=('auto', 'cpu', 'cuda'), default='auto'
+    )
+    parser.add_argument(
+        '--steps', type=int, default=30, help='of each way, at most'
+    )
+    parser.add_argument(
+        '--seconds', type=float, default=60.0, help='for the steps of a pair'
+    )
+    parser.add_argument(
+        '--size',
+        type=int,
+        nargs=3,
+        metavar=('IMAGES', 'HEIGHT', 'WIDTH'),
+        help="instead of the pair's own",
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='mixed precision, on a GPU'
+    )
+    parser.add_argument(
+        '--quick', action='store_true', help='tiny, to see that it runs'
+    )
+    parser.add_argument('--json', type=Path, help='file to write')
+    parser.add_argument('--figure', type=Path, help='picture to draw')
+    args = parser.parse_args(argv)
+    if args.device == 'auto':
+        args.device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    if args.amp and args.device == 'cpu':
+        parser.error('--amp needs a GPU: MMEngine scales losses there only')
+    return args
+
+
+def clock(device: str) -> np.ndarray:
+    """Wall time and processor time, once the device has done its work."""
+    if device == 'cuda':
+        torch.cuda.synchronize()
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def build_steps(
+    pair: Pair, args: argparse.Namespace, data: dict
+) -> tuple[dict, list[dict]]:
+    """The ways that work, and the rows of those that do not."""
+    wrapper = AmpOptimWrapper if args.amp else OptimWrapper
+    bench = ways.Bench(pair, args.device, wrapper)
+    steps, failed = {}, []
+    for name, make in ways.ways_of(pair).items():
+        try:
+            step = partial(make(bench), data)
+            for _ in range(1 if args.device == 'cpu' else 3):
+                step()
+            steps[name] = step
+        except FAILURES as error:
+            text = f'{type(error).__name__}: {error}'
+            failed.append(dict(way=name, failure=text.split('\n')[0]))
+    return steps, failed
+
+
+def measure_pair(pair: Pair, args: argparse.Namespace) -> dict:
+    """Every way's times, ratios and memory."""
+    size = tuple(args.size or pair.size(args.device, args.quick))
+    np.random.seed(0)
+    data = batch(pair, size)
+    with DefaultScope.overwrite_default_scope(pair.scope):
+        steps, failed = build_steps(pair, args, data)
+        rounds = (2, 2) if args.quick else (5, max(5, args.steps))
+        times = measure.interleaved(
+            steps, args.seconds, rounds, partial(clock, args.device)
+        )
+        rows = [
+            row_of(name, np.array(series), np.array(times[ways.ALONE]))
+            for name, series in times.items()
+        ]
+        for row in rows:
+            row['peak_mb'] = (
+                measure.cuda_peak_megabytes(steps[row['way']])
+                if args.device == 'cuda'
+                else None
+            )
+    return dict(
+        title=pair.title + ', mixed precision' * args.amp,
+        images='{} x 3 x {} x {}'.format(*size),
+        rows=rows + failed,
+    )
+
+
+def row_of(name: str, times: np.ndarray, alone: np.ndarray) -> dict:
+    """A row of the table.
+
+    Args:
+        name: The way.
+        times: (turns, 2), seconds of wall and processor time.
+        alone: The same of the student alone.
+    """
+    row = dict(way=name, **measure.spread(times[:, 0].tolist()))
+    row['processor_ms'] = 1e3 * float(np.median(times[:, 1]))
+    for key, column in (('ratio', 0), ('processor_ratio', 1)):
+        ratios = (times[:, column] / alone[:, column]).tolist()
+        low, middle, high = measure.quartiles(ratios)
+        row[key] = dict(median=middle, low=low, high=high)
+    return row
+
+
+def bars_of(result: dict) -> list[dict]:
+    """Which steps of ours cost more than they may."""
+    on_gpu = result['device'] == 'cuda'
+    key = 'ratio' if on_gpu else 'processor_ratio'
+    bars = []
+    for pair in result['pairs']:
+        for row in pair['rows']:
+            if row['way'] == ways.OURS and key in row:
+                ratio = row[key]['median']
+                bars.append(
+                    dict(
+                        name=f'{pair["title"]}: RKKD / student alone, '
+                        f'{"wall" if on_gpu else "processor"} time',
+                        measured=ratio,
+                        at_most=BAR,
+                        met=ratio <= BAR,
+                    )
+                )
+    return bars
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measures; returns 1 where a way failed."""
+    args = parse_args(argv)
+    for name in ('mmengine', 'step'):
+        MMLogger.get_instance(name, log_level='ERROR')
+    result = dict(
+        device=args.device,
+        environment=measure.environment(),
+        pairs=[],
+    )
+    for name in args.pair:
+        result['pairs'].append(measure_pair(PAIRS[name], args))
+        if args.device == 'cuda':
+            torch.cuda.empty_cache()
+        # Nothing is said of mixed precision and of a rehearsal.
+        judged = not (args.quick or args.amp)
+        result['bars'] = bars_of(result) if judged else []
+        result['text'] = step_report.markdown(result)
+        if args.json:
+            write_json(args.json, result)
+        print(step_report.pair_table(result['pairs'][-1]), flush=True)
+    if args.figure:
+        step_report.draw(result, args.figure)
+    rows = [row for pair in result['pairs'] for row in pair['rows']]
+    return int(any('failure' in row for row in rows))
+
+
+if __name__ == '__main__':
+    with contextlib.suppress(BrokenPipeError):
+        sys.exit(main())

@@ -1,0 +1,194 @@
+"""Ways to take a training step: alone, ours, and as others take it.
+
+The others' ways are written here with this project's models, so that the
+ways differ in what is run and in nothing else. They are as short as can be:
+no configuration, telemetry or check of theirs is in them.
+"""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+
+import pairs
+import torch
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+
+from mmrkkd.distillers.teacher import build_teacher
+from mmrkkd.losses import build_loss
+from mmrkkd.losses.base import LogitLoss
+
+ALONE, OURS = 'student alone', 'RKKD'
+Step = Callable[[dict], None]
+
+
+class Bench:
+    """A pair's student, its optimizer and what is built around it.
+
+    Args:
+        pair: The pair.
+        device: 'cpu' or 'cuda'.
+        optim_wrapper: From the optimizer to what takes the steps, such as
+            MMEngine's for mixed precision. Defaults to OptimWrapper.
+    """
+
+    def __init__(
+        self,
+        pair: pairs.Pair,
+        device: str,
+        optim_wrapper: Callable[..., OptimWrapper] = OptimWrapper,
+    ) -> None:
+        self.pair, self.device = pair, device
+        self.ours = pairs.build(pair).to(device)
+        self.student = self.ours.student
+        # So small that the random models stay what they are.
+        optimizer = torch.optim.SGD(
+            self.student.parameters(), lr=1e-8, momentum=0.9
+        )
+        self.wrapper = optim_wrapper(optimizer=optimizer)
+
+    def distiller(
+        self, losses: dict | None = None, **teacher: object
+    ) -> nn.Module:
+        """Another distiller of the same student."""
+        model = pairs.build(self.pair, self.student, losses, **teacher)
+        return model.to(self.device)
+
+    def plain_teacher(self) -> nn.Module:
+        """The teacher as it is, in float32."""
+        options = dict(precision='float32') if has_precision() else {}
+        model = self.distiller(self.pair.kd, **options)
+        return model.teacher.model
+
+    def step_of(self, model: nn.Module) -> Step:
+        """The step of a model that trains itself."""
+        return lambda batch: model.train_step(batch, self.wrapper)
+
+    def step_by(self, loss: Callable[[Tensor, list], dict]) -> Step:
+        """The same with the losses that a function of the batch gives."""
+
+        def step(batch: dict) -> None:
+            with self.wrapper.optim_context(self.student):
+                data = self.student.data_preprocessor(batch, True)
+                terms = loss(data['inputs'], data['data_samples'])
+            total, _ = self.student.parse_losses(terms)
+            self.wrapper.update_params(total)
+
+        return step
+
+
+def has_precision() -> bool:
+    """Whether the teacher's precision can be chosen."""
+    return 'precision' in inspect.signature(build_teacher).parameters
+
+
+def alone(bench: Bench) -> Step:
+    """No distillation."""
+    return bench.step_of(bench.student)
+
+
+def with_teacher(bench: Bench) -> Step:
+    """The teacher, and the cheapest loss that there is."""
+    return bench.step_of(bench.distiller(bench.pair.kd))
+
+
+def ours(bench: Bench) -> Step:
+    """The config as it is."""
+    return bench.step_of(bench.ours)
+
+
+def at_precision(precision: str) -> Callable[[Bench], Step]:
+    """The config with a teacher of another precision."""
+    return lambda bench: bench.step_of(bench.distiller(precision=precision))
+
+
+def plain_ranking(bench: Bench) -> Step:
+    """The ranking as in its equation, differentiated by autograd."""
+    losses = pairs.model_config(
+        pairs.CONFIGS / bench.pair.config, bench.pair.scope
+    ).losses
+    return bench.step_of(bench.distiller(dict(losses, impl='eager')))
+
+
+def whole_teacher(bench: Bench) -> Step:
+    """The teacher runs its whole training forward, all losses included.
+
+    So does mmrazor 1.0.0 (``SingleTeacherDistill.loss`` calls the teacher
+    in mode 'loss'). In a two-stage detector the teacher's scores then
+    belong to its own boxes: as many are compared as both have.
+    """
+    student, teacher = bench.student, bench.plain_teacher()
+    loss = build_loss(bench.pair.kd, LogitLoss)
+
+    def terms(inputs: Tensor, samples: list) -> dict:
+        with outputs_of(student, bench.pair.scores) as ours:
+            result = student(inputs, samples, mode='loss')
+        with torch.no_grad(), outputs_of(teacher, bench.pair.scores) as theirs:
+            teacher(inputs, samples, mode='loss')
+        ours, theirs = map(rows_of, (ours, theirs))
+        rows = min(len(ours), len(theirs))
+        return {**result, **loss(ours[:rows], theirs[:rows])}
+
+    return bench.step_by(terms)
+
+
+def head_twice(bench: Bench) -> Step:
+    """The student's RoI head runs again for the scores of its boxes.
+
+    So does mdistiller (``RCNNKD.forward`` calls ``forward_pure_roi_head`` of
+    student and teacher after the student's own training forward).
+    """
+    student, teacher = bench.student, bench.plain_teacher()
+    loss = build_loss(bench.pair.kd, LogitLoss)
+
+    def terms(inputs: Tensor, samples: list) -> dict:
+        seen = []
+        handle = student.roi_head.bbox_roi_extractor.register_forward_hook(
+            lambda module, args, output: seen.append(args)
+        )
+        try:
+            result = student(inputs, samples, mode='loss')
+        finally:
+            handle.remove()
+        features, rois = seen[0]
+        ours = student.roi_head._bbox_forward(features, rois)['cls_score']
+        with torch.no_grad():
+            features = teacher.extract_feat(inputs)
+            theirs = teacher.roi_head._bbox_forward(features, rois)
+        return {**result, **loss(ours, theirs['cls_score'])}
+
+    return bench.step_by(terms)
+
+
+@contextlib.contextmanager
+def outputs_of(model: nn.Module, layer: str) -> Iterator[list[Tensor]]:
+    """What a layer puts out inside the block, call by call."""
+    outputs = []
+    handle = model.get_submodule(layer).register_forward_hook(
+        lambda module, args, output: outputs.append(output)
+    )
+    try:
+        yield outputs
+    finally:
+        handle.remove()
+
+
+def rows_of(scores: list[Tensor]) -> Tensor:
+    """(N, C) or maps (B, C, H, W) -> (all samples, C)."""
+    return torch.cat(
+        [each.flatten(2).mT.flatten(0, 1) if each.dim() == 4 else each
+         for each in scores]
+    )  # fmt: skip
+
+
+def ways_of(pair: pairs.Pair) -> dict[str, Callable[[Bench], Step]]:
+    """Name to what makes a step; the student alone comes first."""
+    ways = {ALONE: alone, 'with teacher, KL only': with_teacher, OURS: ours}
+    if has_precision():
+        for precision in ('float32', 'bfloat16', 'auto'):
+            ways[f'RKKD, teacher {precision}'] = at_precision(precision)
+    ways['plain autograd ranking'] = plain_ranking
+    ways["teacher's whole training forward (mmrazor's way)"] = whole_teacher
+    if 'roi_head' in pair.scores:
+        ways["student's RoI head twice (mdistiller's way)"] = head_twice
+    return ways

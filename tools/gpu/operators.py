@@ -1,0 +1,96 @@
+"""The operator table on a GPU, and whether it is as fast as it should be.
+
+    python tools/gpu/operators.py --json operators.json
+
+The ranking term (standardisation and Kendall's tau), forward and backward,
+in the ways of tools/benchmarks/backends.py, one call of each in turn. A call
+is timed from outside until the GPU has done its work, launches included.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+# The folders of the package and of its tools, so that a checkout works
+# uninstalled too.
+sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(1, str(Path(__file__).resolve().parents[1] / 'benchmarks'))
+
+import report
+import run
+
+from mmrkkd.checkpoint.atomic import write_json
+
+OURS, PLAIN, COMPILED = 'fused', 'plain', 'plain, torch.compile'
+# Rows and classes; the bars' shapes first.
+SHAPES = ((64, 1000), (1024, 81), (512, 1000), (64, 100), (8, 21841))
+QUICK_SHAPES = ((8, 50),)
+FAST_AT = SHAPES[:2]
+SMALL_AT = (512, 1000)
+# Times faster than each, and megabytes beyond the inputs.
+TIMES = {PLAIN: 20.0, COMPILED: 3.0}
+MEGABYTES = 32.0
+
+
+def bars_of(entries: list[dict]) -> list[dict]:
+    """Speed and memory against what they should be."""
+    bars = []
+    for entry in entries:
+        shape = (entry['rows'], entry['classes'])
+        name = f'{shape[0]} x {shape[1]}'
+        if entry['backend'] != OURS:
+            continue
+        if shape in FAST_AT:
+            for other, least in TIMES.items():
+                slower = report.of_backend(entries, entry, other)
+                if slower is None:
+                    continue
+                ratio = slower['median_ms'] / entry['median_ms']
+                bars.append(
+                    dict(
+                        name=f'{name}: {other} / {OURS}, time',
+                        measured=ratio,
+                        at_least=least,
+                        met=ratio >= least,
+                    )
+                )
+        if shape == SMALL_AT and 'peak_mb' in entry:
+            bars.append(
+                dict(
+                    name=f'{name}: peak MB beyond the inputs',
+                    measured=entry['peak_mb'],
+                    at_most=MEGABYTES,
+                    met=entry['peak_mb'] <= MEGABYTES,
+                )
+            )
+    return bars
+
+
+def main() -> None:
+    """Measures, and writes after every shape."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--json', type=Path, required=True)
+    parser.add_argument('--quick', action='store_true', help='on the CPU')
+    parser.add_argument(
+        '--seconds', type=float, default=6.0, help='for each shape'
+    )
+    args = parser.parse_args()
+    shapes = QUICK_SHAPES if args.quick else SHAPES
+    device = 'cpu' if args.quick else 'cuda'
+    entries = []
+    for entry in run.measure_gpu(shapes, args.seconds, device):
+        entries.append(entry)
+        print('{rows} x {classes}, {backend}: {median_ms:.4g} ms'.format(
+            **entry), flush=True)  # fmt: skip
+        write_json(
+            args.json,
+            dict(
+                entries=entries,
+                bars=bars_of(entries),
+                text=report.gpu_table(entries),
+            ),
+        )
+
+
+if __name__ == '__main__':
+    main()
