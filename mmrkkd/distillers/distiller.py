@@ -1,5 +1,7 @@
 """The whole path of one training step of distillation."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor
@@ -8,6 +10,7 @@ from mmrkkd.losses import LogitLoss, set_progress
 from mmrkkd.losses.feature import FeatureLoss, FeaturePair
 
 from .annotations import check_samples
+from .inference.ahead import Ahead
 from .readers import Match, stack_views
 from .running import (
     training_classes,
@@ -42,7 +45,7 @@ class LogitDistiller(StudentWithTeacher):
         student: Config of the student, or the model.
         teacher: Arguments of :func:`mmrkkd.distillers.build_teacher`:
             config, checkpoint, sha256, classes, allow_random_weights,
-            trust_checkpoint.
+            trust_checkpoint, precision, compile, stream.
         losses: Config of a distillation loss, or a list of them; of logits
             and of features.
         task_weight: beta >= 0, or a schedule
@@ -108,7 +111,12 @@ class LogitDistiller(StudentWithTeacher):
         self.progress = training_progress()
         set_progress(self.distiller, self.progress)
         views = inputs if isinstance(inputs, (list, tuple)) else [inputs]
-        passes = [self._pass(view, data_samples) for view in views]
+        seen = [self.teacher_inputs(view, data_samples) for view in views]
+        ahead = self._together(seen)
+        passes = [
+            self._pass(view, data_samples, other, ahead)
+            for view, other in zip(views, seen, strict=True)
+        ]
         terms = task_terms(
             [each.task_losses for each in passes],
             self.task_weight(self.progress),
@@ -140,23 +148,65 @@ class LogitDistiller(StudentWithTeacher):
             self.class_map = self.match_student_classes(training_classes())
         self.reader.class_map = self.class_map
 
-    def _pass(self, inputs: Tensor, data_samples: list) -> Pass:
-        """One view through both models, each run once."""
+    def _together(self, views: Sequence[Tensor]) -> Ahead | None:
+        """The teacher's features of several views, in one pass.
+
+        Not in float32, whose numbers a larger batch would change in their
+        last digits, nor where hooks note the features of each view.
+        """
+        alone = len(views) == 1 or len({view.shape for view in views}) > 1
+        exact = self.teacher.engine.running == 'float32'
+        if alone or exact or self.seam.teacher.layers:
+            return None
+        return self.teacher.begin(views)
+
+    def _pass(
+        self,
+        inputs: Tensor,
+        data_samples: list,
+        teacher_inputs: Tensor,
+        ahead: Ahead | None,
+    ) -> Pass:
+        """One view through both models, each run once.
+
+        But for the first batch, on which the teacher's precision is
+        settled.
+        """
         teacher, seam = self.teacher.model, self.seam
         with (
-            self.reader.tap(self.student) as taps,
-            seam.tap_student(self.student) as student_taps,
+            seam.tap_teacher(teacher) as teacher_taps,
+            self.teacher.given(teacher_inputs, ahead, teacher_taps.tensors),
         ):
-            task_losses = self.student(inputs, data_samples, mode='loss')
-        teacher_inputs = self.teacher_inputs(inputs, data_samples)
-        with seam.tap_teacher(teacher) as teacher_taps:
-            matches = self.reader.read(
-                taps, self.student, teacher, teacher_inputs, data_samples
+            with (
+                self.reader.tap(self.student) as taps,
+                seam.tap_student(self.student) as student_taps,
+            ):
+                task_losses = self.student(inputs, data_samples, mode='loss')
+            read = partial(
+                self.reader.read,
+                taps,
+                self.student,
+                teacher,
+                teacher_inputs,
+                data_samples,
             )
+            if not self.teacher.engine.settled:
+                self._settle(read)
+                teacher_taps.outputs.clear()
+            matches = read()
         features = seam.read(
             student_taps, teacher_taps, data_samples, inputs, self.class_map
         )
         return Pass(task_losses, matches, features)
+
+    def _settle(self, read: Callable[[], list[Match]]) -> None:
+        self.teacher.engine.settle(
+            self.teacher.model,
+            read,
+            self.reader.scores(self.teacher.model).activation,
+            kept={path for path, _ in self.seam.teacher.wanted},
+            crosses=self.reader.crosses,
+        )
 
     def teacher_inputs(self, inputs: Tensor, data_samples: list) -> Tensor:
         """What the teacher sees of a batch that the student sees."""

@@ -1,13 +1,16 @@
 """The holder that keeps a teacher frozen and out of its distiller."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 
 from torch import Tensor, nn
 
 from .class_names import names_in_order
+from .inference import TeacherEngine
+from .inference.ahead import Ahead, given
 
 
 class FrozenTeacher:
@@ -26,6 +29,8 @@ class FrozenTeacher:
         classes: The class names in the order of its channels, if known.
         source: What it was built from, for the log.
         sha256: SHA-256 of the file that its weights were read from.
+        engine: How it computes; a copy decides for itself. Defaults to
+            None: as it is, in float32.
 
     Raises:
         ValueError: ``classes`` is no list of names.
@@ -37,7 +42,9 @@ class FrozenTeacher:
         classes: Sequence[str] | None = None,
         source: str = '',
         sha256: str | None = None,
+        engine: TeacherEngine | None = None,
     ) -> None:
+        self.engine = engine or TeacherEngine()
         self._model = model.eval().requires_grad_(False)
         # Moves that an unused copy has yet to make; None: it is no copy, or
         # one that was used.
@@ -64,9 +71,44 @@ class FrozenTeacher:
         else:
             self._moves.append(function)
 
+    def begin(self, views: Sequence[Tensor]) -> Ahead | None:
+        """Begins to compute features, beside what is launched next.
+
+        Args:
+            views: V tensors (N, C, H, W) of one shape, its inputs.
+
+        Returns:
+            What :meth:`given` takes. None before the first batch, which
+            shows how it computes, and where it has no backbone.
+        """
+        if not self.engine.settled or 'backbone' not in self.model._modules:
+            return None
+        return Ahead(self.model, views, self.engine.stream)
+
+    @contextmanager
+    def given(
+        self,
+        inputs: Tensor,
+        ahead: Ahead | None,
+        noted: Callable[[], Iterable[Tensor]],
+    ) -> Iterator[None]:
+        """Inside the block its features of a view are on their way.
+
+        Args:
+            inputs: The view.
+            ahead: What :meth:`begin` gave; None begins here.
+            noted: Gives the tensors that hooks have noted meanwhile.
+        """
+        ahead = ahead or self.begin([inputs])
+        if ahead is None:
+            yield
+            return
+        with given(self.model, ahead, inputs, noted):
+            yield
+
     def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
         twin = object.__new__(type(self))
-        vars(twin).update(vars(self))
+        vars(twin).update(vars(self), engine=copy.copy(self.engine))
         memo[id(self)] = twin
         for tensor in chain(self._model.parameters(), self._model.buffers()):
             # Another tensor on the same memory: to move either of the two

@@ -147,6 +147,7 @@ class StudentWithTeacher(ActsAsStudent):
         lines = [
             f'teacher: {type(self.teacher.model).__name__}, '
             f'{self.teacher.source}',
+            f'teacher precision: {self.teacher.engine}',
             f'teacher input: {self.input_settings()}',
             f'classes: {self.classes}, {self.reader.scores(self.student)}',
             f'matched logits: {self.reader}',

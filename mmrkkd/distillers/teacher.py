@@ -25,6 +25,7 @@ from mmrkkd.registry import MODELS
 
 from .class_names import checkpoint_classes, names_in_order
 from .frozen_teacher import FrozenTeacher
+from .inference import TeacherEngine
 from .model_config import plain_model
 
 KEYS_SHOWN = 200
@@ -37,6 +38,9 @@ def build_teacher(
     classes: Sequence[str] | None = None,
     allow_random_weights: bool = False,
     trust_checkpoint: bool = False,
+    precision: str = 'auto',
+    compile: bool = False,
+    stream: bool = True,
 ) -> FrozenTeacher:
     """Builds a teacher and loads every one of its weights, or stops.
 
@@ -55,6 +59,12 @@ def build_teacher(
             benchmarks of speed. Defaults to False.
         trust_checkpoint: Read a checkpoint that holds more than weights,
             which may run code. Defaults to False.
+        precision: 'auto', 'float32', 'bfloat16' or 'float16', see
+            :class:`~mmrkkd.distillers.inference.TeacherEngine`. 'auto'
+            keeps random weights in float32. Defaults to 'auto'.
+        compile: Compile backbone and neck. Defaults to False.
+        stream: Compute features beside the student's forward, on CUDA.
+            Defaults to True.
 
     Returns:
         The frozen teacher, on the CPU.
@@ -63,8 +73,12 @@ def build_teacher(
         FileNotFoundError: config or checkpoint is not there.
         ValueError: there is no checkpoint, or it does not fit; the message
             lists every missing and every wrongly shaped key. Or the class
-            names have no order.
+            names have no order, or the precision is unknown.
     """
+    if checkpoint is None and precision == 'auto':
+        # Such a teacher measures steps; its logits are noise to compare.
+        precision = 'float32'
+    engine = TeacherEngine(precision, compile, stream)
     classes = names_in_order('teacher.classes', classes)
     config = read_teacher_config(config)
     if checkpoint is None and not allow_random_weights:
@@ -83,7 +97,7 @@ def build_teacher(
             logger='current',
             level=logging.WARNING,
         )
-        return FrozenTeacher(model, classes, 'random weights')
+        return FrozenTeacher(model, classes, 'random weights', engine=engine)
     path = fetch_checkpoint(checkpoint, sha256)
     content = read_checkpoint(path, trust_checkpoint)
     load_strictly(model, content['state_dict'], str(path))
@@ -95,6 +109,7 @@ def build_teacher(
         classes,
         f'{path} (sha256 {digest[:16]})',
         digest,
+        engine,
     )
 
 

@@ -1,0 +1,98 @@
+"""Does a teacher in a reduced precision still say the same?"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..readers import Match
+from ..telemetry import ROWS_PER_STEP, agreement
+
+# What a reduced precision may cost. A student that has learnt well agrees
+# with its teacher to a tau of 0.5 to 0.9 and a KL of 0.01 to 1: what the
+# rounding of its teacher adds is to be far below.
+MIN_TAU = 0.98
+MIN_SAME_CLASS = 0.99
+MAX_KL = 1e-3
+
+
+class Agreement(NamedTuple):
+    """How well the logits of a fast teacher agree with the float32 ones.
+
+    Args:
+        rows: The number of rows compared.
+        tau: Mean Kendall tau-b of a row, in [-1, 1].
+        same_class: Share of the rows with the same highest class.
+        kl: Mean KL(float32 || fast) of a row, in nats.
+    """
+
+    rows: int
+    tau: float
+    same_class: float
+    kl: float
+
+    @property
+    def good(self) -> bool:
+        """Whether it is within the limits; NaN is not.
+
+        One row may have another class, however few there are.
+        """
+        changed = (1 - self.same_class) * self.rows
+        return (
+            self.tau >= MIN_TAU
+            and changed <= max(1.0, (1 - MIN_SAME_CLASS) * self.rows) + 1e-3
+            and self.kl <= MAX_KL
+        )
+
+    def __str__(self) -> str:
+        return (
+            f'tau {self.tau:.4f} (at least {MIN_TAU}), same class '
+            f'{self.same_class:.4f} (at least {MIN_SAME_CLASS}), KL '
+            f'{self.kl:.1e} (at most {MAX_KL:.0e}) on {self.rows} rows'
+        )
+
+
+def compare(
+    exact: Sequence[Match], fast: Sequence[Match], activation: str
+) -> Agreement | None:
+    """Compares the teacher's logits in two readings of one batch.
+
+    Args:
+        exact: With the float32 teacher.
+        fast: With the other one.
+        activation: Of the logits, 'softmax' or 'sigmoid'.
+
+    Returns:
+        The worst of the matches; None where none has a row.
+    """
+    found = []
+    for one, other in zip(exact, fast, strict=True):
+        if len(one.teacher_logits):
+            found.append(_agreement(one, other.teacher_logits, activation))
+    if not found:
+        return None
+    return Agreement(
+        sum(each.rows for each in found),
+        min(each.tau for each in found),
+        min(each.same_class for each in found),
+        max(each.kl for each in found),
+    )
+
+
+def _agreement(exact: Match, fast: Tensor, activation: str) -> Agreement:
+    logits = exact.teacher_logits
+    if exact.confidence is not None:
+        # Of cells, those that a teacher is sure of: the others are
+        # background, and the order of their classes is noise.
+        rows = min(ROWS_PER_STEP, len(logits))
+        kept = exact.confidence.flatten().topk(rows).indices
+        logits, fast = logits[kept], fast[kept]
+    values = agreement(fast, logits, activation=activation)
+    nothing = torch.ones(())
+    return Agreement(
+        min(ROWS_PER_STEP, len(logits)),
+        float(values.get('kd/tau', nothing)),
+        float(values.get('kd/top1_agreement', nothing)),
+        float(values['kd/kl']),
+    )

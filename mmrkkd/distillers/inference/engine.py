@@ -1,0 +1,243 @@
+"""How the teacher computes: its precision, decided on the first batch."""
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
+
+import torch
+from mmengine.logging import print_log
+from torch import nn
+
+from mmrkkd.ops.checks import check_choice, check_flag
+
+from ..readers import Match
+from .check import Agreement, compare
+from .hardware import fast_dtype
+from .parts import find_parts
+from .reduced import Undo, fold, foldable, keep_float32, narrow
+from .trace import LayerTrace
+
+DTYPES = dict(
+    float32=torch.float32, bfloat16=torch.bfloat16, float16=torch.float16
+)
+PRECISIONS = ('auto', *DTYPES)
+# What a layer raises that has no kernel for a precision, or mixes two.
+FAILURES = (RuntimeError, TypeError)
+
+Read = Callable[[], list[Match]]
+
+
+class Plan(NamedTuple):
+    """One way to reduce the precision, the fastest first."""
+
+    heads: bool
+    autocast: bool
+
+    def __str__(self) -> str:
+        parts = 'backbone, neck and heads' if self.heads else 'backbone, neck'
+        return parts + (', with autocast' if self.autocast else '')
+
+
+PLANS = (
+    Plan(True, False),
+    Plan(False, False),
+    Plan(True, True),
+    Plan(False, True),
+)
+
+
+class TeacherEngine:
+    """Decides on the first batch how a teacher computes, and says so.
+
+    Args:
+        precision: 'float32', as it was trained; 'bfloat16' or 'float16', for
+            backbone, neck and, but for their last layers, heads; 'auto',
+            bfloat16 where the hardware is fast at it (:func:`fast_dtype`)
+            and the logits of the first batch stay what they are
+            (:mod:`mmrkkd.distillers.inference.check`), else float32.
+            Defaults to 'float32'.
+        compile: Run backbone and neck through torch.compile, for all sizes
+            of images. Defaults to False.
+        stream: On CUDA, compute the teacher's features on a stream of their
+            own, beside the student's forward. Defaults to True.
+
+    Raises:
+        ValueError: precision is unknown, or a flag is none.
+    """
+
+    def __init__(
+        self,
+        precision: str = 'float32',
+        compile: bool = False,
+        stream: bool = True,
+    ) -> None:
+        check_choice('teacher.precision', precision, PRECISIONS)
+        self.precision = precision
+        self.compile = check_flag('teacher.compile', compile)
+        self.stream = check_flag('teacher.stream', stream)
+        self.running = 'float32'
+        self.settled = precision == 'float32' and not compile
+
+    def __str__(self) -> str:
+        text = self.precision
+        if self.settled and self.running != self.precision:
+            text += f' ({self.running})'
+        return text + (', compiled' if self.compile else '')
+
+    def settle(
+        self,
+        model: nn.Module,
+        read: Read,
+        activation: str,
+        kept: Collection[str] = (),
+        crosses: bool = False,
+    ) -> None:
+        """Changes the teacher to what the options want.
+
+        Its modules stay what they are; their weights are replaced. Nothing
+        is decided on a batch without a row.
+
+        Args:
+            model: The teacher.
+            read: Reads the matches of a batch with it.
+            activation: Of its logits, 'softmax' or 'sigmoid'.
+            kept: Paths of modules whose output is read.
+            crosses: Whether the student's features run through its heads,
+                whose gradient is wanted in float32.
+        """
+        weight = next(model.parameters())
+        dtype = self._wanted(weight.device)
+        if weight.dtype != torch.float32:
+            self._say(f'stays {weight.dtype}, as it was moved to')
+        elif dtype is None:
+            self._say(f'stays float32: {weight.device.type} is not fast at it')
+        elif dtype != torch.float32 and not self._reduce(
+            model, dtype, read, activation, kept, crosses
+        ):
+            return
+        self.settled = True
+        if self.compile:
+            self._compile(model, read)
+
+    def _wanted(self, device: torch.device) -> torch.dtype | None:
+        if self.precision == 'auto':
+            return fast_dtype(device)
+        return DTYPES[self.precision]
+
+    def _reduce(
+        self,
+        model: nn.Module,
+        dtype: torch.dtype,
+        read: Read,
+        activation: str,
+        kept: Collection[str],
+        crosses: bool,
+    ) -> bool:
+        """Takes the first plan that works; False where nothing was read."""
+        trace, exact = _exact(model, read)
+        if not any(len(match.teacher_logits) for match in exact):
+            return False
+        layers = {model.get_submodule(path) for path in kept}
+        refused = 'it has no backbone'
+        for plan in PLANS:
+            if plan.heads and (crosses or not trace.score_layers):
+                continue
+            undo = Undo(model)
+            try:
+                _apply(plan, model, dtype, trace, layers)
+                agreement = compare(exact, read(), activation)
+            except FAILURES as error:
+                undo()
+                refused = f'{type(error).__name__}: {_first_line(error)}'
+                continue
+            if self._takes(agreement, plan, dtype):
+                return True
+            undo()
+            refused = str(agreement)
+        self._say(
+            f'stays float32, not {_name(dtype)}: {refused}', logging.WARNING
+        )
+        return True
+
+    def _takes(
+        self, agreement: Agreement, plan: Plan, dtype: torch.dtype
+    ) -> bool:
+        if not agreement.good and self.precision == 'auto':
+            return False
+        self.running = _name(dtype)
+        self._say(
+            f'runs in {self.running} ({plan}); against float32 on the first '
+            f'batch: {agreement}',
+            logging.INFO if agreement.good else logging.WARNING,
+        )
+        return True
+
+    def _compile(self, model: nn.Module, read: Read) -> None:
+        parts = find_parts(model, with_heads=False).body
+        for part in parts:
+            part.compile(dynamic=True)
+        try:
+            read()
+        except FAILURES as error:
+            for part in parts:
+                part._compiled_call_impl = None
+            self._say(
+                f'is not compiled: {type(error).__name__}: '
+                f'{_first_line(error)}',
+                logging.WARNING,
+            )
+
+    def _say(self, text: str, level: int = logging.INFO) -> None:
+        print_log(
+            f'Teacher (precision={self.precision!r}) {text}',
+            logger='current',
+            level=level,
+        )
+
+
+def _exact(model: nn.Module, read: Read) -> tuple[LayerTrace, Sequence[Match]]:
+    """What the float32 teacher says, whatever autocast is around it."""
+    parts, trace, undo = find_parts(model), LayerTrace(), Undo(model)
+    try:
+        for part in (*parts.body, *parts.heads):
+            keep_float32(part)
+        with trace.watching(parts.body, parts.heads):
+            return trace, read()
+    finally:
+        undo()
+
+
+def _apply(
+    plan: Plan,
+    model: nn.Module,
+    dtype: torch.dtype,
+    trace: LayerTrace,
+    kept: Collection[nn.Module],
+) -> None:
+    parts = find_parts(model, plan.heads)
+    narrowed = {
+        module
+        for part in (*parts.body, *parts.heads)
+        for module in part.modules()
+    }
+    for conv, norm in foldable(trace.pairs(), kept):
+        if conv in narrowed and norm in narrowed:
+            fold(conv, norm)
+    for part, leaves in parts.body.items():
+        narrow(part, dtype, widens=leaves, autocast=plan.autocast)
+    for head in parts.heads:
+        narrow(
+            head,
+            dtype,
+            widens=True,
+            autocast=plan.autocast,
+            score_layers=trace.score_layers,
+        )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix('torch.')
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [''])[0]

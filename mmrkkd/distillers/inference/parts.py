@@ -1,0 +1,54 @@
+"""The parts of a teacher that its logits are made by."""
+
+from typing import NamedTuple
+
+from torch import nn
+
+from ..readers.box_heads import box_stages
+from ..readers.heads import dense_head
+
+
+class Parts(NamedTuple):
+    """Where a teacher's time goes.
+
+    Args:
+        body: What makes its features, each with whether its output leaves
+            for float32 arithmetic.
+        heads: What makes its scores of them.
+    """
+
+    body: dict[nn.Module, bool]
+    heads: list[nn.Module]
+
+
+def find_parts(model: nn.Module, with_heads: bool = True) -> Parts:
+    """The parts of a teacher that may run in a reduced precision.
+
+    Only backbone, neck, and the heads whose scores the readers of boxes and
+    of cells take: whatever else a teacher has runs as it is.
+
+    Args:
+        model: The teacher.
+        with_heads: False keeps the heads out. Defaults to True.
+    """
+    body = [
+        part
+        for part in (
+            getattr(model, name, None) for name in ('backbone', 'neck')
+        )
+        if isinstance(part, nn.Module) and _has_weights(part)
+    ]
+    leaves = {part: part is body[-1] for part in body}
+    if not with_heads:
+        return Parts(leaves, [])
+    if hasattr(model, 'roi_head'):
+        shared = getattr(model.roi_head, 'shared_head', None)
+        if isinstance(shared, nn.Module) and _has_weights(shared):
+            leaves[shared] = True
+        return Parts(leaves, [head for _, head in box_stages(model)])
+    head = dense_head(model)
+    return Parts(leaves, [] if head is None else [head])
+
+
+def _has_weights(part: nn.Module) -> bool:
+    return next(part.parameters(), None) is not None
