@@ -152,5 +152,5 @@ def test_a_dense_teacher_beside_the_student():
         model = MODELS.build(config).cuda().train()
         data = model.data_preprocessor(small_dense_heads.batch(), True)
         with repeatable():
-            found.append(model(**data, mode='loss')['loss_kd'])
+            found.append(model(**data, mode='loss')['loss_binary_kd'])
     assert torch.equal(*found)
