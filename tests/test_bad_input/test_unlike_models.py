@@ -62,7 +62,7 @@ def test_a_classifiers_student_is_no_detector():
 def test_a_sigmoid_teacher_of_a_softmax_detector_is_refused():
     teacher = detector_config()
     teacher.roi_head.bbox_head.loss_cls.use_sigmoid = True
-    with pytest.raises(TypeError, match="the teacher's box head .*no softmax"):
+    with pytest.raises(TypeError, match="the teacher's box head .*sigmoid"):
         make(KDDetector, detector_config(), teacher)
 
 

@@ -89,6 +89,7 @@ def test_scores_of_a_texts_tokens_are_refused():
 def test_channels_that_are_no_scores_of_classes_are_refused():
     model = MODELS.build(query_config('detr'))
     model.bbox_head.loss_cls.custom_cls_channels = True
+    model.bbox_head.loss_cls.get_cls_channels = lambda classes: classes + 2
     with pytest.raises(TypeError, match='CrossEntropyLoss, whose channels'):
         QueryReader().check(model, model)
 

@@ -28,6 +28,7 @@ FAMILIES = {
     'seesaw': 'seesaw_loss/'
     'mask-rcnn_r50_fpn_seesaw-loss_random-ms-2x_lvis-v1.py',
     'trident': 'tridentnet/tridentnet_r50-caffe_1x_coco.py',
+    'v3det': 'v3det/faster_rcnn_r50_fpn_8x4_sample1e-3_mstrain_v3det_2x.py',
 }
 WIDTHS = (
     'in_channels',
@@ -100,7 +101,7 @@ def _everywhere(part: object) -> None:
             _everywhere(value)
     if not isinstance(part, dict):
         return
-    if part.get('num_classes') in (80, 1203):
+    if part.get('num_classes') in (80, 1203, 13204):
         part['num_classes'] = 3
     if 'init_cfg' in part:
         part['init_cfg'] = None

@@ -213,6 +213,18 @@ def test_every_roi_head_is_tried_or_refused():
     assert known == tried | set(REFUSED)
 
 
+def test_boxes_of_a_sigmoid_are_compared_with_such_boxes_alone():
+    sigmoid, softmax = (
+        MODELS.build(config)
+        for config in (roi_config('v3det'), detector_config())
+    )
+    reader = TwoStageReader()
+    assert str(reader.scores(sigmoid)) == '3 channels, sigmoid'
+    for pair in ((sigmoid, softmax), (softmax, sigmoid)):
+        with pytest.raises(TypeError, match='boxes by .* same loss_cls'):
+            reader.check(*pair)
+
+
 def test_a_head_that_reads_something_unknown_is_refused():
     model = MODELS.build(detector_config())
     standard = model.roi_head._bbox_forward

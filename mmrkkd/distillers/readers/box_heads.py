@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .base import Scores
 from .loss_tap import by_class, is_sigmoid
 
 REFUSED = {
@@ -32,13 +33,18 @@ def box_stages(model: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
     return [(head.bbox_roi_extractor, head.bbox_head)]
 
 
-def box_channels(model: nn.Module) -> int:
-    """C + 1: the classes and the background, which is last."""
-    return box_stages(model)[0][1].num_classes + 1
+def box_scores(head: nn.Module) -> Scores:
+    """What the logits of a box head mean.
+
+    C + 1 for a softmax, the background last; C for a sigmoid (V3Det).
+    """
+    if is_sigmoid(head.loss_cls):
+        return Scores(head.num_classes, 'sigmoid')
+    return Scores(head.num_classes + 1, background=True)
 
 
 def check_box_head(owner: str, model: nn.Module) -> None:
-    """Refuses a detector whose boxes have no softmax over the classes.
+    """Refuses a detector whose boxes have no scores of single classes.
 
     Args:
         owner: 'student' or 'teacher', for messages.
@@ -94,23 +100,25 @@ def _check_loss(owner: str, head: nn.Module) -> None:
             'by which its labels are found and its scores understood'
         )
     kind, classes = type(loss).__name__, head.num_classes
-    if is_sigmoid(loss):
-        raise TypeError(
-            f"the {owner}'s box head classifies with {kind}, which decides "
-            'each class by a sigmoid and is no softmax over the classes and '
-            'background; use a detector trained with '
-            "loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False)"
-        )
-    channels = classes + 1
+    channels, known = classes + 1, box_scores(head).channels
     if getattr(loss, 'custom_cls_channels', False):
         channels = loss.get_cls_channels(classes)
-    if channels != classes + 1 and not _has_objectness(head):
+    if channels == known or _has_objectness(head):
+        return
+    if known == classes:
         raise TypeError(
-            f"the {owner}'s box head classifies with {kind}, which wants "
-            f'{channels} channels for {classes} classes: known are one for '
-            'each class and the background, and SeesawLoss. Write a reader '
-            'for it: docs/en/add_a_head.md'
+            f"the {owner}'s box head classifies with {kind}, which decides "
+            f'each class by a sigmoid, and has {channels} channels for '
+            f'{classes} classes: it is not known what the background is '
+            'then. Use a detector trained with '
+            "loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False)"
         )
+    raise TypeError(
+        f"the {owner}'s box head classifies with {kind}, which wants "
+        f'{channels} channels for {classes} classes: known are one for '
+        'each class and the background, and SeesawLoss. Write a reader '
+        'for it: docs/en/add_a_head.md'
+    )
 
 
 def _has_objectness(head: nn.Module) -> bool:
@@ -189,13 +197,14 @@ def box_logits(
             made already.
 
     Returns:
-        (R, num_classes + 1), background last.
+        (R, num_classes + 1), background last; of a sigmoid (R,
+        num_classes).
 
     Raises:
         ValueError: the model answers each box several times.
     """
     if not len(rois):
-        return rois.new_zeros(0, box_channels(model))
+        return rois.new_zeros(0, box_scores(box_stages(model)[0][1]).channels)
     heads = [head for _, head in box_stages(model)]
     _refuse_merged_branches(model.roi_head)
     if context is None:

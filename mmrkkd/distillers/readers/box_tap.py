@@ -6,7 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .box_heads import as_box_logits
+from mmrkkd.ops import checks
+
+from .box_heads import as_box_logits, box_scores
 from .loss_tap import LossTap, arguments
 
 
@@ -65,7 +67,7 @@ class StageTap:
             self.scores = as_box_logits(head, run.scores)
         else:
             run = Run(
-                torch.zeros(0, head.num_classes + 1, device=device),
+                torch.zeros(0, box_scores(head).channels, device=device),
                 torch.zeros(0, 5, device=device),
                 0,
                 torch.zeros(0, dtype=torch.long, device=device),
@@ -108,7 +110,7 @@ def in_teachers_batch(
         return rois
     inside = ((rois[:, 0] >= 0) & (rois[:, 0] < seen)).all()
     message = f"an index of the student's boxes is none of its {seen} images"
-    if rois.is_cuda:
+    if not checks.at_hand(rois):
         # The step does not wait for the answer; a wrong one ends the process.
         torch._assert_async(inside, message)
     elif not inside:

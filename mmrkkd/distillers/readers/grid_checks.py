@@ -25,10 +25,14 @@ def check_kind(owner: str, model: nn.Module) -> None:
             f"the {owner}'s head {type(head).__name__} cannot be distilled: "
             f'{refused}'
         )
-    if getattr(getattr(head, 'loss_cls', None), 'custom_cls_channels', False):
+    loss = getattr(head, 'loss_cls', None)
+    if (
+        getattr(loss, 'custom_cls_channels', False)
+        and loss.get_cls_channels(head.num_classes) != scores_of(head).channels
+    ):
         raise TypeError(
             f"the {owner}'s head classifies with "
-            f'{type(head.loss_cls).__name__}, whose channels are no scores '
+            f'{type(loss).__name__}, whose channels are no scores '
             'of single classes'
         )
 

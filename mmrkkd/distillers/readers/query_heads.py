@@ -109,10 +109,15 @@ def check_query_head(owner: str, model: nn.Module) -> None:
             "MaskFormer (MaskFormerHead); use matching='auto'"
         )
     why = query_spec(head).refused
-    if not why and getattr(head.loss_cls, 'custom_cls_channels', False):
+    loss = head.loss_cls if not why else None
+    if (
+        getattr(loss, 'custom_cls_channels', False)
+        and loss.get_cls_channels(head.num_classes)
+        != query_scores(head).channels
+    ):
         why = (
-            f'it classifies with {type(head.loss_cls).__name__}, whose '
-            'channels are no scores of single classes'
+            f'it classifies with {type(loss).__name__}, whose channels are '
+            'no scores of single classes'
         )
     if why:
         raise TypeError(

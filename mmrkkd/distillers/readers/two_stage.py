@@ -11,9 +11,9 @@ from mmrkkd.ops.checks import check_choice
 
 from .base import Match, Reader, Scores
 from .box_heads import (
-    box_channels,
     box_context,
     box_logits,
+    box_scores,
     box_stages,
     check_box_head,
 )
@@ -25,7 +25,10 @@ TEACHER_STAGES = ('same', 'last', 'mean')
 
 
 class TwoStageReader(Reader):
-    """Reads classification logits (num_classes + 1, background last).
+    """Reads classification logits of boxes.
+
+    They are num_classes + 1 with a softmax, background last, or num_classes
+    with a sigmoid.
 
     The student's training forward is run once; hooks note the boxes that
     its RoI head samples, their scores and labels on the way. The teacher
@@ -74,11 +77,20 @@ class TwoStageReader(Reader):
         """Refuses models that this reader cannot match.
 
         Raises:
-            TypeError: one has no RoI head with a softmax box classifier.
+            TypeError: one has no RoI head with a box classifier, or one has
+                a softmax and the other a sigmoid.
             ValueError: the teacher has not the stage that is asked for.
         """
         check_box_head('student', student)
         check_box_head('teacher', teacher)
+        ours, theirs = self.scores(student), self.scores(teacher)
+        if ours.activation != theirs.activation:
+            raise TypeError(
+                f'the student {type(student).__name__} scores boxes by '
+                f'{ours.activation}, the teacher {type(teacher).__name__} by '
+                f'{theirs.activation}: the same logits mean different '
+                'things. Use a teacher with the same loss_cls'
+            )
         stages = len(box_stages(teacher))
         if isinstance(self.teacher_stage, int) and (
             self.teacher_stage >= stages
@@ -91,7 +103,7 @@ class TwoStageReader(Reader):
 
     def scores(self, model: nn.Module) -> Scores:
         """See :meth:`Reader.scores`."""
-        return Scores(box_channels(model), background=True)
+        return box_scores(box_stages(model)[0][1])
 
     @contextmanager
     def tap(self, student: nn.Module) -> Iterator[list[StageTap]]:
