@@ -1,0 +1,326 @@
+"""The evidence on photos: who waits for whom, and nothing measured is lost."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmrkkd.backbones import EfficientNetLite
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = str(ROOT / 'tools')
+sys.path.insert(0, TOOLS)
+
+from dataset_tools.hold_out import hold_out  # noqa: E402
+from experiments import ExperimentError, jobs  # noqa: E402
+from gpu import comparisons, evidence, mps, pack, probe, schedule  # noqa: E402
+
+# tools/test.py must not stand in the way of the standard library's test.
+sys.path.remove(TOOLS)
+
+# Towards the schedule it behaves as tools/train.py does, and needs no second:
+# a validation at half time and one at the end.
+TRAIN = """
+import json, os, sys, time
+from pathlib import Path
+from mmengine.config import Config
+config = Config.fromfile(sys.argv[1])
+folder = Path(config.work_dir)
+teacher = config.model.get('teacher')
+name = folder.parent.name
+with open(os.environ['ORDER'], 'a') as file:
+    file.write(name + '\\n')
+if name == os.environ.get('FAILS'):
+    raise SystemExit('no memory')
+if teacher:
+    assert Path(teacher.checkpoint).is_file()
+epochs = config.train_cfg.max_epochs
+assert config.param_scheduler[1].T_max == epochs
+log = folder / '2026_1' / 'vis_data'
+log.mkdir(parents=True)
+val = config.val_dataloader.dataset
+truth = json.load(open(config.val_evaluator.ann_file))
+boxes = [dict(image_id=a['image_id'], category_id=1, bbox=a['bbox'], score=.9)
+         for a in truth['annotations']][: 4 if teacher else 2]
+for epoch in (epochs // 2, epochs):
+    print(f'Epoch(train) [{epoch}][20/20]  loss: 0.5', flush=True)
+    with open(log / 'scalars.json', 'a') as file:
+        file.write(json.dumps(dict(
+            loss=.5, time=.25, iter=20 * epoch, epoch=epoch, step=epoch))
+            + '\\n')
+        file.write(json.dumps({
+            'coco/bbox_mAP': len(boxes) / 10 * epoch / epochs,
+            'coco/bbox_mAP_50': .5, 'step': epoch}) + '\\n')
+    path = config.val_evaluator.outfile_prefix + '.bbox.json'
+    Path(path).write_text(json.dumps(boxes))
+    if epoch < epochs and name == os.environ.get('HANGS'):
+        time.sleep(60)
+path = folder / f'epoch_{epochs}.pth'
+path.touch()
+if name == 'teacher':
+    import torch
+    torch.save(dict(state_dict={'w': torch.ones(2, 2)}, meta={}), path)
+(folder / 'last_checkpoint').write_text(str(path))
+"""
+
+
+def annotations(images):
+    return dict(
+        images=[
+            dict(id=i, file_name=f'{i}.jpg', width=99, height=99)
+            for i in range(1, images + 1)
+        ],
+        annotations=[
+            dict(
+                id=i,
+                image_id=i,
+                category_id=1,
+                bbox=[10, 10, 20, 20],
+                area=400,
+                iscrowd=0,
+            )
+            for i in range(1, images + 1)
+        ],
+        categories=[dict(id=1, name='aeroplane')],
+    )
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A data folder of 20 photos, and pretended trainings."""
+    (tmp_path / 'train.py').write_text(TRAIN)
+    monkeypatch.setattr(jobs, 'TRAIN', tmp_path / 'train.py')
+    monkeypatch.setattr(schedule, 'SECONDS_BETWEEN_LOOKS', 0.02)
+    monkeypatch.setenv('ORDER', str(tmp_path / 'order.txt'))
+    # evidence.py sets them for its processes.
+    for name in (comparisons.WEIGHTS_VARIABLE, 'NUM_CLASSES'):
+        monkeypatch.setenv(name, '1')
+    root = tmp_path / 'data' / 'voc20'
+    (root / 'annotations').mkdir(parents=True)
+    for part, count in (('train', 20), ('val', 6)):
+        path = root / 'annotations' / f'instances_{part}.json'
+        path.write_text(json.dumps(annotations(count)))
+        (root / part).mkdir()
+        for number in range(count):
+            (root / part / f'{number}.jpg').touch()
+    return root.parent
+
+
+def run(data, *arguments, arms=('alone', 'kd'), minutes=5):
+    out = data.parent / 'out'
+    command = ['--data', data, '--out', out, '--work-dir', data.parent / 'w']
+    command += ['--minutes', minutes, '--epochs', 4, '--bootstrap', 20]
+    command += ['--arms', *arms, '--jobs', 2, *arguments]
+    code = evidence.main(list(map(str, command)))
+    text = (out / 'photos.md').read_text()
+    return code, text, json.loads((out / 'photos.json').read_text())
+
+
+def order(data):
+    return (data.parent / 'order.txt').read_text().split()
+
+
+@pytest.mark.slow
+def test_teacher_and_students_alone_come_first(data):
+    arms = ('kd', 'alone', 'k9=rkkd:steepness=9.0')
+    code, text, content = run(data, '--seeds', 0, arms=arms)
+    assert code == 0
+    assert set(order(data)[:2]) == {'teacher', 'alone'}
+    assert set(order(data)[2:]) == {'kd', 'k9'}
+    rows = {row['label']: row for row in content['rows']}
+    assert rows['kd']['last']['mean'] == 0.4
+    # 40 % and 20 %, with one seed; the teacher is no row of the table.
+    assert rows['kd']['difference']['by_seed'] == {'0': pytest.approx(0.2)}
+    assert set(rows) == {'kd', 'alone', 'k9'}
+    assert rows['kd']['over_images']['images'] == 6
+    assert '| minus kd |' in text and 'Teacher: AP 20.0, AP50 50.0' in text
+    assert 'teacher-0 250' in text
+    out = data.parent / 'out'
+    with np.load(out / 'photos_predictions.npz') as found:
+        assert found['kd-0-bbox'].shape == (4, 4)
+    teacher = torch.load(out / 'photos_teacher.pth', weights_only=True)
+    assert teacher['state_dict']['w'].dtype == torch.float16
+    assert len(list(out.iterdir())) <= 8
+
+
+@pytest.mark.slow
+def test_what_the_deadline_cuts_off_keeps_its_last_validation(
+    data, monkeypatch
+):
+    monkeypatch.setenv('HANGS', 'kd')
+    monkeypatch.setattr(evidence, 'SECONDS_TO_REPORT', 0)
+    start = time.monotonic()
+    code, text, content = run(data, '--seeds', 0, minutes=0.25)
+    assert code == 1 and time.monotonic() - start < 40
+    (cut,) = content['unfinished']
+    # Half of the epochs: half of 40 %.
+    assert (cut['title'], cut['state']) == ('kd, seed 0', 'cut off')
+    assert cut['last'] == 0.2 and cut['epochs'] == 2
+    assert 'cut off | 2.0 of 4 |         epoch 2 | AP 20.0, AP50 50.0' in text
+    assert [row['label'] for row in content['rows'] if row['seeds']] == [
+        'alone'
+    ]
+
+
+@pytest.mark.slow
+def test_students_of_a_teacher_that_failed_are_told(data, monkeypatch):
+    monkeypatch.setenv('FAILS', 'teacher')
+    code, text, content = run(data, '--seeds', 0)
+    assert code == 1 and sorted(order(data)) == ['alone', 'teacher']
+    assert 'FAILED: kd, seed 0: its teacher failed' in text
+    assert 'no memory' in (data.parent / 'out/evidence.log').read_text()
+    assert len(content['results']) == 1
+
+
+@pytest.mark.slow
+def test_choices_do_not_look_at_the_validation_photos(data):
+    arguments = ['--stage', 'choose', '--seeds', '0']
+    assert run(data, *arguments, arms=('alone',))[0] == 0
+    config = Config.fromfile(
+        data.parent / 'w/photos/alone/seed0/cell_config.py'
+    )
+    for name in ('train', 'val'):
+        dataset = config[f'{name}_dataloader'].dataset
+        assert dataset.data_prefix.img == 'train/'
+        assert Path(dataset.ann_file).is_absolute()
+    parts = data.parent / 'w/photos/parts'
+    assert config.val_evaluator.ann_file == str(parts / 'held_out.json')
+    images = [
+        {image['id'] for image in json.loads(path.read_text())['images']}
+        for path in (parts / 'fit.json', parts / 'held_out.json')
+    ]
+    assert [len(part) for part in images] == [16, 4]
+    assert images[0] | images[1] == set(range(1, 21))
+
+
+def test_held_out_images_depend_on_their_names_alone():
+    content = annotations(10)
+    _, held = hold_out(content, 0.3)
+    names = {image['file_name'] for image in held['images']}
+    content['images'].reverse()
+    fit, again = hold_out(content, 0.3)
+    assert {image['file_name'] for image in again['images']} == names
+    assert {a['image_id'] for a in fit['annotations']} == {
+        image['id'] for image in fit['images']
+    }
+    for share in (0, 1, 0.01):
+        with pytest.raises(ValueError, match='leave an image in each part'):
+            hold_out(content, share)
+
+
+def test_arms_that_are_not_there_are_refused():
+    names = dict(alone='a.py', others='{}_faster-rcnn.py')
+    with pytest.raises(ExperimentError, match="--arms must be.*got 'kd3'"):
+        comparisons.methods_of(['kd3'], ROOT, names)
+    with pytest.raises(ExperimentError, match='has no config kd_faster'):
+        comparisons.methods_of(['kd'], ROOT, names)
+
+
+@pytest.mark.parametrize(
+    ('stage', 'student'), [('choose', 'mv2'), ('final', 'lite0-s5')]
+)
+def test_every_default_arm_changes_what_is_there(data, student, stage):
+    comparison = comparisons.photos(
+        data, data.parent / 'w', stage, student, comparisons.ARMS, [0], {}
+    )
+    comparison.plan(12, 6)
+    # 16 or 20 photos in batches of 8.
+    assert comparison.steps == (2 if stage == 'choose' else 3)
+    assert len(comparison.tasks) == len(comparisons.ARMS) + 1
+    for task in comparison.tasks[1:]:
+        config = task.cell.config
+        assert config.train_cfg.max_epochs == 12
+        for key in comparisons.ARMS[task.cell.method.label][1]:
+            plain = Config.fromfile(task.cell.method.config)
+            assert key in plain.model.losses
+        if comparisons.distils(task.cell):
+            assert task.after is comparison.tasks[0]
+            assert config.model.teacher.checkpoint.endswith('epoch_6.pth')
+
+
+def test_epochs_follow_from_the_pace():
+    pace = probe.Pace(students=0.3, teacher=0.1, start=10)
+    comparison = comparisons.Comparison(
+        'photos', '', [], None, [0], '', 100, Path(), {}
+    )
+    # Two phases of 10 s to start and 20 s to score: 240 s of 300, a tenth
+    # in reserve, 216. An epoch of both takes 40 s.
+    assert probe.epochs_that_fit(pace, comparison, 300, 0) == 5
+    # 6 of the teacher's take 60 s: 156 s for students of 30.
+    assert probe.epochs_that_fit(pace, comparison, 300, 6) == 5
+    comparison.checkpoint = Path('teacher.pth')
+    # One phase: 243 s.
+    assert probe.epochs_that_fit(pace, comparison, 300, 0) == 8
+    assert probe.epochs_that_fit(pace, comparison, 20, 0) == 1
+
+
+def fake_service(tmp_path, monkeypatch, script):
+    path = tmp_path / mps.CONTROL
+    path.write_text(f'#!/bin/sh\n{script}\n')
+    path.chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=':')
+
+
+def test_without_the_service_everything_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    with mps.multi_process_service(tmp_path / 'mps') as state:
+        assert state == 'off: no nvidia-cuda-mps-control'
+    monkeypatch.undo()
+    fake_service(tmp_path, monkeypatch, 'exit 3')
+    with mps.multi_process_service(tmp_path / 'mps') as state:
+        assert state == 'off: nvidia-cuda-mps-control ended with code 3'
+        assert mps.FOLDERS[0] not in os.environ
+    fake_service(tmp_path, monkeypatch, 'exec sleep 20')
+    monkeypatch.setattr(mps, 'SECONDS_TO_START', 0.1)
+    with mps.multi_process_service(tmp_path / 'mps') as state:
+        assert state.startswith('off: ') and 'timed out' in state
+
+
+def test_the_service_ends_with_its_users(tmp_path, monkeypatch):
+    told = tmp_path / 'told'
+    fake_service(tmp_path, monkeypatch, f'echo "$1" >> {told}; cat >> {told}')
+    monkeypatch.setattr(mps, 'TRIAL', '')
+    with mps.multi_process_service(tmp_path / 'mps') as state:
+        assert state == 'on'
+        assert os.environ[mps.FOLDERS[0]] == str(tmp_path / 'mps' / 'pipe')
+    assert told.read_text().split() == ['-d', 'quit']
+    assert mps.FOLDERS[0] not in os.environ
+
+
+def test_packed_backbone_is_the_part_in_use_at_half_the_size(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv(comparisons.WEIGHTS_VARIABLE, str(tmp_path))
+    torch.manual_seed(0)
+    whole = EfficientNetLite(0)
+    path = tmp_path / 'efficientnet-lite0-57934424.pth'
+    torch.save(whole.state_dict(), path)
+    config = comparisons.PHOTOS / pack.STUDENTS['lite0-s5']
+    packed = pack.pack_weights(config, tmp_path / 'small')
+    assert packed.stat().st_size < path.stat().st_size / 4
+    backbone = EfficientNetLite(
+        0,
+        num_stages=5,
+        init_cfg=dict(type='Pretrained', checkpoint=str(packed)),
+    )
+    backbone.init_weights()
+    for key, value in backbone.state_dict().items():
+        given = whole.state_dict()[key]
+        torch.testing.assert_close(value, given, rtol=2**-11, atol=2**-25)
+    del whole._bn0
+    torch.save(whole.state_dict(), path)
+    with pytest.raises(ValueError, match="lacks .*'_bn0.bias'"):
+        pack.pack_weights(config, tmp_path / 'small')
+
+
+@pytest.mark.parametrize('change', [('--epochs', 'x'), ('--jobs', '0')])
+def test_options_out_of_range_are_refused(change, capsys):
+    with pytest.raises(SystemExit):
+        evidence.parse_args(['--data', 'x', '--out', 'y', *change])
+    assert f'{change[0]} must be' in capsys.readouterr().err

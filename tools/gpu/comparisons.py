@@ -1,0 +1,306 @@
+"""What ``evidence.py`` trains: a teacher, and students of some methods."""
+
+import math
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dataset_tools.hold_out import FIT, HELD_OUT, write_parts
+from experiments import ROOT, ExperimentError
+from experiments.cells import Cell, make_cells
+from experiments.methods import Method, parse_methods
+from experiments.records import AP
+
+from .schedule import Task
+
+PHOTOS = ROOT / 'configs' / 'detection' / 'photos'
+CLASSES = ROOT / 'configs' / 'classification' / 'image_folder'
+WEIGHTS_VARIABLE = 'PHOTOS_WEIGHTS'
+ALONE, TEACHER = 'alone', 'teacher'
+HELD_OUT_SHARE = 0.2
+LOSSES = 'model.losses.'
+# Label to the method's config and what is changed in it.
+ARMS = {
+    ALONE: ('', {}),
+    'kd': ('kd', {}),
+    'kd2': ('kd', {'loss_weight': 2.0}),
+    'kd4': ('kd', {'loss_weight': 4.0}),
+    'rkkd': ('rkkd', {}),
+    'rkkd-k4': ('rkkd', {'steepness': 4.0}),
+    'rkkd-g2-k4': ('rkkd', {'steepness': 4.0, 'rank_weight': 2.0}),
+    'rkkd2-k4': (
+        'rkkd',
+        {'steepness': 4.0, 'rank_weight': 2.0, 'kd_weight': 2.0},
+    ),
+    'rank-k4': ('rank', {'steepness': 4.0}),
+    'dkd': ('dkd', {}),
+    'dkd-rk': ('dkd-rk', {}),
+    'lra': ('lra', {}),
+}
+DEFAULT_ARMS = dict(
+    choose=(
+        ALONE,
+        'kd',
+        'kd2',
+        'kd4',
+        'rkkd',
+        'rkkd-k4',
+        'rkkd-g2-k4',
+        'dkd',
+        'lra',
+    ),
+    final=(ALONE, 'kd', 'rkkd-k4', 'dkd'),
+)
+CLASSES_ARMS = ('kd', 'rkkd', 'rkkd-k4', 'dkd', 'lra')
+
+
+@dataclass
+class Comparison:
+    """Methods that are compared on one data set.
+
+    Args:
+        name: 'photos' or 'classes'.
+        title: What is compared, one sentence for the report.
+        methods: The students'.
+        teacher: The teacher's, trained with the first seed.
+        seeds: Of the students.
+        metric: Log key of the validation.
+        steps: Steps of an epoch.
+        folder: Where it is trained.
+        options: Settings of every config.
+        checkpoint: A teacher's that is there already. Defaults to None.
+        epochs: Of the students; set by :meth:`plan`.
+        teacher_epochs: The same of the teacher.
+        tasks: What is trained; made by :meth:`plan`.
+    """
+
+    name: str
+    title: str
+    methods: Sequence[Method]
+    teacher: Method
+    seeds: Sequence[int]
+    metric: str
+    steps: int
+    folder: Path
+    options: dict
+    checkpoint: Path | None = None
+    epochs: int = 0
+    teacher_epochs: int = 0
+    tasks: list[Task] = field(default_factory=list)
+
+    @property
+    def labels(self) -> list[str]:
+        """The methods' labels."""
+        return [method.label for method in self.methods]
+
+    def plan(self, epochs: int, teacher_epochs: int) -> None:
+        """Makes the tasks: the teacher, students alone, all others.
+
+        Args:
+            epochs: Of every student, >= 1.
+            teacher_epochs: Of the teacher, >= 1.
+        """
+        self.epochs, self.teacher_epochs = epochs, teacher_epochs
+        self.tasks, first = [], None
+        checkpoint = self.checkpoint
+        if checkpoint is None:
+            (cell,) = self.cells([self.teacher], [0], teacher_epochs)
+            first = Task(cell, self.metric)
+            self.tasks.append(first)
+            checkpoint = cell.folder / f'epoch_{teacher_epochs}.pth'
+        students = self.cells(self.methods, self.seeds, epochs)
+        for cell in sorted(students, key=distils):
+            if distils(cell):
+                cell.config.model.teacher.checkpoint = str(checkpoint)
+            after = first if distils(cell) else None
+            self.tasks.append(Task(cell, self.metric, after))
+
+    def cells(
+        self, methods: Sequence[Method], seeds: Sequence[int], epochs: int
+    ) -> list[Cell]:
+        """The cells of methods, with a schedule of so many epochs."""
+        options = dict(self.options, **_schedule(self.name, epochs))
+        return make_cells(methods, seeds, self.folder, options)
+
+
+def distils(cell: Cell) -> bool:
+    """Whether the cell has a teacher."""
+    return 'teacher' in cell.config.model
+
+
+def _schedule(name: str, epochs: int) -> dict:
+    """Settings that shorten or lengthen a config's schedule."""
+    options = {
+        'train_cfg.max_epochs': epochs,
+        'train_cfg.val_interval': math.ceil(epochs / 2),
+        'default_hooks.checkpoint.interval': epochs,
+        'default_hooks.checkpoint.save_optimizer': False,
+    }
+    if name == 'photos':
+        options['param_scheduler.1.T_max'] = epochs
+        options['param_scheduler.1.end'] = epochs
+    else:
+        # Those of CIFAR-100's tables, 150, 180 and 210 of 240.
+        options['param_scheduler.milestones'] = [
+            round(epochs * share) for share in (0.625, 0.75, 0.875)
+        ]
+    return options
+
+
+def photos(
+    data: Path,
+    folder: Path,
+    stage: str,
+    student: str,
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    limits: dict,
+) -> Comparison:
+    """Faster R-CNN on Pascal VOC photos.
+
+    Args:
+        data: Folder with ``voc20`` and ``weights``.
+        folder: Where it is trained.
+        stage: 'choose' holds a part of the training photos out and does not
+            look at the others'; 'final' trains on all of them.
+        student: 'lite0-s5' or 'mv2'.
+        arms: See :func:`methods_of`.
+        seeds: Of the students.
+        limits: ``images`` and ``val_images``, for a rehearsal.
+    """
+    root = data / 'voc20'
+    annotations = root / 'annotations'
+    options = {'data_root': str(root), **_limits(limits)}
+    train, val = 'all training photos', 'the validation photos'
+    if stage == 'choose':
+        parts = folder / 'parts'
+        source = annotations / 'instances_train.json'
+        count, held = write_parts(source, parts, HELD_OUT_SHARE)
+        train = f'{count} of the training photos'
+        val = f'the other {held}, held out; nothing looks at the validation'
+        options.update(
+            {
+                'train_dataloader.dataset.ann_file': str(parts / FIT),
+                'val_dataloader.dataset.ann_file': str(parts / HELD_OUT),
+                'val_dataloader.dataset.data_prefix.img': 'train/',
+                'val_evaluator.ann_file': str(parts / HELD_OUT),
+            }
+        )
+    else:
+        count = len(list((root / 'train').iterdir()))
+    count = min(count, limits.get('images') or count)
+    names = dict(
+        alone=f'faster-rcnn_{student}_fpn_12e_photos.py',
+        others=f'{{}}_faster-rcnn_lite2-{student}_fpn_12e_photos.py',
+    )
+    return Comparison(
+        'photos',
+        f'Teacher EfficientNet-Lite2, student {student}, trained on {train}, '
+        f'scored on {val}.',
+        methods_of(arms, PHOTOS, names),
+        Method(TEACHER, PHOTOS / 'faster-rcnn_lite2_fpn_12e_photos.py'),
+        seeds,
+        AP,
+        math.ceil(count / 8),
+        folder,
+        options,
+    )
+
+
+def classes(
+    data: Path, folder: Path, arms: Sequence[str], seeds: Sequence[int], limits
+) -> Comparison:
+    """ResNet-32x4 and ResNet-8x4 on 100 classes of 32-pixel images.
+
+    Args:
+        data: Folder with ``tin32a.tar.gz``, or with ``tin32a`` unpacked.
+        folder: Where it is trained, and unpacked.
+        arms: See :func:`methods_of`.
+        seeds: Of the students.
+        limits: See :func:`photos`.
+    """
+    root = data / 'tin32a'
+    if not root.is_dir():
+        root = folder / 'tin32a'
+        if not root.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            with tarfile.open(data / 'tin32a.tar.gz') as archive:
+                archive.extractall(folder, filter='data')
+    teacher = CLASSES / 'resnet32x4_1xb64-40e_image-folder.py'
+    names = dict(
+        alone='resnet8_1xb64-20e_image-folder.py',
+        others='{}_resnet20-resnet8_1xb64-20e_image-folder.py',
+    )
+    methods = []
+    for method in methods_of(arms, CLASSES, names):
+        model = 'model' if method.label == ALONE else 'model.student'
+        method.options.update(
+            {
+                f'{model}.backbone.wide': True,
+                f'{model}.head.in_channels': 256,
+            }
+        )
+        if method.label != ALONE:
+            method.options['model.teacher.config'] = str(teacher)
+        methods.append(method)
+    count = min(50_000, limits.get('images') or 50_000)
+    return Comparison(
+        'classes',
+        'Teacher ResNet-32x4, student ResNet-8x4, 100 classes of 32-pixel '
+        'images, 50,000 for training.',
+        methods,
+        Method(TEACHER, teacher),
+        seeds,
+        'accuracy/top1',
+        math.ceil(count / 64),
+        folder,
+        {'data_root': str(root), **_limits(limits)},
+    )
+
+
+def _limits(limits: dict) -> dict:
+    options = {}
+    if limits.get('images'):
+        options['train_dataloader.dataset.indices'] = limits['images']
+    if limits.get('val_images'):
+        options['val_dataloader.dataset.indices'] = limits['val_images']
+    return options
+
+
+def methods_of(
+    arms: Sequence[str], folder: Path, names: dict[str, str]
+) -> list[Method]:
+    """The methods that the command line names.
+
+    Args:
+        arms: Names of :data:`ARMS`, or ``LABEL=METHOD:KEY=VALUE,...``: a
+            method's config by its first word, and settings of its loss.
+        folder: Where the configs are.
+        names: File names: 'alone', and 'others' with {} for the method.
+
+    Raises:
+        ExperimentError: there is no such arm or config.
+    """
+    methods = []
+    for arm in arms:
+        label, _, rest = arm.partition('=')
+        if rest:
+            prefix, _, changes = rest.partition(':')
+        elif arm in ARMS:
+            prefix, changes = ARMS[arm]
+        else:
+            raise ExperimentError(
+                f'--arms must be of {list(ARMS)}, or LABEL=METHOD:KEY=VALUE, '
+                f'got {arm!r}'
+            )
+        name = names['others'].format(prefix) if prefix else names['alone']
+        if isinstance(changes, str):
+            spec = f'{label}={folder / name}:{changes}'
+            (method,), _ = parse_methods([spec])
+            changes = method.options
+        changes = {f'{LOSSES}{key}': value for key, value in changes.items()}
+        if not (folder / name).is_file():
+            raise ExperimentError(f'--arms: {arm!r} has no config {name}')
+        methods.append(Method(label, folder / name, changes))
+    return methods

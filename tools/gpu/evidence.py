@@ -1,0 +1,317 @@
+"""Shows on real photos, within minutes of one GPU, what distilling gives.
+
+    make gpu-evidence DATA=... OUT=...
+    python tools/gpu/evidence.py --data data --out evidence --minutes 9
+
+Students alone, students that are distilled and their teacher are trained
+side by side on one GPU: the teacher first, beside the students that need
+none, then all others. Whatever happens at the end of the minutes, what was
+measured is in the tables: they are written again as each training ends, and
+those that were cut off stand in them with their last validation.
+docs/en/real_photos.md has the protocol.
+"""
+
+import argparse
+import contextlib
+import os
+import shlex
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+# The folders of the package and of the tools, so that a checkout works.
+sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
+
+from experiments import ROOT, ExperimentError
+from experiments.processes import ended_like_interrupted
+from gpu.comparisons import (
+    CLASSES_ARMS,
+    DEFAULT_ARMS,
+    WEIGHTS_VARIABLE,
+    Comparison,
+    classes,
+    photos,
+)
+from gpu.evidence_report import (
+    bootstrap_in_parallel,
+    keep_files,
+    write_tables,
+)
+from gpu.mps import multi_process_service
+from gpu.probe import STEPS, epochs_that_fit, measure_pace
+from gpu.schedule import DONE, run_tasks
+
+from mmrkkd.report.surroundings import surroundings
+
+# For the last tables, the samples of the images and the ends of processes.
+SECONDS_TO_REPORT = 25
+SAMPLES = 1000
+BATCHES = dict(photos=8, classes=64)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument(
+        '--data',
+        type=Path,
+        required=True,
+        help='folder with voc20/ and weights/, or tin32a',
+    )
+    parser.add_argument(
+        '--out', type=Path, required=True, help='where tables and files go'
+    )
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        help='where is trained; default: a folder for temporary files',
+    )
+    parser.add_argument(
+        '--minutes',
+        type=float,
+        default=9,
+        help='for all of it (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--parts',
+        nargs='+',
+        choices=['photos', 'classes'],
+        default=['photos'],
+        help='data sets (default: photos)',
+    )
+    parser.add_argument(
+        '--stage',
+        choices=['choose', 'final'],
+        default='final',
+        help='choose: a fifth of the training photos is held out and scored; '
+        'final: trained on all, scored on the validation (default)',
+    )
+    parser.add_argument(
+        '--student',
+        choices=['lite0-s5', 'mv2'],
+        default='lite0-s5',
+        help='of the photos (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--arms',
+        nargs='+',
+        help='methods, or LABEL=METHOD:KEY=VALUE,... with settings of its '
+        'loss; default: those of the stage',
+    )
+    parser.add_argument(
+        '--seeds', nargs='+', type=int, help='default: 0, final 0 1 2'
+    )
+    parser.add_argument(
+        '--epochs',
+        default='auto',
+        help="of every student: a number, or 'auto', what fits by a probe "
+        '(default: %(default)s)',
+    )
+    parser.add_argument(
+        '--teacher-epochs',
+        type=int,
+        default=0,
+        help="default: the students'",
+    )
+    parser.add_argument(
+        '--teacher', type=Path, help='a checkpoint instead of a training'
+    )
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        default=16,
+        help='trainings side by side (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--steps', type=int, help='a rehearsal with so many steps'
+    )
+    parser.add_argument(
+        '--device',
+        choices=['cpu', 'cuda'],
+        help='default: a GPU if there is one',
+    )
+    parser.add_argument(
+        '--mps',
+        action='store_true',
+        help="use NVIDIA's multi-process service, where it works",
+    )
+    parser.add_argument(
+        '--bootstrap',
+        type=int,
+        default=SAMPLES,
+        help='samples of the images (default: %(default)s; 0: none)',
+    )
+    args = parser.parse_args(argv)
+    if args.epochs != 'auto' and not (
+        args.epochs.isdigit() and int(args.epochs) > 0
+    ):
+        parser.error(
+            f"--epochs must be a number >= 1 or 'auto', got {args.epochs!r}"
+        )
+    for name in ('jobs', 'steps', 'minutes'):
+        value = getattr(args, name)
+        if value is not None and value <= 0:
+            parser.error(f'--{name} must be above 0, got {value}')
+    return args
+
+
+class Log:
+    """Lines on the screen and in a file, with seconds since the start.
+
+    Args:
+        path: The file, which is added to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.start = time.monotonic()
+        self._file = open(path, 'a', buffering=1)  # noqa: SIM115
+
+    def __call__(self, text: str) -> None:
+        """Writes a line."""
+        line = f'{time.monotonic() - self.start:7.1f} {text}'
+        self._file.write(line + '\n')
+        print(line, flush=True)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def comparisons_of(args: argparse.Namespace, work: Path) -> list[Comparison]:
+    """What is trained, the photos first."""
+    seeds = args.seeds or ([0] if args.stage == 'choose' else [0, 1, 2])
+    found = []
+    for part in args.parts:
+        limits = {}
+        if args.steps:
+            images = args.steps * BATCHES[part]
+            limits = dict(images=images, val_images=8)
+        if part == 'photos':
+            arms = args.arms or DEFAULT_ARMS[args.stage]
+            found.append(
+                photos(
+                    args.data,
+                    work / part,
+                    args.stage,
+                    args.student,
+                    arms,
+                    seeds,
+                    limits,
+                )
+            )
+            found[-1].checkpoint = args.teacher
+        else:
+            arms = CLASSES_ARMS if len(args.parts) > 1 else args.arms
+            arms = arms or CLASSES_ARMS
+            found.append(
+                classes(args.data, work / part, arms, seeds[:2], limits)
+            )
+    return found
+
+
+def plan(
+    comparisons: list[Comparison],
+    args: argparse.Namespace,
+    deadline: float,
+    work: Path,
+    say: Log,
+) -> None:
+    """Chooses the epochs of each comparison, one number for all of it."""
+    for comparison in comparisons:
+        if args.epochs == 'auto':
+            comparison.plan(1, 1)
+            folder = Path(tempfile.mkdtemp(prefix='probe', dir=work))
+            pace = measure_pace(
+                comparison, args.jobs, folder, say, args.steps or STEPS
+            )
+            seconds = (deadline - time.monotonic()) / len(comparisons)
+            epochs = epochs_that_fit(
+                pace, comparison, seconds, args.teacher_epochs
+            )
+        else:
+            epochs = int(args.epochs)
+        comparison.plan(epochs, args.teacher_epochs or epochs)
+        say(
+            f'{comparison.name}: {len(comparison.tasks)} trainings, '
+            f'{epochs} epochs of {comparison.steps} steps'
+        )
+
+
+def run(args: argparse.Namespace, work: Path, say: Log, command: str) -> int:
+    """Trains and reports; returns the exit code."""
+    deadline = say.start + 60 * args.minutes - SECONDS_TO_REPORT
+    comparisons = comparisons_of(args, work)
+    plan(comparisons, args, deadline, work, say)
+    tasks = [task for part in comparisons for task in part.tasks]
+
+    def each(action: Callable, *values: object) -> None:
+        for comparison in comparisons:
+            try:
+                action(comparison, *values)
+            except Exception:
+                # A table can be made later, a training cannot.
+                say(traceback.format_exc())
+
+    try:
+        run_tasks(
+            tasks,
+            args.jobs,
+            deadline,
+            dict(surroundings(ROOT), side_by_side=args.jobs),
+            say,
+            lambda: each(write_tables, args.out, command),
+        )
+    finally:
+        each(write_tables, args.out, command)
+        each(keep_files, args.out)
+        say('tables written')
+    if args.bootstrap:
+        each(bootstrap_in_parallel, args.bootstrap)
+        each(write_tables, args.out, command, args.bootstrap)
+    for comparison in comparisons:
+        say((args.out / f'{comparison.name}.md').read_text())
+    return 0 if all(task.state == DONE for task in tasks) else 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs everything; returns the exit code, 1 for what is unfinished."""
+    args = parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    args.data, args.out = args.data.resolve(), args.out.resolve()
+    words = shlex.join(
+        ['python', 'tools/gpu/evidence.py', *(argv or sys.argv[1:])]
+    )
+    command = words.replace(str(args.out), 'OUT')
+    work = args.work_dir or Path(tempfile.mkdtemp(prefix='evidence'))
+    work.mkdir(parents=True, exist_ok=True)
+    os.environ[WEIGHTS_VARIABLE] = str(args.data / 'weights')
+    os.environ['NUM_CLASSES'] = '100'
+    if args.device == 'cpu':
+        os.environ['CUDA_VISIBLE_DEVICES'] = ''
+    say = Log(args.out / 'evidence.log')
+    say(f'{command}, in {work}')
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(ended_like_interrupted())
+            if args.mps and args.device != 'cpu':
+                state = stack.enter_context(
+                    multi_process_service(work / 'mps')
+                )
+                say(f'multi-process service {state}')
+            return run(args, work.resolve(), say, command)
+    except KeyboardInterrupt:
+        say('interrupted')
+        return 130
+    except (ExperimentError, OSError, ValueError) as error:
+        say(f'evidence: {error}')
+        return 1
+    finally:
+        say.close()
+
+
+if __name__ == '__main__':
+    sys.exit(main())
