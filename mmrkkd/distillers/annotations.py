@@ -3,7 +3,31 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from mmrkkd.ops import checks
+
+
+def check_before_sending(
+    preprocessor: nn.Module, args: tuple, kwargs: dict, *, classes: int
+) -> None:
+    """Hook before a data preprocessor: looks at a batch of training.
+
+    There the annotations are on the CPU still, and nothing waits for a GPU.
+
+    Args:
+        preprocessor: The student's.
+        args: The data, and whether it is a training step.
+        kwargs: The same by name.
+        classes: Number of the student's classes, without background.
+
+    Raises:
+        ValueError: see :func:`check_samples`.
+    """
+    called = dict(zip(('data', 'training'), args, strict=False), **kwargs)
+    data = called.get('data')
+    if called.get('training') and isinstance(data, dict):
+        check_samples(data.get('data_samples'), classes)
 
 
 def check_samples(data_samples: Sequence[object] | None, classes: int) -> None:
@@ -11,8 +35,8 @@ def check_samples(data_samples: Sequence[object] | None, classes: int) -> None:
 
     A box labelled with the number of classes would count as background, a
     larger label stops a GPU without a word about the reason, and a box
-    without area makes the regression loss NaN. Labels of whole images are
-    looked at on the CPU only: on a GPU the step would have to wait for them.
+    without area makes the regression loss NaN. All are looked at on the CPU
+    only: on a GPU the step would have to wait for them.
 
     Args:
         data_samples: Samples with ``gt_instances.labels`` and ``.bboxes``
@@ -25,6 +49,8 @@ def check_samples(data_samples: Sequence[object] | None, classes: int) -> None:
             area; the message names the image.
     """
     samples = data_samples or ()
+    if not isinstance(samples, Sequence):
+        return
 
     def known(labels: Tensor) -> Tensor:
         return (labels >= 0) & (labels < classes)
@@ -59,7 +85,6 @@ def _first_wrong(
 ) -> tuple[int, list]:
     """Index of the first sample with wrong values, and those values."""
     filled = [part for part in values if len(part)]
-    # One comparison for the batch, so one synchronisation on a GPU.
     if filled and not bool(rule(torch.cat(filled)).all()):
         for index, part in enumerate(values):
             wrong = part[~rule(part)].tolist()
@@ -73,8 +98,8 @@ def _labels(sample: object) -> Tensor:
     labels = getattr(getattr(sample, 'gt_instances', None), 'labels', None)
     if labels is None:
         labels = getattr(sample, 'gt_label', None)
-        if labels is None or labels.is_cuda:
-            return torch.zeros(0)
+    if labels is None or not checks.at_hand(labels):
+        return torch.zeros(0)
     return labels.reshape(-1)
 
 
@@ -84,6 +109,8 @@ def _boxes(sample: object) -> Tensor:
     # MMDetection's box types hold a tensor.
     boxes = getattr(boxes, 'tensor', boxes)
     if boxes is None or boxes.dim() != 2 or boxes.shape[1] != 4:
+        return torch.zeros(0, 4)
+    if not checks.at_hand(boxes):
         return torch.zeros(0, 4)
     return boxes
 

@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from mmrkkd.losses import KendallLoss, ListMLELoss, LRALoss
+from mmrkkd.ops.constants import constant
 
 from .class_names import names_in_order
 
@@ -90,12 +92,8 @@ class ClassMap:
         """
         if self.student is None:
             return labels, torch.ones_like(labels, dtype=torch.bool)
-        # One place more for the background: position[-1] is not met.
-        position = labels.new_full((channels + 1,), -1)
-        position[[*self.student, channels]] = torch.arange(
-            len(self.student) + 1, device=labels.device
-        )
-        selected = position[labels.clamp(0, channels)]
+        places = _places(self.student, channels)
+        selected = constant(places, labels.device)[labels.clamp(0, channels)]
         known = (selected >= 0) | (labels < 0)
         return torch.where(labels < 0, labels, selected.clamp(min=0)), known
 
@@ -107,8 +105,21 @@ class ClassMap:
         )
 
 
+@lru_cache(maxsize=8)
+def _places(student: tuple[int, ...], channels: int) -> tuple[int, ...]:
+    """The place of each channel among the compared ones, -1 for none.
+
+    One more for the background, where that is no channel.
+    """
+    places = {channel: place for place, channel in enumerate(student)}
+    places[channels] = len(student)
+    return tuple(places.get(channel, -1) for channel in range(channels + 1))
+
+
 def _columns(logits: Tensor, indices: tuple[int, ...] | None) -> Tensor:
-    return logits if indices is None else logits[..., list(indices)]
+    if indices is None:
+        return logits
+    return logits.index_select(-1, constant(indices, logits.device))
 
 
 def match_classes(

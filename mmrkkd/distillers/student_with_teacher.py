@@ -1,6 +1,7 @@
 """A student beside its teacher, with all that joins the two."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from mmengine.logging import print_log
 from torch import nn
@@ -11,6 +12,7 @@ from mmrkkd.ops.checks import check_choice
 from mmrkkd.registry import MODELS
 
 from .acts_as_student import ActsAsStudent
+from .annotations import check_before_sending
 from .bridge import PreprocessBridge
 from .class_map import (
     CLASS_MODES,
@@ -65,6 +67,13 @@ class StudentWithTeacher(ActsAsStudent):
         self.reader = build_reader(matching, self.student)
         self.reader.check(self.student, self.teacher.model)
         self._suit_losses()
+        self.student.data_preprocessor.register_forward_pre_hook(
+            partial(
+                check_before_sending,
+                classes=self.reader.scores(self.student).classes,
+            ),
+            with_kwargs=True,
+        )
         self.bridge = PreprocessBridge(
             self.student.data_preprocessor,
             self.teacher.model.data_preprocessor,

@@ -23,6 +23,7 @@ def agreement(
     teacher_logits: Tensor,
     every_row: bool = False,
     activation: str = 'softmax',
+    counts: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Agreement of two sets of logits, as means over the rows.
 
@@ -33,6 +34,8 @@ def agreement(
             spread, so that the cost of a step is bounded.
         activation: Of the logits, 'softmax' or 'sigmoid'. Defaults to
             'softmax'.
+        counts: (...) bool, the rows that count; a GPU is not waited for.
+            Defaults to None, all.
 
     Returns:
         ``kd/tau``, the exact Kendall tau-b in [-1, 1] (rows in which a side
@@ -44,21 +47,58 @@ def agreement(
     """
     student = student_logits.detach().float().flatten(0, -2)
     teacher = teacher_logits.detach().float().flatten(0, -2)
+    most = max(len(student), 1)
     if not every_row:
         rows = PAIRS_PER_STEP // student.shape[-1] ** 2
-        rows = min(max(rows, 1), ROWS_PER_STEP)
-        stride = max(1, -(-len(student) // rows))
+        most = min(max(rows, 1), ROWS_PER_STEP, most)
+    if counts is None:
+        stride = max(1, -(-len(student) // most))
         student, teacher = student[::stride], teacher[::stride]
-    count = max(len(student), 1)
-    divergence = DIVERGENCES[activation](student, teacher).sum() / count
+        number = max(len(student), 1)
+    else:
+        rows, counts = spread_rows(counts.flatten(), most)
+        student, teacher = student[rows], teacher[rows]
+        number = counts.sum().clamp(min=1)
+
+    def mean(values: Tensor) -> Tensor:
+        if counts is not None:
+            values = values.masked_fill(~counts, 0.0)
+        return values.sum() / number
+
+    divergence = mean(DIVERGENCES[activation](student, teacher))
     if student.shape[-1] == 1:
         return {'kd/kl': divergence}
-    same = top1_agreement(student, teacher).sum() / count
+    same = mean(top1_agreement(student, teacher))
+    taus = exact_kendall_tau(student, teacher)
+    if counts is not None:
+        taus = taus.masked_fill(~counts, torch.nan)
     # nanmean of no number is NaN, which would spoil the mean over processes.
-    tau = exact_kendall_tau(student, teacher).nanmean().nan_to_num(0.0)
+    tau = taus.nanmean().nan_to_num(0.0)
     return {
         # NaN among the logits is no constant row: it must show.
         'kd/tau': torch.where(same.isnan(), same, tau),
         'kd/top1_agreement': same,
         'kd/kl': divergence,
     }
+
+
+def spread_rows(counts: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Rows that count, evenly spread, without asking how many there are.
+
+    Args:
+        counts: (N,) bool.
+        most: How many rows are wanted at most, >= 1.
+
+    Returns:
+        (n,) indices, n the lesser of N and most: every k-th of the rows that
+        count, from the first, with k as small as allows; and (n,) bool,
+        which of them count: behind the last one the indices are of any row.
+    """
+    seen = counts.cumsum(0)
+    total = seen[-1:]
+    stride = ((total + most - 1) // most).clamp(min=1)
+    # The number, from 1, of each wanted row among those that count.
+    wanted = torch.arange(min(most, len(counts)), device=counts.device)
+    number = wanted * stride + 1
+    rows = torch.searchsorted(seen, number)
+    return rows.clamp(max=len(counts) - 1), number <= total

@@ -119,10 +119,15 @@ def logit_terms(
         pulling = {k: v for k, v in terms.items() if 'loss' in k}
         pulling['task'] = total_loss(pulled_with)
         add_terms(terms, gradient_telemetry(pulling, match.sources))
-    rows = looked_at(match, class_map, scores)
+    rows, counts = looked_at(match, class_map, scores)
     if rows is not None:
         student, teacher = student[rows], teacher[rows]
-    add_terms(terms, agreement(student, teacher, activation=scores.activation))
+    add_terms(
+        terms,
+        agreement(
+            student, teacher, activation=scores.activation, counts=counts
+        ),
+    )
     return {match.prefix + name: value for name, value in terms.items()}
 
 
@@ -152,17 +157,20 @@ def compared(
 
 def looked_at(
     match: Match, class_map: ClassMap, scores: Scores
-) -> Tensor | None:
-    """The rows that the telemetry looks at; None for all.
+) -> tuple[Tensor | None, Tensor | None]:
+    """The rows that the telemetry looks at, and which of them count.
 
     Of a dense head those that the teacher is surest of: all others are
     background, on which any two models agree.
+
+    Returns:
+        Indices of rows, and (N,) bool; None each for all.
     """
     _, weight = compared(match, class_map, scores)
     if match.images is None:
-        return None if weight is None else weight > 0
+        return None, None if weight is None else weight != 0
     sure = match.confidence if weight is None else match.confidence * weight
-    return sure.topk(min(ROWS_PER_STEP, len(sure)), sorted=False).indices
+    return sure.topk(min(ROWS_PER_STEP, len(sure)), sorted=False).indices, None
 
 
 def feature_terms(
