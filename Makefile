@@ -12,6 +12,7 @@ FUZZ_EXAMPLES ?= 100
 # A machine with a GPU may have no package index: nothing is installed there.
 GPU_PY ?= $(if $(wildcard $(PY)),$(PY),python3)
 GPU_ARGS ?=
+EVIDENCE_ARGS ?=
 
 # The interpreter that runs the installer. Which one goes into the environment
 # is the installer's decision unless PYTHON is given.
@@ -29,7 +30,7 @@ PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 \
 	--dist worksteal
 
 .PHONY: help install doctor demo test test-fast fuzz lint bench soak \
-	gpu-check clean distclean
+	gpu-check gpu-evidence clean distclean
 
 help:
 	@echo 'make install    create $(VENV) with torch, OpenMMLab and mmrkkd'
@@ -45,6 +46,8 @@ help:
 	@echo 'make soak       distil for an hour, watching memory, files and time'
 	@echo 'make gpu-check  everything that needs a GPU, in eight minutes; installs'
 	@echo '                nothing (GPU_PY= the Python, GPU_ARGS= see --help)'
+	@echo 'make gpu-evidence  teacher and students on photos, in nine minutes of a'
+	@echo '                GPU (EVIDENCE_ARGS= --data DIR --out DIR, see --help)'
 	@echo 'make clean      remove what builds and test runs leave behind'
 	@echo 'make distclean  remove $(VENV) as well'
 
@@ -79,6 +82,9 @@ soak: install
 
 gpu-check:
 	$(GPU_PY) tools/gpu/check.py $(GPU_ARGS)
+
+gpu-evidence:
+	$(GPU_PY) tools/gpu/evidence.py $(EVIDENCE_ARGS)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
