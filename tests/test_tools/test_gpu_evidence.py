@@ -97,6 +97,7 @@ def data(tmp_path, monkeypatch):
     (tmp_path / 'train.py').write_text(TRAIN)
     monkeypatch.setattr(jobs, 'TRAIN', tmp_path / 'train.py')
     monkeypatch.setattr(schedule, 'SECONDS_BETWEEN_LOOKS', 0.02)
+    monkeypatch.setattr(schedule, 'IMPORTED', ())
     monkeypatch.setenv('ORDER', str(tmp_path / 'order.txt'))
     # evidence.py sets them for its processes.
     for name in (comparisons.WEIGHTS_VARIABLE, 'NUM_CLASSES'):
@@ -197,6 +198,20 @@ def test_choices_do_not_look_at_the_validation_photos(data):
     ]
     assert [len(part) for part in images] == [16, 4]
     assert images[0] | images[1] == set(range(1, 21))
+
+
+def test_waiting_for_the_teacher_is_no_training(tmp_path, monkeypatch):
+    job = schedule.TrainingJob.__new__(schedule.TrainingJob)
+    job.awaited, job.stage, job.state = tmp_path / 'x.pth', 'training', {}
+    job.noted = 0.0
+    # Nothing is added up, and the time that has passed is forgotten.
+    job._note_time(always=True)
+    assert time.time() - job.noted < 60 and job.state == {}
+    job.awaited.touch()
+    noted = []
+    monkeypatch.setattr(jobs.Job, '_note_time', lambda *a: noted.append(a[1]))
+    job._note_time(always=True)
+    assert noted == [True]
 
 
 def test_held_out_images_depend_on_their_names_alone():

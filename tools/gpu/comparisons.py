@@ -113,8 +113,12 @@ class Comparison:
         for cell in sorted(students, key=distils):
             if distils(cell):
                 cell.config.model.teacher.checkpoint = str(checkpoint)
-            after = first if distils(cell) else None
-            self.tasks.append(Task(cell, self.metric, after))
+            waits = first is not None and distils(cell)
+            self.tasks.append(
+                Task(cell, self.metric, first, checkpoint)
+                if waits
+                else Task(cell, self.metric)
+            )
 
     def cells(
         self, methods: Sequence[Method], seeds: Sequence[int], epochs: int

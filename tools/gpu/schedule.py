@@ -4,14 +4,23 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
-from experiments import ExperimentError
+from experiments import ROOT, ExperimentError
 from experiments.cells import Cell
 from experiments.jobs import Job
 from experiments.records import AP50, log_of, measurements, result_of
 
 SECONDS_BETWEEN_LOOKS = 0.3
 SECONDS_BETWEEN_LINES = 15
+TRAIN_AFTER = ROOT / 'tools' / 'gpu' / 'train_after.py'
+IMPORTED = (
+    'mmdet.models',
+    'mmdet.datasets',
+    'mmdet.evaluation',
+    'mmrkkd.backbones',
+    'mmrkkd.engine',
+)
 # The first steps of a training are slower.
 WARM_STEPS = 10
 WAITING, RUNNING, DONE, FAILED, CUT = (
@@ -30,7 +39,8 @@ class Task:
     Args:
         cell: What is trained.
         metric: Log key of its validation.
-        after: What must be finished before, its teacher. Defaults to None.
+        after: The training of its teacher. Defaults to None.
+        awaited: The checkpoint that comes of it. Defaults to None.
         state: One of this module's WAITING, RUNNING, DONE, FAILED, CUT.
         failure: What failed.
         step_seconds: Wall time of a step; None before it is known.
@@ -40,6 +50,7 @@ class Task:
     cell: Cell
     metric: str
     after: 'Task | None' = None
+    awaited: Path | None = None
     state: str = WAITING
     failure: str = ''
     step_seconds: float | None = None
@@ -54,10 +65,35 @@ class Task:
 
 
 class TrainingJob(Job):
-    """A training without the comparison with its teacher afterwards.
+    """A training, begun before the teacher that it needs is there.
 
-    That one is a process more, which takes as long to start as a training.
+    Its process imports what it needs and waits. There is no comparison with
+    the teacher afterwards: that is a process more, which takes as long to
+    start as a training.
+
+    Args:
+        awaited: The teacher's checkpoint; None to begin at once.
+        settings: Those of :class:`Job`.
     """
+
+    def __init__(self, awaited: Path | None, **settings: object) -> None:
+        self.awaited = awaited
+        super().__init__(**settings)
+
+    def _start(self, stage: str, command: list) -> None:
+        if stage == 'training' and self.awaited is not None:
+            modules = ','.join(IMPORTED)
+            command = [TRAIN_AFTER, self.awaited, modules, *command]
+        super()._start(stage, command)
+
+    def _note_time(self, always: bool = False) -> None:
+        if self.awaited is not None:
+            if not self.awaited.is_file():
+                # Waiting is no training.
+                self.noted = time.time()
+                return
+            self.awaited = None
+        super()._note_time(always)
 
     def _start_comparison(self) -> None:
         self._finish({})
@@ -95,6 +131,7 @@ def run_tasks(
             time.sleep(SECONDS_BETWEEN_LOOKS)
             pairs = list(running.values())
             ended = [_look(*pair, running, say) for pair in pairs]
+            ended += [_give_up(*pair, running, say) for pair in pairs]
             if any(ended):
                 changed()
             now = time.monotonic()
@@ -130,11 +167,14 @@ def _start(
             say(f'{task.cell.title}: finished earlier')
         elif task.after is not None and task.after.state == FAILED:
             task.state, task.failure = FAILED, 'its teacher failed'
-        elif len(running) < jobs and (
-            task.after is None or task.after.state == DONE
-        ):
+        elif len(running) < jobs:
             try:
-                job = TrainingJob(task.cell, metric=task.metric, **settings)
+                job = TrainingJob(
+                    task.awaited,
+                    cell=task.cell,
+                    metric=task.metric,
+                    **settings,
+                )
             except (ExperimentError, OSError, ValueError) as error:
                 task.state, task.failure = FAILED, str(error)
                 say(f'FAILED {task.cell.title}: {error}')
@@ -164,6 +204,21 @@ def _look(
             f'{"" if half is None else f"AP50 {half:.4f} "}after '
             f'{result["seconds"]:.0f} s'
         )
+    return True
+
+
+def _give_up(
+    task: Task, job: Job, running: dict, say: Callable[[str], None]
+) -> bool:
+    """Ends a task that waits for a teacher which failed."""
+    if id(task) not in running or task.after is None:
+        return False
+    if task.after.state != FAILED:
+        return False
+    del running[id(task)]
+    job.stop()
+    task.state, task.failure = FAILED, 'its teacher failed'
+    say(f'FAILED {task.cell.title}: {task.failure}')
     return True
 
 
