@@ -27,6 +27,7 @@ ALLOWED = {
         'datasets',
         'distillers',
         'evaluation',
+        'ops',
         'registry',
     },
     'evaluation': {'datasets', 'distillers', 'ops', 'registry'},

@@ -18,8 +18,13 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from mmrkkd.engine.batches import image_names, plain_values
-from mmrkkd.engine.hooks import NonFiniteHook, NonFiniteLossError
+from mmrkkd.engine.hooks import (
+    NonFiniteHook,
+    NonFiniteLossError,
+    non_finite,
+)
 from mmrkkd.engine.hooks.non_finite import non_finite_terms
+from mmrkkd.ops.late import LateFlag
 
 BAD = 3
 NUMBERS = itertools.count()
@@ -139,6 +144,49 @@ def test_a_skipped_step_changes_nothing(tmp_path, action, value):
     assert not torch.equal(states[2][0]['layer.weight'], other['layer.weight'])
     assert states[2][0]['norm.num_batches_tracked'] == 2
     assert all(value.isfinite().all() for value in states[2][0].values())
+
+
+def test_the_answer_is_read_between_the_backward_pass_and_the_step(
+    tmp_path, monkeypatch
+):
+    events = []
+
+    class Noted(LateFlag):
+        def ask(self, flag):
+            events.append('asked')
+            super().ask(flag)
+
+        def answer(self):
+            answer = super().answer()
+            events.append(answer)
+            return answer
+
+    class Model_(Model):
+        def forward(self, *args, **kwargs):
+            output = super().forward(*args, **kwargs)
+            output['loss_rank'].register_hook(
+                lambda gradient: events.append('backward')
+            )
+            return output
+
+    monkeypatch.setattr(non_finite, 'LateFlag', Noted)
+    train(tmp_path, model=Model_())
+    step = ['asked', 'backward', True, None]
+    assert events == [*step, *step[:2], False, None, *step]
+
+
+def test_a_model_that_steps_past_the_wrapper_is_told_so(tmp_path):
+    class Own(Model):
+        def train_step(self, data, optim_wrapper):
+            data = self.data_preprocessor(data, True)
+            terms = self(**data, mode='loss')
+            total, log = self.parse_losses(terms)
+            total.backward()
+            optim_wrapper.optimizer.step()
+            return log
+
+    with pytest.raises(NonFiniteLossError, match='the weights have changed'):
+        train(tmp_path, model=Own())
 
 
 def test_the_end_equals_a_run_without_the_bad_batch(tmp_path):

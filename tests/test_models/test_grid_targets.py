@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmrkkd.distillers.readers.targets import GridLossTap
+from mmrkkd.distillers.readers.targets import GridLossTap, KnownOrder
 
 # Two images with a level of four cells and one of two, three classes.
 LEVELS = [4, 2]
@@ -26,13 +26,13 @@ def by_level(values):
     return [part.flatten(0, 1) for part in values.split(LEVELS, 1)]
 
 
-def seen(*calls, loss=None):
+def seen(*calls, loss=None, known=None):
     tap = GridLossTap()
     for call in calls:
         args = [each for each in call if not isinstance(each, dict)]
         kwargs = {k: v for each in call[len(args) :] for k, v in each.items()}
         tap.see(loss or Loss(), tuple(args), kwargs)
-    return tap.targets(ROWS, LEVELS)
+    return tap.targets(ROWS, LEVELS, known or KnownOrder())
 
 
 def check(targets, order):
@@ -128,7 +128,7 @@ def test_half_precision_on_the_way_to_the_loss():
     rows = (ROWS / 7).bfloat16()
     tap = GridLossTap()
     tap.see(Loss(), (rows.flatten(0, 1).float(), LABELS.flatten()), {})
-    assert tap.targets(rows, LEVELS).order == 'by image'
+    assert tap.targets(rows, LEVELS, KnownOrder()).order == 'by image'
 
 
 @pytest.mark.parametrize(
@@ -152,3 +152,25 @@ def test_what_the_loss_did_not_see_has_no_labels(calls):
 
 def test_a_module_without_targets_is_passed_over():
     assert seen((ROWS.flatten(0, 1),), loss=nn.Identity()).labels is None
+
+
+def test_a_known_order_is_confirmed_a_step_later(caplog):
+    known = KnownOrder()
+    labels = LABELS.flatten()
+    check(seen((ROWS.flatten(0, 1), labels), known=known), 'by image')
+    assert known.order == 'by image'
+    # Other scores, taken for the same in this step.
+    check(seen((1 + ROWS.flatten(0, 1), labels), known=known), 'by image')
+    # The next one finds out, compares again, and so do all that follow.
+    assert seen((1 + ROWS.flatten(0, 1), labels), known=known).labels is None
+    check(seen((ROWS.flatten(0, 1), labels), known=known), 'by image')
+    assert known.order is None
+
+
+def test_calls_that_no_longer_fit_the_known_order_are_compared():
+    known = KnownOrder()
+    check(
+        seen((ROWS.flatten(0, 1), LABELS.flatten()), known=known), 'by image'
+    )
+    calls = zip(by_level(ROWS), by_level(LABELS))
+    check(seen(*calls, known=known), 'by level')

@@ -16,7 +16,7 @@ from .grid_checks import check_cells, check_kind, check_meaning
 from .grid_mapping import GridMapping
 from .heads import dense_head, scores_of, spec_of
 from .locations import confidence, highest, located, positives
-from .targets import LOSSES, GridLossTap, Targets
+from .targets import LOSSES, GridLossTap, KnownOrder, Targets
 
 # These call a teacher of their own inside.
 DISTILLERS = ('KnowledgeDistillationSingleStageDetector', 'LAD')
@@ -102,6 +102,7 @@ class GridReader(Reader):
         self.cross = None if cross_layer is None else CrossHead(cross_layer)
         self.crosses = self.cross is not None
         self.labels_from: str | None = None
+        self.known = KnownOrder()
 
     def __repr__(self) -> str:
         text = f"grid, cells of the student's head {self.placement}"
@@ -210,7 +211,7 @@ class GridReader(Reader):
             targets = Targets()
             if not self.mapping:
                 cells = [each[0, ..., 0].numel() for each in levels]
-                targets = taps.loss.targets(raw, cells)
+                targets = taps.loss.targets(raw, cells, self.known)
         self._say_where_labels_are_from(targets.order)
         if self.cross is not None:
             with self.cross.crossed(teacher_head, taps.crossing, seen):

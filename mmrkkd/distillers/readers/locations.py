@@ -106,7 +106,7 @@ def positives(match: Match, scores: Scores) -> Tensor:
         weight = match.confidence
         if weight is None:
             weight = confidence(match.teacher_logits, scores)
-        count = weight[weight >= LEAST_SCORE].sum()
+        count = torch.where(weight >= LEAST_SCORE, weight, 0.0).sum()
     return _mean_over_processes(count.float()).clamp(min=1)
 
 
@@ -129,8 +129,10 @@ def divisor(
         return match.normalizer
     if match.images is None or not _is_distributed():
         return None
-    total = weight.sum() if weight is not None else match.confidence.numel()
-    total = torch.as_tensor(total, device=match.teacher_logits.device)
+    cells = match.confidence.numel()
+    # Made on the device: a number sent there would be waited for.
+    number = match.confidence.new_full((), cells, dtype=torch.float32)
+    total = number if weight is None else weight.sum()
     total = _mean_over_processes(total.float())
     return total.clamp(min=torch.finfo(total.dtype).tiny)
 

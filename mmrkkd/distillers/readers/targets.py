@@ -5,11 +5,15 @@ which call of the loss belongs to which cells is found by comparing values.
 """
 
 import inspect
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
+
+from mmrkkd.ops.late import LateFlag
 
 # What MMDetection's heads call their classification losses.
 LOSSES = ('loss_cls', 'initial_loss_cls')
@@ -30,6 +34,47 @@ class Targets(NamedTuple):
     labels: Tensor | None = None  # (B R,)
     counts: Tensor | None = None  # (B R,), bool
     order: str = 'none'
+
+
+class KnownOrder:
+    """The order in which a head calls its loss, once it is known.
+
+    The first step compares all scores, and waits for the device. Those that
+    follow take the order for the same, and learn from the next step on
+    whether that was right; where it was not, every step compares.
+    """
+
+    def __init__(self) -> None:
+        self.order: str | None = None
+        self.same = LateFlag()
+        self.trusted = True
+
+    def look(self) -> None:
+        """Reads what the last step has asked."""
+        if self.same.answer() is False:
+            self.order, self.trusted = None, False
+            print_log(
+                "The student's head called its loss in another order than "
+                'before: the labels of one step were those of other cells. '
+                'From now on they are compared in every step',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def confirm(self, order: str, same: Tensor) -> bool:
+        """Whether the scores are the same in this order.
+
+        Args:
+            order: One of ORDERS.
+            same: A scalar, bool, on the device.
+        """
+        if order == self.order:
+            self.same.ask(same)
+            return True
+        if not bool(same):
+            return False
+        self.order = order if self.trusted else None
+        return True
 
 
 class GridLossTap:
@@ -55,22 +100,28 @@ class GridLossTap:
                 counts = weight.reshape(len(labels), -1).amax(1) > 0
             self.calls.append(LossCall(scores.detach(), labels, counts))
 
-    def targets(self, rows: Tensor, levels: Sequence[int]) -> Targets:
+    def targets(
+        self, rows: Tensor, levels: Sequence[int], known: KnownOrder
+    ) -> Targets:
         """The labels of cells, or none if the loss did not see these cells.
 
         Args:
             rows: (B, R, C), the scores as the head gave them.
             levels: Cells of an image in each level, R in all.
+            known: The order of the steps before.
         """
+        known.look()
         images, total = rows.shape[:2]
         calls = self._last(images * total)
         wanted = [images * n for n in levels], [total] * images
-        for order, sizes in zip(ORDERS, wanted, strict=True):
+        orders = zip(ORDERS, wanted, strict=True)
+        for order, sizes in sorted(orders, key=lambda o: o[0] != known.order):
             pieces = _pieces(calls, sizes)
             if pieces is None:
                 continue
             by_level = order == ORDERS[0]
-            if _same_scores(pieces, rows, levels if by_level else None):
+            same = _same_scores(pieces, rows, levels if by_level else None)
+            if same is not None and known.confirm(order, same):
                 return Targets(
                     *(
                         _in_rows([piece[i] for piece in pieces], images)
@@ -125,17 +176,20 @@ def _pieces(
 
 def _same_scores(
     pieces: Sequence[LossCall], rows: Tensor, levels: Sequence[int] | None
-) -> bool:
-    """Whether the pieces are the levels, or the images, of these scores."""
+) -> Tensor | None:
+    """Whether the pieces are the levels, or the images, of these scores.
+
+    Returns:
+        A scalar, bool, on the device; None where the shapes say no.
+    """
     if any(piece.scores.shape[1] != rows.shape[2] for piece in pieces):
-        return False
+        return None
     parts = rows.unbind(0) if levels is None else rows.split(list(levels), 1)
     same = [
         (piece.scores.reshape(part.shape) == part.to(piece.scores.dtype)).all()
         for piece, part in zip(pieces, parts, strict=True)
     ]
-    # One synchronisation with the device for all of them.
-    return bool(torch.stack(same).all())
+    return torch.stack(same).all()
 
 
 def _in_rows(levels: Sequence[Tensor], images: int) -> Tensor:

@@ -1,7 +1,9 @@
 """A guard against losses that are NaN or infinite."""
 
 import io
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from mmrkkd.checkpoint.atomic import write_atomically
 from mmrkkd.engine.batches import image_names, plain_values
 from mmrkkd.engine.launch import unwrapped
+from mmrkkd.ops.late import LateFlag
 from mmrkkd.registry import HOOKS
 
 ACTIONS = ('stop', 'skip', 'save')
@@ -29,8 +32,11 @@ class NonFiniteLossError(FloatingPointError):
 class NonFiniteHook(Hook):
     """Notices a non-finite loss before it reaches the weights.
 
-    It looks at every loss term between the forward and the backward pass,
-    and names the terms, the iteration and the images of the batch.
+    It asks about every loss term after the forward pass, reads the answer
+    before the optimizer's step, and names the terms, the iteration and the
+    images of the batch. A GPU is at the backward pass by then and never
+    idles. With accumulated gradients, which a bad batch must not reach, the
+    answer is read before the backward pass, and the step waits.
 
     A step that is skipped changes neither weights nor optimizer nor the
     buffers of the model (running means of batch norm); it still counts as
@@ -75,18 +81,26 @@ class NonFiniteHook(Hook):
         self._batch: object = None
         self._buffers: list[tuple[Tensor, Tensor]] = []
         self._handle = None
+        # The loss terms of the step, and whether all are finite.
+        self._asked: list[tuple[str, Tensor]] = []
+        self._finite = LateFlag()
 
     def before_train(self, runner: Runner) -> None:
-        """Starts to watch the model.
+        """Starts to watch the model and the optimizer.
 
         Args:
             runner: The runner.
         """
-        model = unwrapped(runner.model)
+        model, wrapper = unwrapped(runner.model), runner.optim_wrapper
         self.runner = runner
         self._handle = model.register_forward_hook(
             self._after_forward, with_kwargs=True
         )
+        self._scaled = isinstance(wrapper, AmpOptimWrapper)
+        self._late = getattr(wrapper, '_accumulative_counts', 0) == 1
+        if self._late:
+            # Of this object alone; after_train takes it off again.
+            wrapper.step = partial(self._step, wrapper.step)
 
     def after_train(self, runner: Runner) -> None:
         """Watches no more.
@@ -95,8 +109,10 @@ class NonFiniteHook(Hook):
             runner: The runner.
         """
         self._handle.remove()
+        vars(runner.optim_wrapper).pop('step', None)
         # Neither the last batch nor the runner is kept alive.
         self._batch, self._buffers, self.runner = None, [], None
+        self._asked = []
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None
@@ -114,25 +130,72 @@ class NonFiniteHook(Hook):
                 (buffer, buffer.clone()) for buffer in runner.model.buffers()
             ]
 
+    def after_train_iter(self, runner: Runner, *args: object, **kw) -> None:
+        """Looks at a step that passed the optimizer wrapper by.
+
+        Args:
+            runner: The runner.
+            args: Unused.
+            kw: Unused.
+        """
+        if self._finite.answer() is False:
+            report = self._report(bad_of(self._asked))
+            raise NonFiniteLossError(f'{report}{PASSED_BY}')
+
     def _after_forward(
         self, model: nn.Module, args: tuple, kwargs: dict, output: object
     ) -> dict | None:
-        """Looks at the losses; returns others for a step to leave out."""
+        """Asks about the losses; may return others for a step to leave out."""
         if kwargs.get('mode') != 'loss' or not isinstance(output, dict):
             return None
-        bad = non_finite_terms(output)
-        if self.action == 'stop':
-            if bad:
-                raise NonFiniteLossError(self._report(bad) + STOPPED)
+        terms = list(_terms(output))
+        finite = self._everywhere(terms)
+        if finite is None:
             return None
-        if not self._anywhere(bool(bad), output):
-            self.in_a_row = 0
+        if self._late:
+            self._asked = terms
+            self._finite.ask(finite)
             return None
-        self._leave_out(bad)
-        if isinstance(self.runner.optim_wrapper, AmpOptimWrapper):
-            # Its loss scaler skips the step, and wants to see why.
+        if self._goes_on(bool(finite), terms) or self._scaled:
             return None
         return _without_gradient(output)
+
+    def _step(self, step: Callable, **kwargs: object) -> None:
+        """In the place of the optimizer wrapper's own step."""
+        finite, terms = self._finite.answer(), self._asked
+        self._asked = []
+        # A loss scaler skips the step itself, and wants to see why.
+        if finite is None or self._goes_on(finite, terms) or self._scaled:
+            step(**kwargs)
+
+    def _goes_on(self, finite: bool, terms: list[tuple[str, Tensor]]) -> bool:
+        """Whether the step is good; of a bad one what is to be done."""
+        if finite:
+            self.in_a_row = 0
+            return True
+        bad = bad_of(terms)
+        if self.action == 'stop':
+            raise NonFiniteLossError(self._report(bad) + STOPPED)
+        self._leave_out(bad)
+        return False
+
+    def _everywhere(self, terms: list[tuple[str, Tensor]]) -> Tensor | None:
+        """Whether the terms are finite, where steps are left out in every
+        process: a scalar, bool; None where there is no term.
+        """
+        alone = self.action == 'stop' or get_world_size() == 1
+        if not terms:
+            if alone:
+                return None
+            finite = torch.ones((), dtype=torch.bool)
+        else:
+            values = [torch.isfinite(value) for _, value in terms]
+            finite = torch.stack(values).all()
+        if alone:
+            return finite
+        number = finite.float()
+        all_reduce(number, 'min')
+        return number > 0
 
     def _leave_out(self, bad: dict[str, float]) -> None:
         for buffer, before in self._buffers:
@@ -150,18 +213,6 @@ class NonFiniteHook(Hook):
                 'weights are at fault. Go on from an earlier checkpoint with '
                 'a lower learning rate or with clipped gradients'
             )
-
-    @staticmethod
-    def _anywhere(is_bad: bool, output: dict) -> bool:
-        """Whether this step is bad in any process."""
-        if get_world_size() == 1:
-            return is_bad
-        terms = list(_terms(output))
-        flag = torch.tensor(float(is_bad))
-        if terms:
-            flag = flag.to(terms[0][1].device)
-        all_reduce(flag, 'max')
-        return bool(flag)
 
     def _report(self, bad: dict[str, float]) -> str:
         terms = ', '.join(f'{name} is {value}' for name, value in bad.items())
@@ -200,6 +251,11 @@ STOPPED = (
     'and at the learning rate; go on with --resume, or leave such steps out '
     "with custom_hooks=[dict(type='mmrkkd.NonFiniteHook', action='skip')]"
 )
+PASSED_BY = (
+    ' The model takes its steps past the optimizer wrapper, which is where '
+    'they are left out: the weights have changed. Go on from the last '
+    'checkpoint'
+)
 
 
 def _terms(losses: dict) -> Iterator[tuple[str, Tensor]]:
@@ -224,18 +280,13 @@ def non_finite_terms(losses: dict) -> dict[str, float]:
     Returns:
         Log key to value, as MMEngine logs it.
     """
-    terms = list(_terms(losses))
-    if not terms:
-        return {}
-    finite = torch.stack([torch.isfinite(value) for _, value in terms])
-    # One synchronisation on a GPU.
-    if bool(finite.all()):
-        return {}
-    return {
-        name: value.item()
-        for name, value in terms
-        if not torch.isfinite(value)
-    }
+    return bad_of(list(_terms(losses)))
+
+
+def bad_of(terms: list[tuple[str, Tensor]]) -> dict[str, float]:
+    """Of names and scalars those that are NaN or infinite."""
+    values = {name: value.item() for name, value in terms}
+    return {k: v for k, v in values.items() if not math.isfinite(v)}
 
 
 def _without_gradient(losses: dict) -> dict:
