@@ -15,6 +15,7 @@ from .check import Agreement, compare
 from .hardware import fast_dtype
 from .parts import find_parts
 from .reduced import Undo, fold, foldable, keep_float32, narrow
+from .roi_align import use_tables
 from .trace import LayerTrace
 
 DTYPES = dict(
@@ -233,6 +234,7 @@ def _apply(
             autocast=plan.autocast,
             score_layers=trace.score_layers,
         )
+    use_tables(model)
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -154,7 +154,8 @@ def _forward(
 ) -> object:
     """Runs a module in the precision that its weights have now."""
     weight = module.get_parameter(anchor)
-    args, kwargs = mapped((args, kwargs), partial(_like, weight.dtype))
+    narrowed = partial(_like, weight.dtype, weight.dim() == 4)
+    args, kwargs = mapped((args, kwargs), narrowed)
     with torch.autocast(
         weight.device.type,
         weight.dtype if autocast else None,
@@ -173,14 +174,14 @@ def _frozen(value: Tensor) -> nn.Parameter:
 
 
 def _stored(value: Tensor, dtype: torch.dtype) -> Tensor:
-    return _like(dtype, value.detach())
+    return _like(dtype, True, value.detach())
 
 
-def _like(dtype: torch.dtype, value: Tensor) -> Tensor:
-    """In a precision, maps and convolutions with channels last."""
+def _like(dtype: torch.dtype, maps: bool, value: Tensor) -> Tensor:
+    """In a precision; what convolutions take and hold, channels last."""
     if not value.is_floating_point():
         return value
-    if value.dim() == 4:
+    if maps and value.dim() == 4:
         return value.to(dtype, memory_format=torch.channels_last)
     return value.to(dtype)
 
