@@ -7,6 +7,7 @@ from .classifier import KDClassifier
 from .detector import KDDetector
 from .distiller import LogitDistiller
 from .readers.heads import cells, register_head
+from .readers.query_heads import register_query_head
 from .teacher import FrozenTeacher, build_teacher
 
 # The losses know nothing of MMEngine: here configs get to know them.
@@ -22,4 +23,5 @@ __all__ = [
     'build_teacher',
     'cells',
     'register_head',
+    'register_query_head',
 ]

@@ -1,5 +1,8 @@
 """Options of the readers of queries, and pairs of unlike detectors."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from small_query_heads import (
@@ -8,8 +11,10 @@ from small_query_heads import (
     query_distilled,
 )
 from test_queries import Step, distillation, tell_queries_apart
+from torch import nn
 
-from mmrkkd.distillers.readers import build_reader
+from mmrkkd.distillers import register_query_head
+from mmrkkd.distillers.readers import build_reader, query_heads
 from mmrkkd.distillers.readers.queries import QueryReader
 from mmrkkd.distillers.readers.sparse import SparseReader
 from mmrkkd.registry import MODELS
@@ -230,3 +235,79 @@ def test_where_the_labels_are_not_shown_the_teachers_mass_counts():
         torch.testing.assert_close(
             match.normalizer, mass[mass >= 0.05].sum().clamp(min=1)
         )
+
+
+# -- heads of users ----------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / 'docs' / 'en' / 'query_detectors.md'
+BLOCKS = re.findall(r'```python\n(.*?)```', PAGE.read_text(), re.S)
+
+
+class MyHead(nn.Module):
+    """Boxes first, then scores; its losses are its own."""
+
+    num_classes = 3
+
+    def __init__(self):
+        super().__init__()
+        self.score, self.box = nn.Linear(4, 3), nn.Linear(4, 4)
+
+    def forward(self, features, data_samples):
+        queries = features[0].flatten(1).view(len(features[0]), -1, 4)
+        queries = torch.stack([queries, queries + 1])
+        return self.box(queries).sigmoid(), self.score(queries)
+
+
+class MyDetector(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bbox_head = MyHead()
+
+    def extract_feat(self, inputs):
+        return [inputs]
+
+
+def test_a_head_of_a_user_is_one_line(monkeypatch):
+    table = dict(query_heads.QUERY_HEADS)
+    monkeypatch.setattr(query_heads, 'QUERY_HEADS', table)
+    student, teacher = MyDetector(), MyDetector().eval()
+    assert not QueryReader.fits(student)
+    (code,) = [text for text in BLOCKS if 'register_query_head' in text]
+    exec(code, {})
+    reader = QueryReader(teacher_top=5)
+    assert reader.fits(student)
+    reader.check(student, teacher)
+    assert str(reader.scores(student)) == '3 channels, sigmoid'
+    inputs = torch.randn(2, 3, 4, 6)
+    with reader.tap(student) as taps:
+        student.bbox_head(student.extract_feat(inputs), [])
+    first, last = reader.read(taps, student, teacher, inputs, [])
+    _, scores = teacher.bbox_head([inputs], [])
+    assert last.teacher_logits.shape == (10, 3) and last.labels is None
+    rows = {tuple(row) for row in scores[1].flatten(0, 1).tolist()}
+    assert {tuple(row) for row in last.teacher_logits.tolist()} <= rows
+    assert first.prefix == 'd0.' and last.student_logits.requires_grad
+
+
+@pytest.mark.parametrize(
+    'options,error,words',
+    [
+        (dict(head=7), TypeError, 'head must be the class .* got 7'),
+        (dict(read='x'), TypeError, "read must be a function .* got 'x'"),
+        (dict(places='points'), ValueError, "places must .* got 'points'"),
+        (dict(activation='relu'), ValueError, "activation must .* 'relu'"),
+    ],
+)
+def test_what_cannot_be_registered(options, error, words):
+    with pytest.raises(error, match=words):
+        register_query_head(**{'head': 'MyHead', **options})
+    assert 'MyHead' not in query_heads.QUERY_HEADS
+
+
+def test_settings_of_the_page_are_settings():
+    (text,) = [text for text in BLOCKS if text.startswith('matching')]
+    names = {}
+    exec(text, names)
+    reader = build_reader(names['matching'], None)
+    # Those of the page are the defaults.
+    assert repr(reader) == repr(QueryReader())

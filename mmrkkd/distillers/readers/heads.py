@@ -187,6 +187,20 @@ def register_head(
         TypeError: ``head`` is no class or name, or ``read`` no function.
         ValueError: the activation is unknown.
     """
+    name = check_registered(head, read)
+    if activation is not None:
+        check_choice('activation', activation, ACTIVATIONS)
+    HEADS[name] = HeadSpec(
+        read, activation, meaning, probabilities, tuple(uses)
+    )
+
+
+def check_registered(head: object, read: object) -> str:
+    """The name of a head that a user makes known.
+
+    Raises:
+        TypeError: ``head`` is no class or name, or ``read`` no function.
+    """
     name = head if isinstance(head, str) else getattr(head, '__name__', None)
     if not isinstance(name, str) or not name:
         raise TypeError(
@@ -197,11 +211,7 @@ def register_head(
             'read must be a function of the outputs and the head, got '
             f'{read!r}'
         )
-    if activation is not None:
-        check_choice('activation', activation, ACTIVATIONS)
-    HEADS[name] = HeadSpec(
-        read, activation, meaning, probabilities, tuple(uses)
-    )
+    return name
 
 
 def spec_of(head: nn.Module | None) -> HeadSpec | None:

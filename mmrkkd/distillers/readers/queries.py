@@ -19,6 +19,7 @@ from .query_heads import (
     query_head,
     query_outputs,
     query_scores,
+    query_spec,
 )
 from .query_matching import Predictions
 from .query_pairs import PairedQueries, labels_of_layers
@@ -124,12 +125,12 @@ class QueryReader(PairedQueries):
     def tap(self, student: nn.Module) -> Iterator[QueryTap]:
         """Notes the predictions of the student's forward in the block."""
         head, tap = query_head(student), QueryTap()
-        handles = [
-            head.register_forward_hook(tap.see_outputs),
-            head.loss_cls.register_forward_pre_hook(
-                tap.loss.see, with_kwargs=True
-            ),
-        ]
+        handles = [head.register_forward_hook(tap.see_outputs)]
+        loss = getattr(head, 'loss_cls', None)
+        if isinstance(loss, nn.Module):
+            handles.append(
+                loss.register_forward_pre_hook(tap.loss.see, with_kwargs=True)
+            )
         try:
             with self._noted_decoder(student) as tap.decoder:
                 yield tap
@@ -172,7 +173,9 @@ class QueryReader(PairedQueries):
             outputs = query_outputs(teacher, teacher_inputs, data_samples)
         scores, teachers = self.scores(student), layers_of(teacher, outputs)
         if self.match == 'hungarian':
-            sources, shared = taps.outputs[0], False
+            head = query_head(student)
+            sources, _ = query_spec(head).find(taps.outputs, head)
+            shared = False
             students = layers_of(student, taps.outputs)
             labels = labels_of_layers(taps.loss, students)
             self.say_where_labels_are_from(labels)
@@ -248,7 +251,8 @@ def _rerun(
         # Of the student's queries for denoising, which are not among these.
         arguments['dn_mask'] = None
     decoded = student.forward_decoder(**arguments)
-    scores, boxes = query_head(student)(**decoded)
+    head = query_head(student)
+    scores, boxes = query_spec(head).find(head(**decoded), head)
     return scores, [
         Predictions(*layer) for layer in zip(scores, boxes, strict=True)
     ]

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .base import Scores
+from mmrkkd.ops.checks import check_choice
+
+from .base import ACTIVATIONS, Scores
+from .heads import check_registered
 from .loss_tap import by_class, is_sigmoid
 from .query_matching import Predictions
 
@@ -27,7 +30,13 @@ class QuerySpec:
     """One row of the table of query heads.
 
     Args:
-        places: What a query says where its object is: 'boxes' or 'masks'.
+        places: What a query says where its object is: 'boxes', cx, cy, w, h
+            in shares of the image, or 'masks', logits.
+        read: ``read(outputs, head)`` finds in what the head's forward
+            returned the scores of each layer, (B, Q, C), and its places,
+            (B, Q, 4) or (B, Q, h, w). Defaults to the first two outputs.
+        activation: 'sigmoid' or 'softmax', with the background last.
+            Defaults to None: the head's classification loss says.
         after: ``after(head)`` is the number of queries of other kinds that
             stand behind the matching ones. Defaults to none.
         counts: ``counts(head, layer, images)`` is (B, Q) bool, the queries
@@ -38,10 +47,18 @@ class QuerySpec:
     """
 
     places: str = BOXES
+    read: Callable[[Sequence, nn.Module], Sequence] | None = None
+    activation: str | None = None
     after: Callable[[nn.Module], int] | None = None
     counts: Callable[[nn.Module, int, int], Tensor | None] | None = None
     reruns: bool = True
     refused: str = ''
+
+    def find(self, outputs: Sequence, head: nn.Module) -> Sequence:
+        """The scores of all layers, and the places, as the head gave them."""
+        if self.read is not None:
+            return self.read(outputs, head)
+        return outputs[:2]
 
 
 def _dense_queries(head: nn.Module) -> int:
@@ -67,6 +84,48 @@ QUERY_HEADS: dict[str, QuerySpec] = {
 }
 
 
+def register_query_head(
+    head: str | type,
+    places: str = BOXES,
+    read: Callable[[Sequence, nn.Module], Sequence] | None = None,
+    activation: str | None = None,
+    reruns: bool = False,
+) -> None:
+    """Makes a query head known that is none of MMDetection's.
+
+    ::
+
+        def read(outputs, head):
+            boxes, scores = outputs  # (L, B, Q, 4) and (L, B, Q, C)
+            return scores, boxes
+
+
+        register_query_head('MyHead', read=read, activation='sigmoid')
+
+    Heads derived from MMDetection's, with the same outputs, are known as
+    they are. The head stands in ``bbox_head`` or ``panoptic_head`` of a
+    detector; it is called with what ``forward_transformer`` gives, or
+    without that method with the features and the samples.
+
+    Args:
+        head: The head's class, or its name; its subclasses follow it.
+        places: See :class:`QuerySpec`. Defaults to 'boxes'.
+        read: See :class:`QuerySpec`. Defaults to the first two outputs.
+        activation: See :class:`QuerySpec`. Defaults to what ``loss_cls`` of
+            the head says.
+        reruns: See :class:`QuerySpec`. Defaults to False.
+
+    Raises:
+        TypeError: ``head`` is no class or name, or ``read`` no function.
+        ValueError: places or activation is unknown.
+    """
+    name = check_registered(head, read)
+    check_choice('places', places, (BOXES, MASKS))
+    if activation is not None:
+        check_choice('activation', activation, ACTIVATIONS)
+    QUERY_HEADS[name] = QuerySpec(places, read, activation, reruns=reruns)
+
+
 def query_spec(head: nn.Module) -> QuerySpec:
     """What the table says of a query head."""
     return by_class(QUERY_HEADS, head)
@@ -83,12 +142,11 @@ def query_head(model: nn.Module) -> nn.Module | None:
 
 def query_scores(head: nn.Module) -> Scores:
     """What the class scores of a query head mean."""
-    sigmoid = is_sigmoid(head.loss_cls)
-    return Scores(
-        head.num_classes + (not sigmoid),
-        'sigmoid' if sigmoid else 'softmax',
-        background=not sigmoid,
-    )
+    activation = query_spec(head).activation
+    if activation is None:
+        activation = 'sigmoid' if is_sigmoid(head.loss_cls) else 'softmax'
+    background = activation == 'softmax'
+    return Scores(head.num_classes + background, activation, background)
 
 
 def check_query_head(owner: str, model: nn.Module) -> None:
@@ -109,7 +167,7 @@ def check_query_head(owner: str, model: nn.Module) -> None:
             "MaskFormer (MaskFormerHead); use matching='auto'"
         )
     why = query_spec(head).refused
-    loss = head.loss_cls if not why else None
+    loss = None if why else getattr(head, 'loss_cls', None)
     if (
         getattr(loss, 'custom_cls_channels', False)
         and loss.get_cls_channels(head.num_classes)
@@ -193,17 +251,17 @@ def layers_of(
 
     Args:
         model: The detector.
-        outputs: What its head gave: the scores of each layer (B, Q', C),
-            and the boxes (B, Q', 4) or masks (B, Q', h, w).
+        outputs: What its head gave.
     """
     head = query_head(model)
     spec = query_spec(head)
-    total = outputs[0][0].shape[1]
+    found = spec.find(outputs, head)
+    total = found[0][0].shape[1]
     after = spec.after(head) if spec.after else 0
     first = total - after - getattr(model, 'num_queries', total)
     ours = slice(max(first, 0), total - after)
     layers = []
-    for index, (scores, places) in enumerate(zip(*outputs[:2], strict=True)):
+    for index, (scores, places) in enumerate(zip(*found, strict=True)):
         images = len(scores)
         counts = spec.counts(head, index, images) if spec.counts else None
         place = {spec.places: places[:, ours]}
@@ -223,6 +281,6 @@ def query_outputs(
             the padding.
     """
     features, head = model.extract_feat(inputs), query_head(model)
-    if query_spec(head).places == MASKS:
-        return head(features, data_samples)
-    return head(**model.forward_transformer(features, data_samples))
+    if hasattr(model, 'forward_transformer'):
+        return head(**model.forward_transformer(features, data_samples))
+    return head(features, data_samples)
