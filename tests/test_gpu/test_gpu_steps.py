@@ -128,7 +128,7 @@ def noted_waits():
 def place_of(stack):
     """The innermost line of a stack that is not PyTorch's or this test's."""
     for frame in reversed(stack):
-        path = Path(frame.filename)
+        path = Path(frame.filename).resolve()
         if 'torch' not in path.parts and path.name not in (
             'warnings.py',
             Path(__file__).name,

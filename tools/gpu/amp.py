@@ -84,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--scratch', type=Path, required=True)
     parser.add_argument('--json', type=Path, required=True)
-    parser.add_argument('--steps', type=int, default=150, help='of each')
+    parser.add_argument('--steps', type=int, default=120, help='of each')
     parser.add_argument(
         '--quick', action='store_true', help='few, and in float32: on a CPU'
     )
