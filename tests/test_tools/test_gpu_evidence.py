@@ -19,7 +19,15 @@ sys.path.insert(0, TOOLS)
 
 from dataset_tools.hold_out import hold_out  # noqa: E402
 from experiments import ExperimentError, jobs  # noqa: E402
-from gpu import comparisons, evidence, mps, pack, probe, schedule  # noqa: E402
+from gpu import (  # noqa: E402
+    arms,
+    comparisons,
+    evidence,
+    mps,
+    pack,
+    probe,
+    schedule,
+)
 
 # tools/test.py must not stand in the way of the standard library's test.
 sys.path.remove(TOOLS)
@@ -113,11 +121,11 @@ def data(tmp_path, monkeypatch):
     return root.parent
 
 
-def run(data, *arguments, arms=('alone', 'kd'), minutes=5):
+def run(data, *arguments, methods=('alone', 'kd'), minutes=5):
     out = data.parent / 'out'
     command = ['--data', data, '--out', out, '--work-dir', data.parent / 'w']
     command += ['--minutes', minutes, '--epochs', 4, '--bootstrap', 20]
-    command += ['--arms', *arms, '--jobs', 2, *arguments]
+    command += ['--arms', *methods, '--jobs', 2, *arguments]
     code = evidence.main(list(map(str, command)))
     text = (out / 'photos.md').read_text()
     return code, text, json.loads((out / 'photos.json').read_text())
@@ -129,8 +137,8 @@ def order(data):
 
 @pytest.mark.slow
 def test_teacher_and_students_alone_come_first(data):
-    arms = ('kd', 'alone', 'k9=rkkd:steepness=9.0')
-    code, text, content = run(data, '--seeds', 0, arms=arms)
+    methods = ('kd', 'alone', 'k9=rkkd:steepness=9.0')
+    code, text, content = run(data, '--seeds', 0, methods=methods)
     assert code == 0
     assert set(order(data)[:2]) == {'teacher', 'alone'}
     assert set(order(data)[2:]) == {'kd', 'k9'}
@@ -182,7 +190,7 @@ def test_students_of_a_teacher_that_failed_are_told(data, monkeypatch):
 @pytest.mark.slow
 def test_choices_do_not_look_at_the_validation_photos(data):
     arguments = ['--stage', 'choose', '--seeds', '0']
-    assert run(data, *arguments, arms=('alone',))[0] == 0
+    assert run(data, *arguments, methods=('alone',))[0] == 0
     config = Config.fromfile(
         data.parent / 'w/photos/alone/seed0/cell_config.py'
     )
@@ -232,9 +240,9 @@ def test_held_out_images_depend_on_their_names_alone():
 def test_arms_that_are_not_there_are_refused():
     names = dict(alone='a.py', others='{}_faster-rcnn.py')
     with pytest.raises(ExperimentError, match="--arms must be.*got 'kd3'"):
-        comparisons.methods_of(['kd3'], ROOT, names)
+        arms.methods_of(['kd3'], ROOT, names)
     with pytest.raises(ExperimentError, match='has no config kd_faster'):
-        comparisons.methods_of(['kd'], ROOT, names)
+        arms.methods_of(['kd'], ROOT, names)
 
 
 @pytest.mark.parametrize(
@@ -242,16 +250,16 @@ def test_arms_that_are_not_there_are_refused():
 )
 def test_every_default_arm_changes_what_is_there(data, student, stage):
     comparison = comparisons.photos(
-        data, data.parent / 'w', stage, student, comparisons.ARMS, [0], {}
+        data, data.parent / 'w', stage, student, arms.ARMS, [0], {}
     )
     comparison.plan(12, 6)
     # 16 or 20 photos in batches of 8.
     assert comparison.steps == (2 if stage == 'choose' else 3)
-    assert len(comparison.tasks) == len(comparisons.ARMS) + 1
+    assert len(comparison.tasks) == len(arms.ARMS) + 1
     for task in comparison.tasks[1:]:
         config = task.cell.config
         assert config.train_cfg.max_epochs == 12
-        for key in comparisons.ARMS[task.cell.method.label][1]:
+        for key in arms.ARMS[task.cell.method.label][1]:
             plain = Config.fromfile(task.cell.method.config)
             assert key in plain.model.losses
         if comparisons.distils(task.cell):
@@ -337,5 +345,5 @@ def test_packed_backbone_is_the_part_in_use_at_half_the_size(
 @pytest.mark.parametrize('change', [('--epochs', 'x'), ('--jobs', '0')])
 def test_options_out_of_range_are_refused(change, capsys):
     with pytest.raises(SystemExit):
-        evidence.parse_args(['--data', 'x', '--out', 'y', *change])
+        evidence.parse_args('', ['--data', 'x', '--out', 'y', *change])
     assert f'{change[0]} must be' in capsys.readouterr().err

@@ -7,52 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataset_tools.hold_out import FIT, HELD_OUT, write_parts
-from experiments import ROOT, ExperimentError
+from experiments import ROOT
 from experiments.cells import Cell, make_cells
-from experiments.methods import Method, parse_methods
+from experiments.methods import Method
 from experiments.records import AP
 
+from .arms import ALONE, methods_of
 from .schedule import Task
 
 PHOTOS = ROOT / 'configs' / 'detection' / 'photos'
 CLASSES = ROOT / 'configs' / 'classification' / 'image_folder'
 WEIGHTS_VARIABLE = 'PHOTOS_WEIGHTS'
-ALONE, TEACHER = 'alone', 'teacher'
+TEACHER = 'teacher'
 HELD_OUT_SHARE = 0.2
-LOSSES = 'model.losses.'
-# Label to the method's config and what is changed in it.
-ARMS = {
-    ALONE: ('', {}),
-    'kd': ('kd', {}),
-    'kd2': ('kd', {'loss_weight': 2.0}),
-    'kd4': ('kd', {'loss_weight': 4.0}),
-    'rkkd': ('rkkd', {}),
-    'rkkd-k4': ('rkkd', {'steepness': 4.0}),
-    'rkkd-g2-k4': ('rkkd', {'steepness': 4.0, 'rank_weight': 2.0}),
-    'rkkd2-k4': (
-        'rkkd',
-        {'steepness': 4.0, 'rank_weight': 2.0, 'kd_weight': 2.0},
-    ),
-    'rank-k4': ('rank', {'steepness': 4.0}),
-    'dkd': ('dkd', {}),
-    'dkd-rk': ('dkd-rk', {}),
-    'lra': ('lra', {}),
-}
-DEFAULT_ARMS = dict(
-    choose=(
-        ALONE,
-        'kd',
-        'kd2',
-        'kd4',
-        'rkkd',
-        'rkkd-k4',
-        'rkkd-g2-k4',
-        'dkd',
-        'lra',
-    ),
-    final=(ALONE, 'kd', 'rkkd-k4', 'dkd'),
-)
-CLASSES_ARMS = ('kd', 'rkkd', 'rkkd-k4', 'dkd', 'lra')
 
 
 @dataclass
@@ -69,6 +36,8 @@ class Comparison:
         steps: Steps of an epoch.
         folder: Where it is trained.
         options: Settings of every config.
+        is_rehearsal: Whether it is trained on some images only. Defaults to
+            False.
         checkpoint: A teacher's that is there already. Defaults to None.
         epochs: Of the students; set by :meth:`plan`.
         teacher_epochs: The same of the teacher.
@@ -84,6 +53,7 @@ class Comparison:
     steps: int
     folder: Path
     options: dict
+    is_rehearsal: bool = False
     checkpoint: Path | None = None
     epochs: int = 0
     teacher_epochs: int = 0
@@ -209,6 +179,7 @@ def photos(
         math.ceil(count / 8),
         folder,
         options,
+        bool(limits),
     )
 
 
@@ -260,6 +231,7 @@ def classes(
         math.ceil(count / 64),
         folder,
         {'data_root': str(root), **_limits(limits)},
+        bool(limits),
     )
 
 
@@ -270,41 +242,3 @@ def _limits(limits: dict) -> dict:
     if limits.get('val_images'):
         options['val_dataloader.dataset.indices'] = limits['val_images']
     return options
-
-
-def methods_of(
-    arms: Sequence[str], folder: Path, names: dict[str, str]
-) -> list[Method]:
-    """The methods that the command line names.
-
-    Args:
-        arms: Names of :data:`ARMS`, or ``LABEL=METHOD:KEY=VALUE,...``: a
-            method's config by its first word, and settings of its loss.
-        folder: Where the configs are.
-        names: File names: 'alone', and 'others' with {} for the method.
-
-    Raises:
-        ExperimentError: there is no such arm or config.
-    """
-    methods = []
-    for arm in arms:
-        label, _, rest = arm.partition('=')
-        if rest:
-            prefix, _, changes = rest.partition(':')
-        elif arm in ARMS:
-            prefix, changes = ARMS[arm]
-        else:
-            raise ExperimentError(
-                f'--arms must be of {list(ARMS)}, or LABEL=METHOD:KEY=VALUE, '
-                f'got {arm!r}'
-            )
-        name = names['others'].format(prefix) if prefix else names['alone']
-        if isinstance(changes, str):
-            spec = f'{label}={folder / name}:{changes}'
-            (method,), _ = parse_methods([spec])
-            changes = method.options
-        changes = {f'{LOSSES}{key}': value for key, value in changes.items()}
-        if not (folder / name).is_file():
-            raise ExperimentError(f'--arms: {arm!r} has no config {name}')
-        methods.append(Method(label, folder / name, changes))
-    return methods

@@ -28,14 +28,14 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 from experiments import ROOT, ExperimentError
 from experiments.processes import ended_like_interrupted
+from gpu.arms import CLASSES_ARMS, DEFAULT_ARMS
 from gpu.comparisons import (
-    CLASSES_ARMS,
-    DEFAULT_ARMS,
     WEIGHTS_VARIABLE,
     Comparison,
     classes,
     photos,
 )
+from gpu.evidence_options import parse_args
 from gpu.evidence_report import (
     bootstrap_in_parallel,
     keep_files,
@@ -49,114 +49,7 @@ from mmrkkd.report.surroundings import surroundings
 
 # For the last tables, the samples of the images and the ends of processes.
 SECONDS_TO_REPORT = 25
-SAMPLES = 1000
 BATCHES = dict(photos=8, classes=64)
-
-
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument(
-        '--data',
-        type=Path,
-        required=True,
-        help='folder with voc20/ and weights/, or tin32a',
-    )
-    parser.add_argument(
-        '--out', type=Path, required=True, help='where tables and files go'
-    )
-    parser.add_argument(
-        '--work-dir',
-        type=Path,
-        help='where is trained; default: a folder for temporary files',
-    )
-    parser.add_argument(
-        '--minutes',
-        type=float,
-        default=9,
-        help='for all of it (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--parts',
-        nargs='+',
-        choices=['photos', 'classes'],
-        default=['photos'],
-        help='data sets (default: photos)',
-    )
-    parser.add_argument(
-        '--stage',
-        choices=['choose', 'final'],
-        default='final',
-        help='choose: a fifth of the training photos is held out and scored; '
-        'final: trained on all, scored on the validation (default)',
-    )
-    parser.add_argument(
-        '--student',
-        choices=['lite0-s5', 'mv2'],
-        default='lite0-s5',
-        help='of the photos (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--arms',
-        nargs='+',
-        help='methods, or LABEL=METHOD:KEY=VALUE,... with settings of its '
-        'loss; default: those of the stage',
-    )
-    parser.add_argument(
-        '--seeds', nargs='+', type=int, help='default: 0, final 0 1 2'
-    )
-    parser.add_argument(
-        '--epochs',
-        default='auto',
-        help="of every student: a number, or 'auto', what fits by a probe "
-        '(default: %(default)s)',
-    )
-    parser.add_argument(
-        '--teacher-epochs',
-        type=int,
-        default=0,
-        help="default: the students'",
-    )
-    parser.add_argument(
-        '--teacher', type=Path, help='a checkpoint instead of a training'
-    )
-    parser.add_argument(
-        '--jobs',
-        type=int,
-        default=16,
-        help='trainings side by side (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--steps', type=int, help='a rehearsal with so many steps'
-    )
-    parser.add_argument(
-        '--device',
-        choices=['cpu', 'cuda'],
-        help='default: a GPU if there is one',
-    )
-    parser.add_argument(
-        '--mps',
-        action='store_true',
-        help="use NVIDIA's multi-process service, where it works",
-    )
-    parser.add_argument(
-        '--bootstrap',
-        type=int,
-        default=SAMPLES,
-        help='samples of the images (default: %(default)s; 0: none)',
-    )
-    args = parser.parse_args(argv)
-    if args.epochs != 'auto' and not (
-        args.epochs.isdigit() and int(args.epochs) > 0
-    ):
-        parser.error(
-            f"--epochs must be a number >= 1 or 'auto', got {args.epochs!r}"
-        )
-    for name in ('jobs', 'steps', 'minutes'):
-        value = getattr(args, name)
-        if value is not None and value <= 0:
-            parser.error(f'--{name} must be above 0, got {value}')
-    return args
 
 
 class Log:
@@ -279,7 +172,7 @@ def run(args: argparse.Namespace, work: Path, say: Log, command: str) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs everything; returns the exit code, 1 for what is unfinished."""
-    args = parse_args(argv)
+    args = parse_args(__doc__.split('\n')[0], argv)
     args.out.mkdir(parents=True, exist_ok=True)
     args.data, args.out = args.data.resolve(), args.out.resolve()
     words = shlex.join(

@@ -18,11 +18,13 @@ from mmrkkd.checkpoint import read_checkpoint
 from mmrkkd.checkpoint.atomic import write_json
 from mmrkkd.report.tables import markdown_table
 
-from .comparisons import ALONE, Comparison
+from .arms import ALONE
+from .comparisons import Comparison
 from .halved import halved_weights
 from .schedule import DONE, Task
 
 PROCESSES = 16
+REHEARSAL = '**A rehearsal: trained on some images only.** '
 TEACHER_NOTE = (
     'Teacher: {scores}. Students: {epochs} epochs, the same for all.'
 )
@@ -66,7 +68,8 @@ def write_tables(
     rows = summarize(labels, results, baseline, found)
     text = write_report(folder, rows, results, facts)
     text = text.replace('(curves.png)', f'({comparison.name}.png)')
-    title = f'# Distilling on {comparison.name}\n\n{comparison.title}'
+    title = f'# Distilling on {comparison.name}\n\n'
+    title += REHEARSAL * comparison.is_rehearsal + comparison.title
     text = text.replace('# Ablation', f'{title} {_teacher_note(comparison)}')
     text += ''.join(
         f'\n{part}\n'
