@@ -3,31 +3,9 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmrkkd.ops import checks
-
-
-def check_before_sending(
-    preprocessor: nn.Module, args: tuple, kwargs: dict, *, classes: int
-) -> None:
-    """Hook before a data preprocessor: looks at a batch of training.
-
-    There the annotations are on the CPU still, and nothing waits for a GPU.
-
-    Args:
-        preprocessor: The student's.
-        args: The data, and whether it is a training step.
-        kwargs: The same by name.
-        classes: Number of the student's classes, without background.
-
-    Raises:
-        ValueError: see :func:`check_samples`.
-    """
-    called = dict(zip(('data', 'training'), args, strict=False), **kwargs)
-    data = called.get('data')
-    if called.get('training') and isinstance(data, dict):
-        check_samples(data.get('data_samples'), classes)
 
 
 def check_samples(data_samples: Sequence[object] | None, classes: int) -> None:
@@ -36,7 +14,7 @@ def check_samples(data_samples: Sequence[object] | None, classes: int) -> None:
     A box labelled with the number of classes would count as background, a
     larger label stops a GPU without a word about the reason, and a box
     without area makes the regression loss NaN. All are looked at on the CPU
-    only: on a GPU the step would have to wait for them.
+    only, before they are sent: on a GPU the step would wait for them.
 
     Args:
         data_samples: Samples with ``gt_instances.labels`` and ``.bboxes``

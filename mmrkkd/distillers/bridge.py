@@ -68,6 +68,7 @@ class PreprocessBridge:
         self.shift = ((student_mean - teacher_mean) / teacher_std).reshape(
             -1, 1, 1
         )
+        self._sent: dict[tuple, tuple[Tensor, Tensor]] = {}
         self.converts = bool(
             (self.scale != 1).any() or (self.shift != 0).any()
         )
@@ -110,9 +111,8 @@ class PreprocessBridge:
         if self.converts:
             # Float32 at least: half precision has no room for a mean.
             dtype = torch.promote_types(inputs.dtype, torch.float32)
-            converted = converted.to(dtype) * self.scale.to(
-                inputs.device, dtype
-            ) + self.shift.to(inputs.device, dtype)
+            scale, shift = self._quotients(inputs.device, dtype)
+            converted = converted.to(dtype) * scale + shift
             converted = converted.to(inputs.dtype)
         shapes = [
             _image_shape(sample, inputs.shape[-2:]) for sample in data_samples
@@ -122,6 +122,16 @@ class PreprocessBridge:
         ):
             return converted
         return self._repadded(converted, shapes)
+
+    def _quotients(
+        self, device: torch.device, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """Scale and shift where they are needed, sent there once."""
+        if (device, dtype) not in self._sent:
+            self._sent[device, dtype] = tuple(
+                each.to(device, dtype) for each in (self.scale, self.shift)
+            )
+        return self._sent[device, dtype]
 
     def _check_channels(self, channels: int) -> None:
         if self.channels not in (None, channels):

@@ -42,6 +42,8 @@ class KDClassifier(LogitDistiller):
     Source: Guan et al., arXiv:2409.17823, section 5.
     """
 
+    _preprocessor = MultiViewPreprocessor
+
     def __init__(
         self,
         student: dict | nn.Module,
@@ -76,17 +78,6 @@ class KDClassifier(LogitDistiller):
             feature_size=feature_size,
             data_preprocessor=data_preprocessor,
         )
-
-    @property
-    def data_preprocessor(self) -> MultiViewPreprocessor:
-        """The student's, for one view or several."""
-        return MultiViewPreprocessor(self.student.data_preprocessor)
-
-    @data_preprocessor.setter
-    def data_preprocessor(self, value: nn.Module) -> None:
-        if isinstance(value, MultiViewPreprocessor):
-            value = value.single
-        self.student.data_preprocessor = value
 
     def teacher_inputs(self, inputs: Tensor, data_samples: list) -> Tensor:
         """See :meth:`LogitDistiller.teacher_inputs`."""

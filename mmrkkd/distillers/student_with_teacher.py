@@ -1,7 +1,6 @@
 """A student beside its teacher, with all that joins the two."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from mmengine.logging import print_log
 from torch import nn
@@ -12,7 +11,6 @@ from mmrkkd.ops.checks import check_choice
 from mmrkkd.registry import MODELS
 
 from .acts_as_student import ActsAsStudent
-from .annotations import check_before_sending
 from .bridge import PreprocessBridge
 from .class_map import (
     CLASS_MODES,
@@ -25,6 +23,7 @@ from .feature_seam import FeatureSeam
 from .model_config import with_preprocessor
 from .readers import Reader, build_reader
 from .teacher import build_teacher, check_teacher
+from .views import CheckedPreprocessor
 
 
 class StudentWithTeacher(ActsAsStudent):
@@ -32,6 +31,9 @@ class StudentWithTeacher(ActsAsStudent):
 
     The constructor is the distillers'; the arguments are told there.
     """
+
+    # What a batch goes through first.
+    _preprocessor = CheckedPreprocessor
 
     def __init__(
         self,
@@ -67,13 +69,6 @@ class StudentWithTeacher(ActsAsStudent):
         self.reader = build_reader(matching, self.student)
         self.reader.check(self.student, self.teacher.model)
         self._suit_losses()
-        self.student.data_preprocessor.register_forward_pre_hook(
-            partial(
-                check_before_sending,
-                classes=self.reader.scores(self.student).classes,
-            ),
-            with_kwargs=True,
-        )
         self.bridge = PreprocessBridge(
             self.student.data_preprocessor,
             self.teacher.model.data_preprocessor,
@@ -93,6 +88,20 @@ class StudentWithTeacher(ActsAsStudent):
             # other numbers of channels are refused now.
             self.match_student_classes(None)
         print_log(self.settings(), logger='current')
+
+    @property
+    def data_preprocessor(self) -> CheckedPreprocessor:
+        """The student's, behind a look at the annotations."""
+        classes = None
+        if self.reader is not None:
+            classes = self.reader.scores(self.student).classes
+        return self._preprocessor(self.student.data_preprocessor, classes)
+
+    @data_preprocessor.setter
+    def data_preprocessor(self, value: nn.Module) -> None:
+        if isinstance(value, CheckedPreprocessor):
+            value = value.single
+        self.student.data_preprocessor = value
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == 'student' and self.__dict__.get('seam') is not None:

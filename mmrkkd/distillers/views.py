@@ -1,26 +1,64 @@
-"""Batches of several augmented views of each image."""
+"""What goes before a student's data preprocessor: checks, several views."""
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from .annotations import check_samples
 
-class MultiViewPreprocessor:
+
+class CheckedPreprocessor:
+    """A student's data preprocessor, which looks at annotations first.
+
+    There they are on the CPU still, and nothing waits for a GPU. Whatever
+    else comes is handed to the preprocessor as it is, and so is what is read
+    and written: a hook that sets ``batch_augments`` to None turns them off.
+
+    Args:
+        single: The preprocessor.
+        classes: Number of the student's classes, without background; None
+            to look at nothing.
+    """
+
+    def __init__(self, single: nn.Module, classes: int | None = None) -> None:
+        vars(self).update(single=single, classes=classes)
+
+    def __call__(self, data: dict, training: bool = False) -> dict:
+        """Preprocesses a batch.
+
+        Args:
+            data: ``inputs`` and ``data_samples``.
+            training: Whether this is a training step.
+
+        Raises:
+            ValueError: see :func:`.annotations.check_samples`.
+        """
+        if training and self.classes is not None and isinstance(data, dict):
+            check_samples(data.get('data_samples'), self.classes)
+        return self.processed(data, training)
+
+    def processed(self, data: dict, training: bool) -> dict:
+        """What the preprocessor makes of a batch."""
+        return self.single(data, training)
+
+    def __getattr__(self, name: str) -> object:
+        if name in ('single', 'classes'):
+            # Not there yet: Python is copying or unpickling this object.
+            raise AttributeError(name)
+        return getattr(self.single, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self.single, name, value)
+
+
+class MultiViewPreprocessor(CheckedPreprocessor):
     """Applies a data preprocessor to every view of a batch.
 
     A pipeline with MMPretrain's ``MultiView`` gives ``inputs`` as a list of
-    V views. Whatever else comes is handed to the preprocessor as it is, and
-    so is what is read and written: a hook that sets ``batch_augments`` to
-    None turns them off.
-
-    Args:
-        single: The preprocessor of one view.
+    V views.
     """
 
-    def __init__(self, single: nn.Module) -> None:
-        vars(self)['single'] = single
-
-    def __call__(self, data: dict, training: bool = False) -> dict:
+    def processed(self, data: dict, training: bool) -> dict:
         """Preprocesses a batch.
 
         Args:
@@ -50,15 +88,6 @@ class MultiViewPreprocessor:
             inputs=[view['inputs'] for view in views],
             data_samples=views[0]['data_samples'],
         )
-
-    def __getattr__(self, name: str) -> object:
-        if name == 'single':
-            # Not there yet: Python is copying or unpickling this object.
-            raise AttributeError(name)
-        return getattr(self.single, name)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        setattr(self.single, name, value)
 
 
 def is_multi_view(inputs: object) -> bool:

@@ -279,10 +279,13 @@ def _picked(*samples: Tensor | None) -> list[Tensor | None]:
     """The samples of a weight that is not 0; the last one is the weight.
 
     Left out before the arithmetic: it saves the work, and what the others
-    hold, NaN included, reaches nothing.
+    hold, NaN included, reaches nothing. A GPU is waited for once.
     """
-    kept = samples[-1] != 0
-    return [None if each is None else each[kept] for each in samples]
+    kept = samples[-1].nonzero().flatten()
+    return [
+        None if each is None else each.index_select(0, kept)
+        for each in samples
+    ]
 
 
 def _masked(

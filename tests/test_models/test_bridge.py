@@ -166,3 +166,12 @@ def test_says_that_the_teacher_sees_raw_pixels():
         DetDataPreprocessor(**IMAGENET), DetDataPreprocessor(**RAW)
     )
     assert 'the teacher normalises nothing' in repr(bridge)
+
+
+def test_quotients_are_sent_to_a_device_once(batch):
+    bridge, inputs, converted, _ = both(CAFFE, IMAGENET, batch)
+    scale, shift = bridge._quotients(inputs.device, torch.float32)
+    assert bridge._quotients(inputs.device, torch.float32) == (scale, shift)
+    again = bridge(inputs, batch()['data_samples'])
+    assert bridge._quotients(inputs.device, torch.float32)[0] is scale
+    assert again.shape == converted.shape
