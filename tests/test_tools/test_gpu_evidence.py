@@ -190,10 +190,15 @@ def test_students_of_a_teacher_that_failed_are_told(data, monkeypatch):
 @pytest.mark.slow
 def test_choices_do_not_look_at_the_validation_photos(data):
     arguments = ['--stage', 'choose', '--seeds', '0']
+    arguments += ['--cfg-options', 'optim_wrapper.optimizer.lr=0.5']
     assert run(data, *arguments, methods=('alone',))[0] == 0
+    log = (data.parent / 'out/evidence.log').read_text()
+    # 16 photos, 8 a step.
+    assert '2 trainings, 4 epochs of 2 steps' in log
     config = Config.fromfile(
         data.parent / 'w/photos/alone/seed0/cell_config.py'
     )
+    assert config.optim_wrapper.optimizer.lr == 0.5
     for name in ('train', 'val'):
         dataset = config[f'{name}_dataloader'].dataset
         assert dataset.data_prefix.img == 'train/'
@@ -253,8 +258,7 @@ def test_every_default_arm_changes_what_is_there(data, student, stage):
         data, data.parent / 'w', stage, student, arms.ARMS, [0], {}
     )
     comparison.plan(12, 6)
-    # 16 or 20 photos in batches of 8.
-    assert comparison.steps == (2 if stage == 'choose' else 3)
+    assert comparison.images == (16 if stage == 'choose' else 20)
     assert len(comparison.tasks) == len(arms.ARMS) + 1
     for task in comparison.tasks[1:]:
         config = task.cell.config
@@ -270,7 +274,7 @@ def test_every_default_arm_changes_what_is_there(data, student, stage):
 def test_epochs_follow_from_the_pace():
     pace = probe.Pace(students=0.3, teacher=0.1, start=10)
     comparison = comparisons.Comparison(
-        'photos', '', [], None, [0], '', 100, Path(), {}
+        'photos', '', [], None, [0], '', 800, Path(), {}, steps=100
     )
     # Two phases of 10 s to start and 20 s to score: 240 s of 300, a tenth
     # in reserve, 216. An epoch of both takes 40 s.

@@ -33,9 +33,10 @@ class Comparison:
         teacher: The teacher's, trained with the first seed.
         seeds: Of the students.
         metric: Log key of the validation.
-        steps: Steps of an epoch.
+        images: Training images.
         folder: Where it is trained.
         options: Settings of every config.
+        steps: Steps of an epoch. Defaults to 0, not known.
         is_rehearsal: Whether it is trained on some images only. Defaults to
             False.
         checkpoint: A teacher's that is there already. Defaults to None.
@@ -50,9 +51,10 @@ class Comparison:
     teacher: Method
     seeds: Sequence[int]
     metric: str
-    steps: int
+    images: int
     folder: Path
     options: dict
+    steps: int = 0
     is_rehearsal: bool = False
     checkpoint: Path | None = None
     epochs: int = 0
@@ -129,7 +131,7 @@ def photos(
     student: str,
     arms: Sequence[str],
     seeds: Sequence[int],
-    limits: dict,
+    options: dict,
 ) -> Comparison:
     """Faster R-CNN on Pascal VOC photos.
 
@@ -141,11 +143,11 @@ def photos(
         student: 'lite0-s5' or 'mv2'.
         arms: See :func:`methods_of`.
         seeds: Of the students.
-        limits: ``images`` and ``val_images``, for a rehearsal.
+        options: Settings of every config.
     """
     root = data / 'voc20'
     annotations = root / 'annotations'
-    options = {'data_root': str(root), **_limits(limits)}
+    options = {'data_root': str(root), **options}
     train, val = 'all training photos', 'the validation photos'
     if stage == 'choose':
         parts = folder / 'parts'
@@ -163,7 +165,6 @@ def photos(
         )
     else:
         count = len(list((root / 'train').iterdir()))
-    count = min(count, limits.get('images') or count)
     names = dict(
         alone=f'faster-rcnn_{student}_fpn_12e_photos.py',
         others=f'{{}}_faster-rcnn_lite2-{student}_fpn_12e_photos.py',
@@ -176,15 +177,18 @@ def photos(
         Method(TEACHER, PHOTOS / 'faster-rcnn_lite2_fpn_12e_photos.py'),
         seeds,
         AP,
-        math.ceil(count / 8),
+        count,
         folder,
         options,
-        bool(limits),
     )
 
 
 def classes(
-    data: Path, folder: Path, arms: Sequence[str], seeds: Sequence[int], limits
+    data: Path,
+    folder: Path,
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    options: dict,
 ) -> Comparison:
     """ResNet-32x4 and ResNet-8x4 on 100 classes of 32-pixel images.
 
@@ -193,7 +197,7 @@ def classes(
         folder: Where it is trained, and unpacked.
         arms: See :func:`methods_of`.
         seeds: Of the students.
-        limits: See :func:`photos`.
+        options: Settings of every config.
     """
     root = data / 'tin32a'
     if not root.is_dir():
@@ -219,7 +223,6 @@ def classes(
         if method.label != ALONE:
             method.options['model.teacher.config'] = str(teacher)
         methods.append(method)
-    count = min(50_000, limits.get('images') or 50_000)
     return Comparison(
         'classes',
         'Teacher ResNet-32x4, student ResNet-8x4, 100 classes of 32-pixel '
@@ -228,17 +231,7 @@ def classes(
         Method(TEACHER, teacher),
         seeds,
         'accuracy/top1',
-        math.ceil(count / 64),
+        50_000,
         folder,
-        {'data_root': str(root), **_limits(limits)},
-        bool(limits),
+        {'data_root': str(root), **options},
     )
-
-
-def _limits(limits: dict) -> dict:
-    options = {}
-    if limits.get('images'):
-        options['train_dataloader.dataset.indices'] = limits['images']
-    if limits.get('val_images'):
-        options['val_dataloader.dataset.indices'] = limits['val_images']
-    return options

@@ -13,6 +13,7 @@ docs/en/real_photos.md has the protocol.
 
 import argparse
 import contextlib
+import math
 import os
 import shlex
 import sys
@@ -79,30 +80,30 @@ def comparisons_of(args: argparse.Namespace, work: Path) -> list[Comparison]:
     seeds = args.seeds or ([0] if args.stage == 'choose' else [0, 1, 2])
     found = []
     for part in args.parts:
-        limits = {}
+        options = dict(args.cfg_options)
+        batch = options.get('train_dataloader.batch_size', BATCHES[part])
         if args.steps:
-            images = args.steps * BATCHES[part]
-            limits = dict(images=images, val_images=8)
+            options['train_dataloader.dataset.indices'] = args.steps * batch
+            options['val_dataloader.dataset.indices'] = 8
         if part == 'photos':
             arms = args.arms or DEFAULT_ARMS[args.stage]
-            found.append(
-                photos(
-                    args.data,
-                    work / part,
-                    args.stage,
-                    args.student,
-                    arms,
-                    seeds,
-                    limits,
-                )
+            made = photos(
+                args.data,
+                work / part,
+                args.stage,
+                args.student,
+                arms,
+                seeds,
+                options,
             )
-            found[-1].checkpoint = args.teacher
+            made.checkpoint = args.teacher
         else:
-            arms = CLASSES_ARMS if len(args.parts) > 1 else args.arms
+            arms = args.arms if args.parts == ['classes'] else None
             arms = arms or CLASSES_ARMS
-            found.append(
-                classes(args.data, work / part, arms, seeds[:2], limits)
-            )
+            made = classes(args.data, work / part, arms, seeds[:2], options)
+        made.steps = args.steps or math.ceil(made.images / batch)
+        made.is_rehearsal = bool(args.steps)
+        found.append(made)
     return found
 
 
@@ -140,6 +141,9 @@ def run(args: argparse.Namespace, work: Path, say: Log, command: str) -> int:
     comparisons = comparisons_of(args, work)
     plan(comparisons, args, deadline, work, say)
     tasks = [task for part in comparisons for task in part.tasks]
+    facts = dict(surroundings(ROOT), side_by_side=args.jobs)
+    if args.commit:
+        facts['commit'] = args.commit
 
     def each(action: Callable, *values: object) -> None:
         for comparison in comparisons:
@@ -154,7 +158,7 @@ def run(args: argparse.Namespace, work: Path, say: Log, command: str) -> int:
             tasks,
             args.jobs,
             deadline,
-            dict(surroundings(ROOT), side_by_side=args.jobs),
+            facts,
             say,
             lambda: each(write_tables, args.out, command),
         )

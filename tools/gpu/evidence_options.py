@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmengine.config import DictAction
+
 from .arms import ARMS
 
 SAMPLES = 1000
@@ -101,6 +103,17 @@ def parse_args(
         '--mps',
         action='store_true',
         help="use NVIDIA's multi-process service, where it works",
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='settings to change in every config, the teacher too',
+    )
+    parser.add_argument(
+        '--commit', help='for the record, where there is no Git'
     )
     parser.add_argument(
         '--bootstrap',
