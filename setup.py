@@ -62,12 +62,15 @@ setup(
     packages=find_packages(include=['mmrkkd', 'mmrkkd.*']),
     entry_points={'console_scripts': ['mmrkkd = mmrkkd.__main__:main']},
     # The C code is built on the machine that runs it.
-    package_data={'mmrkkd.ops.backends.cpu': ['*.[ch]']},
+    package_data={
+        'mmrkkd.ops.backends.cpu': ['*.[ch]'],
+        'mmrkkd.report': ['assets/*'],
+    },
     install_requires=read_requirements('runtime'),
     # torch and the two families are extras on purpose: see runtime.txt.
     extras_require={
         name: read_requirements(name)
-        for name in ('torch', 'onedl', 'openmmlab', 'dev')
+        for name in ('torch', 'onedl', 'openmmlab', 'report', 'dev')
     },
     cmdclass={'build_py': BuildWithMim},
     classifiers=[

@@ -245,7 +245,7 @@ class Installer:
         )
         self.journal.run(
             'installing mmrkkd, editable, and what its tests need',
-            [*install, '--no-build-isolation', '-e', f'{ROOT}[dev]'],
+            [*install, '--no-build-isolation', '-e', f'{ROOT}[dev,report]'],
         )
 
 

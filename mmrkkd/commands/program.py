@@ -49,6 +49,10 @@ COMMANDS = {
     'ablate': Command(
         'ablation.py', 'train methods with several seeds and compare them'
     ),
+    'report': Command(
+        'mmrkkd.commands.report:main',
+        'one web page of finished runs, to look at',
+    ),
     'publish': Command(
         'mmrkkd.commands.publish:main',
         'a small file of weights out of a checkpoint',

@@ -1,11 +1,11 @@
 """From results of single runs to rows of a table."""
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 CONFIDENCE = 0.95
 
@@ -37,6 +37,9 @@ def spread(values: Iterable[float]) -> dict:
 
 def quantile(degrees: int) -> float:
     """How many standard errors chance may do, by Student's t."""
+    # An extra of the package: only what compares seeds needs it.
+    from scipy import stats
+
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
 
 
@@ -69,7 +72,7 @@ def paired(
         half_width=None,
     )
     if len(seeds) > 1:
-        error = float(stats.sem(list(each.values())))
+        error = statistics.stdev(each.values()) / math.sqrt(len(seeds))
         result['standard_error'] = error
         result['half_width'] = quantile(len(seeds) - 1) * error
     return result

@@ -1,7 +1,6 @@
 """Detections of several models beside the ground truth, as one picture."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import mmcv
@@ -10,125 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from mmcv.ops import nms
-from mmdet.evaluation.functional import bbox_overlaps
 
-# Colours that the common colour blindnesses keep apart (Okabe and Ito), and
-# a line style each, so that no information is in the colour alone.
-STYLES = dict(
-    truth=dict(edgecolor='#ffffff', linestyle='-'),
-    correct=dict(edgecolor='#56b4e9', linestyle='-'),
-    wrong_class=dict(edgecolor='#f0e442', linestyle='--'),
-    no_object=dict(edgecolor='#ff8c5a', linestyle=':'),
-    missed=dict(edgecolor='#cc79a7', linestyle='-.'),
-)
-MEANINGS = dict(
-    truth='ground truth',
-    correct='right class, IoU at least 0.5',
-    wrong_class='wrong class, IoU at least 0.5',
-    no_object='no object there, or found already',
-    missed='object that was not found',
-)
+from .box_styles import MEANINGS, STYLES
+from .verdicts import Detections, verdicts_and_missed
 
 CELL_INCHES = 2.9
 # Below an image, for how much of it is right.
 GAP_INCHES = 0.3
 LABEL_POINTS = 7.5
-
-
-@dataclass
-class Detections:
-    """What one model, or the ground truth, says about one image.
-
-    Args:
-        boxes: (N, 4), left, top, right, bottom in pixels of the image.
-        labels: (N, ), class indices.
-        scores: (N, ) in [0, 1], or None for the ground truth.
-    """
-
-    boxes: np.ndarray
-    labels: np.ndarray
-    scores: np.ndarray | None = None
-
-    def strongest(self, threshold: float, iou: float = 0.5) -> 'Detections':
-        """The best at each place, the best first.
-
-        A detector suppresses repetitions within a class only: where it
-        wavers between classes it reports them all, one upon the other.
-
-        Args:
-            threshold: Lower scores are left out.
-            iou: A detection that overlaps a better one by more is left out,
-                whatever its class. Defaults to 0.5.
-        """
-        _, kept = nms(
-            self.boxes.astype(np.float32).reshape(-1, 4),
-            self.scores.astype(np.float32),
-            iou,
-            score_threshold=threshold,
-        )
-        return Detections(
-            self.boxes[kept], self.labels[kept], self.scores[kept]
-        )
-
-
-def judge(found: Detections, truth: Detections, iou: float = 0.5) -> list[str]:
-    """Says of each detection whether it is right.
-
-    Each detection takes the free ground-truth box that it overlaps most,
-    those with high scores first, as COCO's evaluation does; but over all
-    classes, to tell a wrong class from a wrong place.
-
-    Args:
-        found: Detections, the best first.
-        truth: The ground truth.
-        iou: Intersection over union from which a box is met.
-            Defaults to 0.5.
-
-    Returns:
-        For each detection 'correct', 'wrong_class' or 'no_object'.
-    """
-    return _match(found, truth, iou)[0]
-
-
-def _match(
-    found: Detections, truth: Detections, iou: float = 0.5
-) -> tuple[list[str], list[int]]:
-    """The verdicts, and the objects that were not met."""
-    met = met_objects(found, truth, iou)
-    verdicts = [
-        'no_object'
-        if index < 0
-        else ('correct' if truth.labels[index] == label else 'wrong_class')
-        for index, label in zip(met, found.labels, strict=True)
-    ]
-    return verdicts, sorted(set(range(len(truth.boxes))) - set(met))
-
-
-def met_objects(
-    found: Detections, truth: Detections, iou: float = 0.5
-) -> list[int]:
-    """Which object each detection takes, see :func:`judge`.
-
-    Args:
-        found: Detections, the best first.
-        truth: The ground truth.
-        iou: See :func:`judge`. Defaults to 0.5.
-
-    Returns:
-        For each detection the index of an object, -1 for none.
-    """
-    taken, free = [], list(range(len(truth.boxes)))
-    overlaps = bbox_overlaps(found.boxes, truth.boxes)
-    for row, label in zip(overlaps, found.labels, strict=True):
-        met = [index for index in free if row[index] >= iou]
-        # Two ground-truth boxes may be met: the one of the right class wins.
-        same = [index for index in met if truth.labels[index] == label]
-        best = max(same or met, key=lambda index: row[index], default=-1)
-        taken.append(best)
-        if best >= 0:
-            free.remove(best)
-    return taken
 
 
 def draw_detections(
@@ -217,7 +105,7 @@ def _draw_boxes(
     verdicts = ['truth'] * len(cell.boxes)
     if cell.scores is not None:
         cell = cell.strongest(threshold)
-        verdicts, missed = _match(cell, truth)
+        verdicts, missed = verdicts_and_missed(cell, truth)
         for box in truth.boxes[missed]:
             axis.add_patch(_frame(box, 'missed'))
         axis.text(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pycocotools.coco import COCO
 
-from .detections import Detections, judge
+from .verdicts import Detections, judge
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -97,3 +98,45 @@ def output_of(*command: str) -> str:
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return 'unknown'
+
+
+def origin(results: Sequence[dict]) -> list[str]:
+    """Where results come from; what differs between them is told.
+
+    Args:
+        results: What the tools recorded of runs: ``attempts``, each with
+            ``commit``, ``hardware``, ``versions``, ``side_by_side`` and
+            ``threads``.
+
+    Returns:
+        Sentences.
+    """
+    lines = []
+    attempts = [a for r in results for a in r.get('attempts', ())]
+    for name, title in (
+        ('commit', 'Commit'),
+        ('hardware', 'Hardware'),
+        ('versions', 'Versions'),
+        ('side_by_side', 'Cells side by side'),
+        ('threads', 'Threads for each'),
+    ):
+        found = list(dict.fromkeys(_plain(a.get(name)) for a in attempts))
+        if len(found) == 1:
+            lines.append(f'{title}: {found[0]}.')
+        elif found:
+            lines.append(
+                f'{title}: NOT THE SAME FOR ALL: {" / ".join(found)}.'
+            )
+    interrupted = sum(len(r.get('attempts', ())) > 1 for r in results)
+    if interrupted:
+        lines.append(
+            f'{interrupted} cells were interrupted and went on from their '
+            'last checkpoint.'
+        )
+    return lines
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ', '.join(f'{name} {text}' for name, text in value.items())
+    return str(value)

@@ -1,6 +1,7 @@
 """The one writer of tables."""
 
 from collections.abc import Sequence
+from html import escape
 
 Lines = Sequence[Sequence[str]]
 
@@ -42,6 +43,52 @@ def plain_table(head: Sequence[str], lines: Lines, texts: int = 1) -> str:
         '  '.join(_padded(line, widths, texts)).rstrip()
         for line in (head, *lines)
     )
+
+
+def html_table(
+    head: Sequence[str],
+    lines: Lines,
+    texts: int = 1,
+    caption: str = '',
+    sortable: bool = False,
+) -> str:
+    """The same for a web page.
+
+    Args:
+        head: A title for each column.
+        lines: The cells as plain text, which is escaped.
+        texts: See :func:`markdown_table`. Defaults to 1.
+        caption: Above the table. Defaults to nothing.
+        sortable: Let the page's script sort it. Defaults to False.
+
+    Raises:
+        ValueError: a line has more or fewer cells than the head.
+    """
+    rows = ['<tr>' + ''.join(_heads(head, texts)) + '</tr>']
+    for line in lines:
+        cells = [
+            f'<td{_kind(number, texts)}>{escape(cell)}</td>'
+            for number, (_, cell) in enumerate(zip(head, line, strict=True))
+        ]
+        cells[0] = f'<th scope="row">{escape(line[0])}</th>'
+        rows.append(f'<tr>{"".join(cells)}</tr>')
+    return (
+        f'<div class="wide" tabindex="0"><table{" data-sort" * sortable}>'
+        + f'<caption>{escape(caption)}</caption>' * bool(caption)
+        + f'<thead>{rows[0]}</thead><tbody>{"".join(rows[1:])}</tbody>'
+        '</table></div>'
+    )
+
+
+def _heads(head: Sequence[str], texts: int) -> list[str]:
+    return [
+        f'<th scope="col"{_kind(number, texts)}>{escape(title)}</th>'
+        for number, title in enumerate(head)
+    ]
+
+
+def _kind(number: int, texts: int) -> str:
+    return '' if number < texts else ' class="number"'
 
 
 def _widths(head: Sequence[str], lines: Lines) -> list[int]:

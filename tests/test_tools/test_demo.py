@@ -12,12 +12,13 @@ from PIL import Image
 
 from mmrkkd.datasets import Recipe, make_demo_shapes
 from mmrkkd.report import Curve, detections, draw_curves, surroundings
-from mmrkkd.report.detections import Detections, draw_detections, judge
+from mmrkkd.report.detections import draw_detections
 from mmrkkd.report.examples import (
     most_disputed,
     read_found,
     read_truths,
 )
+from mmrkkd.report.verdicts import Detections, judge
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = str(ROOT / 'tools')

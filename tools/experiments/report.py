@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmrkkd.checkpoint.atomic import write_json
+from mmrkkd.report.surroundings import origin
 from mmrkkd.report.tables import markdown_table
 
 from .progress import clock
@@ -152,39 +153,6 @@ def _interval(rows: Sequence[dict]) -> str:
         f'{quantile(count - 1):.1f} standard errors (95 %, Student) may be '
         'chance.'
     )
-
-
-def origin(results: Sequence[dict]) -> list[str]:
-    """Where the results come from; what differs between them is told."""
-    lines = []
-    attempts = [a for result in results for a in result['attempts']]
-    for name, title in (
-        ('commit', 'Commit'),
-        ('hardware', 'Hardware'),
-        ('versions', 'Versions'),
-        ('side_by_side', 'Cells side by side'),
-        ('threads', 'Threads for each'),
-    ):
-        found = list(dict.fromkeys(_plain(a.get(name)) for a in attempts))
-        if len(found) == 1:
-            lines.append(f'{title}: {found[0]}.')
-        elif found:
-            lines.append(
-                f'{title}: NOT THE SAME FOR ALL: {" / ".join(found)}.'
-            )
-    interrupted = sum(len(result['attempts']) > 1 for result in results)
-    if interrupted:
-        lines.append(
-            f'{interrupted} cells were interrupted and went on from their '
-            'last checkpoint.'
-        )
-    return lines
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, dict):
-        return ', '.join(f'{name} {text}' for name, text in value.items())
-    return str(value)
 
 
 def write_report(

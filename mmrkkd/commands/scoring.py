@@ -1,0 +1,129 @@
+"""Runs the models of finished runs on held-out images."""
+
+import copy
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import MMLogger
+from mmengine.runner import load_checkpoint
+from tqdm import tqdm
+
+from mmrkkd.engine import prepare_model
+from mmrkkd.evaluation.comparison import comparison_config
+from mmrkkd.evaluation.image_scores import ImageScores, ScoredImages
+from mmrkkd.report.runs import Run
+
+
+class Scored(NamedTuple):
+    """What a student and its teacher say of some images.
+
+    Args:
+        names: The compared classes.
+        data_names: The classes of the data.
+        pictures: Name of an image to its file, or its pixels.
+        images: The evenly spaced images, by name.
+        extra: Those that were asked for, by name.
+    """
+
+    names: list[str]
+    data_names: tuple[str, ...]
+    pictures: dict[str, object]
+    images: dict[str, ImageScores]
+    extra: dict[str, ImageScores]
+
+
+def score_runs(
+    runs: Sequence[Run],
+    teacher_run: Run | None,
+    count: int,
+    extra: Sequence[str] = (),
+    detect: bool = True,
+    trust: bool = False,
+) -> dict[str, Scored]:
+    """Scores the first run of each label beside its teacher.
+
+    A student that was trained alone is compared with the teacher of the
+    first distillation.
+
+    Args:
+        runs: The students' runs.
+        teacher_run: The run that made the teacher, if it is among them.
+        count: How many images, evenly spaced over the validation set.
+        extra: Files of more images of the set.
+        detect: Also let detectors predict. Defaults to True.
+        trust: Read checkpoints that can run code. Defaults to False.
+
+    Raises:
+        FileNotFoundError: the weights or the data are not there.
+        ValueError: no run has a teacher.
+    """
+    taught = [run for run in runs if run.distils]
+    if not taught:
+        raise ValueError(
+            '--scores compares students with their teacher, and none of the '
+            f'runs {", ".join(run.title for run in runs)} has one; give a '
+            'distillation too, or leave --scores out'
+        )
+    model = _present(taught[0].config.model, teacher_run)
+    firsts = {run.label: run for run in reversed(runs)}
+    scored = {}
+    for label in dict.fromkeys(run.label for run in runs):
+        run = firsts[label]
+        config = copy.deepcopy(run.config)
+        if run.distils:
+            config.model = _present(config.model, teacher_run)
+        config = comparison_config(config, model)
+        scored[label] = _score(run, config, count, extra, detect, trust)
+    return scored
+
+
+def _present(model: ConfigDict, teacher_run: Run | None) -> ConfigDict:
+    """The model with its teacher's weights where they are now."""
+    model = copy.deepcopy(model)
+    path = Path(model.teacher.checkpoint)
+    if teacher_run is not None and not path.is_file():
+        model.teacher.checkpoint = str(teacher_run.folder / path.name)
+    return model
+
+
+def _score(
+    run: Run,
+    config: Config,
+    count: int,
+    extra: Sequence[str],
+    detect: bool,
+    trust: bool,
+) -> Scored:
+    if run.checkpoint is None:
+        raise FileNotFoundError(
+            f'--scores needs the weights of {run.title}, and {run.folder} '
+            'holds no checkpoint; leave --scores out, or put it back'
+        )
+    # Initialisation is told parameter by parameter.
+    MMLogger.get_instance('report', log_level='WARNING')
+    with prepare_model(config, 'test_dataloader', trust) as model:
+        content = load_checkpoint(
+            model, str(run.checkpoint), map_location='cpu', strict=True
+        )
+        model.to('cuda' if torch.cuda.is_available() else 'cpu')
+        scored = ScoredImages(model, config, content)
+        evenly = scored.evenly(count)
+        asked = [os.path.abspath(path) for path in extra]
+        paths = list(dict.fromkeys([*evenly, *asked]))
+        done = {
+            each.path: each
+            for each in tqdm(
+                scored.score(paths, detect), run.title, len(paths)
+            )
+        }
+    return Scored(
+        scored.names,
+        scored.data_names,
+        scored.pictures,
+        {path: done[path] for path in evenly},
+        {path: done[path] for path in asked},
+    )
