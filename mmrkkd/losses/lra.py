@@ -31,8 +31,9 @@ class LRALoss(LogitLoss):
     square error of the centred logits, w / C |s - t|^2, with s and t the
     logits minus their mean (2 w times distillation at T -> inf, with its
     factor T^2), l1 their mean absolute error, spearman one minus Pearson's
-    correlation of the logits. The diagnostic ``kd/lra_blocks`` shows it: it
-    is 1 there, and C where every class has a rank of its own.
+    correlation of the logits. The diagnostic ``kd/lra_blocks`` of
+    ``log_blocks`` shows it: it is 1 there, and C where every class has a
+    rank of its own.
 
     Ranks in earnest need a small e, in proportion to the deviation d of the
     logits and to 1 / C. For Gaussian logits e = 5 d / C gives 0.02 C blocks,
@@ -63,9 +64,12 @@ class LRALoss(LogitLoss):
         distance: 'l2', 'l1' or 'spearman'. Defaults to 'l2'.
         standardize: Standardise each sample's logits over its classes
             before ranking them. The paper does not. Defaults to False.
+        log_blocks: Log ``kd/lra_blocks``, which ranks the student's logits
+            once more. Defaults to False.
 
-    Log keys: ``loss_lra`` and the diagnostic ``kd/lra_blocks``, the number
-    of blocks in [1, C] of the student's ranks, averaged over the samples.
+    Log keys: ``loss_lra``; with ``log_blocks`` the diagnostic
+    ``kd/lra_blocks``, the number of blocks in [1, C] of the student's ranks,
+    averaged over the samples.
 
     Source: Lu et al., "Knowledge Distillation Based on Logit Ranking
         Alignment", ICIC 2025, eqs. 8-12, with the soft ranks of Blondel et
@@ -82,6 +86,7 @@ class LRALoss(LogitLoss):
         regularization: float = 1.0,
         distance: str = 'l2',
         standardize: bool = False,
+        log_blocks: bool = False,
     ) -> None:
         super().__init__()
         self.loss_weight = build_schedule('loss_weight', loss_weight)
@@ -89,6 +94,7 @@ class LRALoss(LogitLoss):
         check_choice('distance', distance, DISTANCES)
         self.distance = distance
         self.standardize = check_flag('standardize', standardize)
+        self.log_blocks = check_flag('log_blocks', log_blocks)
 
     def per_sample(
         self,
@@ -100,13 +106,15 @@ class LRALoss(LogitLoss):
         if self.standardize:
             student_logits = standardize(student_logits)
             teacher_logits = standardize(teacher_logits)
-        terms = self._distances(
+        distances = self._distances(
             self._ranks(student_logits), self._ranks(teacher_logits)
         )
-        return {
-            'loss_lra': self.now(self.loss_weight) * terms,
-            'kd/lra_blocks': count_blocks(student_logits, self.regularization),
-        }
+        terms = dict(loss_lra=self.now(self.loss_weight) * distances)
+        if self.log_blocks:
+            terms['kd/lra_blocks'] = count_blocks(
+                student_logits, self.regularization
+            )
+        return terms
 
     def _ranks(self, logits: Tensor) -> Tensor:
         return soft_rank(logits, regularization=self.regularization)

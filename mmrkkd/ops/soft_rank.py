@@ -5,6 +5,7 @@ import ctypes
 import torch
 from torch import Tensor
 
+from . import checks
 from .backends.autograd import known_signature
 from .backends.cpu.native_library import native_library
 from .checks import check_positive
@@ -12,6 +13,8 @@ from .checks import check_positive
 # Below 200 us of work, at 10 ns a value, one thread does: waking the others
 # takes about 50, and milliseconds where other programs have their cores.
 VALUES_WORTH_THREADS = 20_000
+# Pairs of places held at a time on a GPU, in float64: some 130 MB.
+PAIRS_AT_ONCE = 2**22
 
 
 def soft_rank(
@@ -163,11 +166,6 @@ def soft_rank_torch(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Tensor operations only: for a GPU, or a CPU without a C compiler.
 
-    All rows merge all of their adjacent violators at once, round by round.
-    Violators may be pooled in any order (two neighbours that violate are in
-    one block of the solution), so the blocks are those of the sequential
-    method. A few rounds are usual; n is the most.
-
     Args:
         values: (N, n), float32 or float64.
         scale: 1 / e, or -1 / e for descending ranks.
@@ -176,12 +174,43 @@ def soft_rank_torch(
         Ranks, the class at each place of the sort and the first place of
         each place's block, all (N, n), the latter two int32.
     """
-    classes = values.shape[-1]
     order = torch.argsort(values, dim=-1, descending=scale > 0, stable=True)
     # MPS has no float64.
     wide = torch.float32 if values.device.type == 'mps' else torch.float64
     z = values.gather(-1, order).to(wide) * scale
-    places = torch.arange(classes, device=values.device).expand(z.shape)
+    first = first_places(z)
+    means, weights = _block_means(z, first)
+    finite = torch.isfinite(values).all(-1, keepdim=True)
+    sorted_ranks = ((z - means) + weights).masked_fill(~finite, torch.nan)
+    ranks = torch.empty_like(values).scatter_(
+        -1, order, sorted_ranks.to(values.dtype)
+    )
+    return ranks, order.int(), first.int()
+
+
+def first_places(z: Tensor) -> Tensor:
+    """The first place of each place's block.
+
+    Args:
+        z: (N, n), sorted downwards.
+
+    Returns:
+        (N, n), int64.
+    """
+    if checks.at_hand(z):
+        return first_by_rounds(z)
+    return first_by_slopes(z)
+
+
+def first_by_rounds(z: Tensor) -> Tensor:
+    """Merges all adjacent violators at once, round by round.
+
+    Violators may be pooled in any order (two neighbours that violate are in
+    one block of the solution), so the blocks are those of the sequential
+    method. A few rounds are usual; n is the most. The host looks after each
+    round whether it was the last one.
+    """
+    places = torch.arange(z.shape[-1], device=z.device).expand(z.shape)
     first = places
     while True:
         means, weights = _block_means(z, first)
@@ -191,14 +220,39 @@ def soft_rank_torch(
         starts[:, 1:] &= ~(-means.diff(dim=-1) <= -weights.diff(dim=-1))
         merged = torch.where(starts, places, 0).cummax(-1).values
         if torch.equal(merged, first):
-            break
+            return first
         first = merged
-    finite = torch.isfinite(values).all(-1, keepdim=True)
-    sorted_ranks = ((z - means) + weights).masked_fill(~finite, torch.nan)
-    ranks = torch.empty_like(values).scatter_(
-        -1, order, sorted_ranks.to(values.dtype)
-    )
-    return ranks, order.int(), first.int()
+
+
+def first_by_slopes(z: Tensor) -> Tensor:
+    """Looks at all pairs of places, and needs no look by the host.
+
+    With P the sums of y = z - (n - place), the blocks are the edges of the
+    least concave line above P. A block starts at place i where ::
+
+        min_{j < i} (P_i - P_j) / (i - j) > max_{j > i} (P_j - P_i) / (j - i)
+
+    Gaps of z above n part blocks as n does; narrowed to that, sums of huge
+    scores keep their digits.
+    """
+    rows, n = z.shape
+    gaps = (-z.diff(dim=-1)).clamp(max=n)
+    y = torch.nn.functional.pad((1 - gaps).cumsum(-1), (1, 0))
+    sums = torch.nn.functional.pad(y.cumsum(-1), (1, 0))
+    places = torch.arange(n + 1, device=z.device)
+    starts = torch.ones(rows, n, dtype=torch.bool, device=z.device)
+    rows_at_once = max(1, PAIRS_AT_ONCE // n**2)
+    places_at_once = max(1, PAIRS_AT_ONCE // n)
+    for row in range(0, rows, rows_at_once):
+        some = sums[row : row + rows_at_once]
+        for i in range(1, n, places_at_once):
+            block = slice(i, min(i + places_at_once, n))
+            steps = places[block, None] - places
+            slopes = (some[:, block, None] - some[:, None]) / steps
+            left = slopes.masked_fill(steps <= 0, torch.inf).amin(-1)
+            right = slopes.masked_fill(steps >= 0, -torch.inf).amax(-1)
+            starts[row : row + rows_at_once, block] = left > right
+    return torch.where(starts, places[:n], 0).cummax(-1).values
 
 
 def _block_means(z: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,9 @@ def logits(samples, classes, deviation=3.0, seed=0):
 def test_ranks_by_hand_where_e_is_small(distance, expected):
     student = torch.tensor([[9.0, 2.0, 5.0, -1.0]], dtype=torch.float64)
     teacher = torch.tensor([[3.0, 7.0, 0.5, 2.0]], dtype=torch.float64)
-    loss = LRALoss(loss_weight=0.5, regularization=0.01, distance=distance)
+    settings = dict(regularization=0.01, distance=distance)
+    assert list(LRALoss(**settings)(student, teacher)) == ['loss_lra']
+    loss = LRALoss(loss_weight=0.5, log_blocks=True, **settings)
     terms = loss(student, teacher)
     assert list(terms) == ['loss_lra', 'kd/lra_blocks']
     torch.testing.assert_close(terms['loss_lra'].item(), 0.5 * expected)
@@ -43,7 +45,7 @@ def test_pooled_pair_by_hand():
     # Student ranks 1.25 1.75 3, teacher ranks 2 1 3.
     student = torch.tensor([[9.0, 8.5, 0.0]], dtype=torch.float64)
     teacher = torch.tensor([[5.0, 9.0, 0.0]], dtype=torch.float64)
-    terms = LRALoss(loss_weight=1.0)(student, teacher)
+    terms = LRALoss(loss_weight=1.0, log_blocks=True)(student, teacher)
     expected = (0.75**2 + 0.75**2) / 3
     torch.testing.assert_close(terms['loss_lra'].item(), expected)
     assert terms['kd/lra_blocks'] == 2
@@ -53,7 +55,7 @@ def test_pooled_pair_by_hand():
 @pytest.mark.parametrize('distance', DISTANCES)
 def test_published_e_compares_centred_logits_only(classes, distance):
     student, teacher = logits(4, classes)
-    terms = LRALoss(5.0, distance=distance)(student, teacher)
+    terms = LRALoss(5.0, distance=distance, log_blocks=True)(student, teacher)
     s = student - student.mean(-1, keepdim=True)
     t = teacher - teacher.mean(-1, keepdim=True)
     expected = {
@@ -93,7 +95,7 @@ def test_published_e_is_distillation_at_infinite_temperature():
 def test_gradient_where_there_are_many_blocks(distance, e):
     student, teacher = logits(3, 20, deviation=1.0)
     student.requires_grad_()
-    loss = LRALoss(0.1, regularization=e, distance=distance)
+    loss = LRALoss(0.1, regularization=e, distance=distance, log_blocks=True)
     assert 1 < loss(student, teacher)['kd/lra_blocks'] < 20
     assert gradcheck(
         lambda values: loss(values, teacher)['loss_lra'], (student,)
@@ -140,7 +142,12 @@ def test_reversed_order_is_the_largest_loss():
 @pytest.mark.parametrize('distance', DISTANCES)
 def test_standardised_scale_and_shift_do_not_matter(distance):
     student, teacher = logits(5, 100)
-    loss = LRALoss(regularization=0.03, distance=distance, standardize=True)
+    loss = LRALoss(
+        regularization=0.03,
+        distance=distance,
+        standardize=True,
+        log_blocks=True,
+    )
     terms = loss(student, teacher)
     assert 5 < terms['kd/lra_blocks'] < 50
     # 1e-7 is added to the deviation.
@@ -174,16 +181,16 @@ def test_blocks_of_nan_are_nan():
 
 def test_blocks_have_no_gradient():
     student, teacher = logits(2, 10)
-    terms = LRALoss()(student.requires_grad_(), teacher)
+    terms = LRALoss(log_blocks=True)(student.requires_grad_(), teacher)
     assert terms['loss_lra'].requires_grad
     assert not terms['kd/lra_blocks'].requires_grad
 
 
 def test_kendalls_ranking_is_added_and_scales_no_diagnostic():
     student, teacher = logits(4, 20)
-    loss = RankKDLoss(kd=dict(type='LRALoss'), kd_weight=0.5)
+    loss = RankKDLoss(kd=dict(type='LRALoss', log_blocks=True), kd_weight=0.5)
     terms = loss(student, teacher)
-    alone = LRALoss()(student, teacher)
+    alone = LRALoss(log_blocks=True)(student, teacher)
     assert set(terms) == {'loss_lra', 'kd/lra_blocks', 'loss_rank'}
     torch.testing.assert_close(terms['loss_lra'], 0.5 * alone['loss_lra'])
     assert terms['kd/lra_blocks'] == alone['kd/lra_blocks']

@@ -10,14 +10,21 @@ from mmrkkd.ops import soft_rank
 from mmrkkd.ops.backends.cpu.native_library import native_library
 
 soft_rank_module = sys.modules[soft_rank.__module__]
-BACKENDS = ['torch'] + (['native'] if native_library() is not None else [])
+BACKENDS = ['torch', 'gpu'] + (
+    ['native'] if native_library() is not None else []
+)
 
 
 @pytest.fixture(params=BACKENDS)
 def backend(request, monkeypatch):
     """Makes the door use one backend."""
-    if request.param == 'torch':
+    if request.param != 'native':
         monkeypatch.setattr(soft_rank_module, 'native_library', lambda: None)
+    if request.param == 'gpu':
+        slopes = soft_rank_module.first_by_slopes
+        monkeypatch.setattr(soft_rank_module, 'first_places', slopes)
+        # Blocks of rows, and of places.
+        monkeypatch.setattr(soft_rank_module, 'PAIRS_AT_ONCE', 100)
     return request.param
 
 
