@@ -20,11 +20,11 @@ from mmrkkd.checkpoint.atomic import write_atomically
 from mmrkkd.cli import add_change_option, add_trust_option, change_config
 from mmrkkd.evaluation.kept_predictions import SAMPLES
 from mmrkkd.report import draw_curves
-from mmrkkd.report.build import Curves, build
 from mmrkkd.report.contents import Contents, kept_contents, scored_contents
 from mmrkkd.report.page import check_extra
 from mmrkkd.report.runs import check_alike, find_runs
 from mmrkkd.report.selection import Selection, class_scores_and_rows
+from mmrkkd.report.whole_page import Curves, whole_page
 
 from .scoring import Scored, score_runs
 
@@ -84,7 +84,7 @@ def report(
     contents, scored, note = _contents(selection, images, scores, trust)
     classes, rows = class_scores_and_rows(selection, samples)
     names = ', '.join(Path(folder).resolve().name for folder in folders)
-    text = build(
+    text = whole_page(
         f'Distillation report: {names}',
         selection,
         rows,

@@ -61,7 +61,7 @@ class Curves:
         return max(map(len, self.runs.values()))
 
 
-def build(
+def whole_page(
     title: str,
     selection: Selection,
     rows: Sequence[dict],
