@@ -23,10 +23,9 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
 
 import measure
 import torch
-from mmdet.datasets import CocoDataset
 from mmdet.testing import demo_mm_inputs
-from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from pairs import model_config
 
 from mmrkkd.distillers import terms as term_module
 from mmrkkd.distillers.readers import two_stage
@@ -56,14 +55,7 @@ class Stopwatch:
 
 def build(config: str) -> torch.nn.Module:
     """The config's model; no checkpoint is read."""
-    model = Config.fromfile(config).model
-    classes = CocoDataset.METAINFO['classes']
-    model.teacher.update(
-        checkpoint=None, allow_random_weights=True, classes=classes
-    )
-    model.class_names = classes
-    model.student.backbone.pop('init_cfg', None)
-    return MODELS.build(model).train()
+    return MODELS.build(model_config(config, 'mmdet')).train()
 
 
 def one_step(model: torch.nn.Module, data: dict) -> dict[str, float]:

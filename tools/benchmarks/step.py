@@ -94,15 +94,15 @@ def clock(device: str) -> np.ndarray:
 def build_steps(
     pair: Pair, args: argparse.Namespace, data: dict
 ) -> tuple[dict, list[dict]]:
-    """The ways that work, and the rows of those that do not."""
+    """The steps that work, and the rows of those that do not."""
     wrapper = AmpOptimWrapper if args.amp else OptimWrapper
     bench = ways.Bench(pair, args.device, wrapper)
     steps, failed = {}, []
-    for name, make in ways.ways_of(pair).items():
+    for name, make in ways.ways_of(pair, args.device).items():
         try:
-            step = partial(make(bench), data)
+            step = make(bench)
             for _ in range(1 if args.device == 'cpu' else 3):
-                step()
+                step(data)
             steps[name] = step
         except FAILURES as error:
             text = f'{type(error).__name__}: {error}'
@@ -118,16 +118,18 @@ def measure_pair(pair: Pair, args: argparse.Namespace) -> dict:
     with DefaultScope.overwrite_default_scope(pair.scope):
         steps, failed = build_steps(pair, args, data)
         rounds = (2, 2) if args.quick else (5, max(5, args.steps))
+        calls = {name: partial(step, data) for name, step in steps.items()}
         times = measure.interleaved(
-            steps, args.seconds, rounds, partial(clock, args.device)
+            calls, args.seconds, rounds, partial(clock, args.device)
         )
         rows = [
             row_of(name, np.array(series), np.array(times[ways.ALONE]))
             for name, series in times.items()
         ]
         for row in rows:
+            row['teacher'] = steps[row['way']].teacher
             row['peak_mb'] = (
-                measure.cuda_peak_megabytes(steps[row['way']])
+                measure.cuda_peak_megabytes(calls[row['way']])
                 if args.device == 'cuda'
                 else None
             )

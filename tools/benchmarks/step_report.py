@@ -21,9 +21,9 @@ def markdown(result: dict) -> str:
     parts = [
         'Whole training steps: preprocessing, forward, backward and SGD, '
         'random weights. Median and quartiles of turns taken side by side; '
-        "ratios to the student's step of the same turn. Peak: GPU memory "
-        'in use during a step beyond that between steps, models and '
-        'momentum.',
+        "ratios to the student's step of the same turn. In brackets: what "
+        "a distiller's teacher runs in. Peak: GPU memory in use during a "
+        'step beyond that between steps, models and momentum.',
         *(f'{pair_table(pair)}' for pair in result['pairs']),
         'Measured on {gpu}, {processor}, {threads} threads, Python {python}, '
         'torch {torch}, commit {commit}, {date}; load average {load_average} '
@@ -49,8 +49,9 @@ def _cells(row: dict) -> list[str]:
     if 'failure' in row:
         return [f'{row["way"]}: {row["failure"]:.100}', '', '', '', '']
     peak = row.get('peak_mb')
+    teacher = f' ({row["teacher"]})' if row.get('teacher') else ''
     return [
-        row['way'],
+        row['way'] + teacher,
         '{median_ms:.1f} ({low_ms:.1f} to {high_ms:.1f})'.format(**row),
         '{median:.3f} ({low:.3f} to {high:.3f})'.format(**row['ratio']),
         '{median:.3f}'.format(**row['processor_ratio']),

@@ -2,11 +2,15 @@
 
 The others' ways are written here with this project's models, so that the
 ways differ in what is run and in nothing else. They are as short as can be:
-no configuration, telemetry or check of theirs is in them.
+no configuration, telemetry or check of theirs is in them. Their teacher is
+in float32.
+
+Ours is in the precision that ``teacher.precision='auto'`` takes on the
+device for a teacher whose logits bear it; asked for by name, as logits of
+random weights prove nothing.
 """
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterator
 
 import pairs
@@ -14,12 +18,35 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
-from mmrkkd.distillers.teacher import build_teacher
+from mmrkkd.distillers.inference.hardware import fast_dtype
 from mmrkkd.losses import build_loss
 from mmrkkd.losses.base import LogitLoss
 
 ALONE, OURS = 'student alone', 'RKKD'
-Step = Callable[[dict], None]
+
+
+class Step:
+    """Takes a training step on a batch.
+
+    Args:
+        run: Does so.
+        distiller: Whose step it is, if one's.
+    """
+
+    def __init__(
+        self, run: Callable[[dict], object], distiller: object = None
+    ) -> None:
+        self.run, self.distiller = run, distiller
+
+    def __call__(self, batch: dict) -> None:
+        self.run(batch)
+
+    @property
+    def teacher(self) -> str | None:
+        """The precision that a distiller's teacher runs in by now."""
+        if self.distiller is None:
+            return None
+        return self.distiller.teacher.engine.running
 
 
 class Bench:
@@ -39,7 +66,8 @@ class Bench:
         optim_wrapper: Callable[..., OptimWrapper] = OptimWrapper,
     ) -> None:
         self.pair, self.device = pair, device
-        self.ours = pairs.build(pair).to(device)
+        self.precision = precision_on(torch.device(device))
+        self.ours = pairs.build(pair, precision=self.precision).to(device)
         self.student = self.ours.student
         # So small that the random models stay what they are.
         optimizer = torch.optim.SGD(
@@ -56,40 +84,43 @@ class Bench:
 
     def plain_teacher(self) -> nn.Module:
         """The teacher as it is, in float32."""
-        options = dict(precision='float32') if has_precision() else {}
-        model = self.distiller(self.pair.kd, **options)
+        model = self.distiller(self.pair.kd, precision='float32')
         return model.teacher.model
 
-    def step_of(self, model: nn.Module) -> Step:
-        """The step of a model that trains itself."""
-        return lambda batch: model.train_step(batch, self.wrapper)
+    def step_of(self, distiller: nn.Module) -> Step:
+        """A distiller's step."""
+        return Step(
+            lambda batch: distiller.train_step(batch, self.wrapper), distiller
+        )
 
     def step_by(self, loss: Callable[[Tensor, list], dict]) -> Step:
         """The same with the losses that a function of the batch gives."""
 
-        def step(batch: dict) -> None:
+        def run(batch: dict) -> None:
             with self.wrapper.optim_context(self.student):
                 data = self.student.data_preprocessor(batch, True)
                 terms = loss(data['inputs'], data['data_samples'])
             total, _ = self.student.parse_losses(terms)
             self.wrapper.update_params(total)
 
-        return step
+        return Step(run)
 
 
-def has_precision() -> bool:
-    """Whether the teacher's precision can be chosen."""
-    return 'precision' in inspect.signature(build_teacher).parameters
+def precision_on(device: torch.device) -> str:
+    """What 'auto' takes on a device."""
+    dtype = fast_dtype(device) or torch.float32
+    return str(dtype).removeprefix('torch.')
 
 
 def alone(bench: Bench) -> Step:
     """No distillation."""
-    return bench.step_of(bench.student)
+    return Step(lambda batch: bench.student.train_step(batch, bench.wrapper))
 
 
 def with_teacher(bench: Bench) -> Step:
     """The teacher, and the cheapest loss that there is."""
-    return bench.step_of(bench.distiller(bench.pair.kd))
+    losses = bench.pair.kd
+    return bench.step_of(bench.distiller(losses, precision=bench.precision))
 
 
 def ours(bench: Bench) -> Step:
@@ -97,9 +128,16 @@ def ours(bench: Bench) -> Step:
     return bench.step_of(bench.ours)
 
 
-def at_precision(precision: str) -> Callable[[Bench], Step]:
-    """The config with a teacher of another precision."""
-    return lambda bench: bench.step_of(bench.distiller(precision=precision))
+def in_float32(bench: Bench) -> Step:
+    """The config with a teacher in float32."""
+    return bench.step_of(bench.distiller(precision='float32'))
+
+
+def in_one_stream(bench: Bench) -> Step:
+    """The config with the teacher after the student, not beside it."""
+    return bench.step_of(
+        bench.distiller(precision=bench.precision, stream=False)
+    )
 
 
 def plain_ranking(bench: Bench) -> Step:
@@ -107,7 +145,8 @@ def plain_ranking(bench: Bench) -> Step:
     losses = pairs.model_config(
         pairs.CONFIGS / bench.pair.config, bench.pair.scope
     ).losses
-    return bench.step_of(bench.distiller(dict(losses, impl='eager')))
+    losses = dict(losses, impl='eager')
+    return bench.step_of(bench.distiller(losses, precision='float32'))
 
 
 def whole_teacher(bench: Bench) -> Step:
@@ -181,12 +220,18 @@ def rows_of(scores: list[Tensor]) -> Tensor:
     )  # fmt: skip
 
 
-def ways_of(pair: pairs.Pair) -> dict[str, Callable[[Bench], Step]]:
+def ways_of(
+    pair: pairs.Pair, device: str
+) -> dict[str, Callable[[Bench], Step]]:
     """Name to what makes a step; the student alone comes first."""
-    ways = {ALONE: alone, 'with teacher, KL only': with_teacher, OURS: ours}
-    if has_precision():
-        for precision in ('float32', 'bfloat16', 'auto'):
-            ways[f'RKKD, teacher {precision}'] = at_precision(precision)
+    ways = {
+        ALONE: alone,
+        'with teacher, KL only': with_teacher,
+        OURS: ours,
+        'RKKD, teacher at full precision': in_float32,
+    }
+    if device == 'cuda':
+        ways['RKKD, teacher after the student'] = in_one_stream
     ways['plain autograd ranking'] = plain_ranking
     ways["teacher's whole training forward (mmrazor's way)"] = whole_teacher
     if 'roi_head' in pair.scores:
