@@ -179,6 +179,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(__doc__.split('\n')[0], argv)
     args.out.mkdir(parents=True, exist_ok=True)
     args.data, args.out = args.data.resolve(), args.out.resolve()
+    args.teacher = args.teacher and args.teacher.resolve()
     words = shlex.join(
         ['python', 'tools/gpu/evidence.py', *(argv or sys.argv[1:])]
     )
