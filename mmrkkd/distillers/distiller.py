@@ -13,6 +13,7 @@ from .annotations import check_samples
 from .inference.ahead import Ahead
 from .readers import Match, stack_views
 from .running import (
+    is_logged,
     training_classes,
     training_metainfo,
     training_progress,
@@ -122,12 +123,14 @@ class LogitDistiller(StudentWithTeacher):
             self.task_weight(self.progress),
         )
         task = dict(terms) if self._logs_gradients() else None
-        logit_losses = self._losses_of(LogitLoss)
+        logit_losses, logged = self._losses_of(LogitLoss), is_logged()
         for heads in zip(*(each.matches for each in passes), strict=True):
             match = stack_views(heads)
             add_terms(
                 terms,
-                logit_terms(logit_losses, match, self.class_map, scores, task),
+                logit_terms(
+                    logit_losses, match, self.class_map, scores, task, logged
+                ),
             )
         features = [each.features for each in passes]
         add_terms(

@@ -1,6 +1,8 @@
 """What the running experiment tells whoever asks: classes, progress."""
 
+import ast
 import logging
+from functools import lru_cache
 
 from mmengine.logging import MessageHub, print_log
 
@@ -13,6 +15,49 @@ def training_progress() -> Progress:
     """The epoch and iteration in progress, as RuntimeInfoHook states."""
     info = _running_hub().runtime_info
     return Progress(info.get('epoch', 0) + 1, info.get('iter', 0) + 1)
+
+
+def is_logged() -> bool:
+    """Whether the running experiment's logger writes after this step.
+
+    It does every ``default_hooks.logger.interval`` steps of an epoch and at
+    its end; the first step counts too. True where that is not known, as
+    outside of a run.
+    """
+    info = _running_hub().runtime_info
+    interval = _logger_interval(info.get('cfg') or '')
+    if interval is None or not info.get('loop_stage'):
+        return True
+    step = info.get('iter', 0)
+    epoch = (info.get('max_iters') or 0) // (info.get('max_epochs') or 1)
+    number = step % epoch + 1 if epoch else step + 1
+    return step == 0 or number % interval == 0 or number == epoch
+
+
+@lru_cache(maxsize=2)
+def _logger_interval(config: str) -> int | None:
+    """``default_hooks.logger.interval`` of a config's text, if it is there.
+
+    The text is not executed: RuntimeInfoHook writes it without ``_base_``.
+    """
+    try:
+        tree = ast.parse(config)
+    except SyntaxError:
+        return None
+    for line in tree.body:
+        if isinstance(line, ast.Assign) and (
+            getattr(line.targets[0], 'id', None) == 'default_hooks'
+        ):
+            logger = _argument(line.value, 'logger')
+            interval = getattr(_argument(logger, 'interval'), 'value', None)
+            return interval if type(interval) is int else None
+    return None
+
+
+def _argument(called: ast.expr | None, name: str) -> ast.expr | None:
+    """The value of a keyword in ``dict(...)``."""
+    keywords = getattr(called, 'keywords', ())
+    return next((each.value for each in keywords if each.arg == name), None)
 
 
 def training_metainfo() -> object | None:

@@ -84,6 +84,7 @@ def logit_terms(
     class_map: ClassMap,
     scores: Scores,
     pulled_with: dict | None = None,
+    telemetry: bool = True,
 ) -> dict[str, Tensor]:
     """The losses and telemetry of one head's matched logits.
 
@@ -94,6 +95,8 @@ def logit_terms(
         scores: What the scores of a row mean.
         pulled_with: The task's terms, to log how hard each term pulls at
             the logits; None to leave it out.
+        telemetry: Whether to say how well the student follows. Defaults to
+            True.
 
     Returns:
         Log key, with the match's prefix, to scalar.
@@ -119,15 +122,16 @@ def logit_terms(
         pulling = {k: v for k, v in terms.items() if 'loss' in k}
         pulling['task'] = total_loss(pulled_with)
         add_terms(terms, gradient_telemetry(pulling, match.sources))
-    rows, counts = looked_at(match, class_map, scores)
-    if rows is not None:
-        student, teacher = student[rows], teacher[rows]
-    add_terms(
-        terms,
-        agreement(
-            student, teacher, activation=scores.activation, counts=counts
-        ),
-    )
+    if telemetry:
+        rows, counts = looked_at(match, class_map, scores)
+        if rows is not None:
+            student, teacher = student[rows], teacher[rows]
+        add_terms(
+            terms,
+            agreement(
+                student, teacher, activation=scores.activation, counts=counts
+            ),
+        )
     return {match.prefix + name: value for name, value in terms.items()}
 
 

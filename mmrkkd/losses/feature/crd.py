@@ -132,7 +132,9 @@ class CRDLoss(FeatureLoss):
         device = pair.student[0].device
         own = torch.tensor([each['data_index'] for each in known])
         negatives = torch.stack([each.negatives for each in pair.samples])
-        return own.to(device), negatives.to(device)
+        return tuple(
+            each.to(device, non_blocking=True) for each in (own, negatives)
+        )
 
     def extra_repr(self) -> str:
         """The settings, for the log."""

@@ -115,8 +115,8 @@ def _angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
     width = max(student.shape[1], teacher.shape[1], images)
     block = max(BLOCK // (images * width), 1)
     total = 0.0
-    for vertices in torch.arange(images).split(block):
-        part = slice(int(vertices[0]), int(vertices[-1]) + 1)
+    for first in range(0, images, block):
+        part = slice(first, min(first + block, images))
         total = total + smooth_l1_loss(
             _angles(student, part), _angles(teacher, part), reduction='sum'
         )
