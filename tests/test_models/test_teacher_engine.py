@@ -244,8 +244,8 @@ def test_auto_takes_bfloat16_where_the_logits_stay(kind, fast, said):
     found = logits(kind, model)
     assert model.teacher.engine.running == 'bfloat16', said
     assert found.dtype == torch.float32 and not found.requires_grad
-    # 3 % of the logits' spread is what the limits stand for.
-    assert (found - exact).std() < 0.03 * exact.std()
+    # 5 % of the logits' spread is what the limits stand for.
+    assert (found - exact).std() < 0.05 * exact.std()
     assert 'tau' in said[0][1] and said[0][0] == logging.INFO
     # Replaced weights are freed: of the body half of the bytes stay.
     body = find_parts(model.teacher.model).body
@@ -490,11 +490,11 @@ def test_nothing_is_decided_without_a_row(fast):
     ('values', 'good'),
     [
         ((100, 0.99, 1.0, 1e-4), True),
-        ((100, 0.97, 1.0, 1e-4), False),
+        ((100, 0.96, 1.0, 1e-4), False),
         ((100, 0.99, 0.97, 1e-4), False),
         # One of ten rows may have another class.
         ((10, 0.99, 0.9, 1e-4), True),
-        ((100, 0.99, 1.0, 2e-3), False),
+        ((100, 0.99, 1.0, 4e-3), False),
         ((100, float('nan'), 1.0, 1e-4), False),
     ],
 )
