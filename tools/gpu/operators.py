@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument('--json', type=Path, required=True)
     parser.add_argument('--quick', action='store_true', help='on the CPU')
     parser.add_argument(
-        '--seconds', type=float, default=6.0, help='for each shape'
+        '--seconds', type=float, default=4.0, help='for each shape'
     )
     args = parser.parse_args()
     shapes = QUICK_SHAPES if args.quick else SHAPES
