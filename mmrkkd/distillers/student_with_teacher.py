@@ -67,6 +67,7 @@ class StudentWithTeacher(ActsAsStudent):
         self.teacher = build_teacher(**check_teacher(teacher))
         self.distiller = nn.ModuleList(map(build_loss, _listed(losses)))
         self.reader = build_reader(matching, self.student)
+        self.reader.prompts = self.teacher.classes
         self.reader.check(self.student, self.teacher.model)
         self._suit_losses()
         self.bridge = PreprocessBridge(

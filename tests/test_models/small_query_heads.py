@@ -69,11 +69,16 @@ NAMES = (
 STAGES = {256: 8, 512: 16, 1024: 32, 2048: 64}
 
 
-def query_config(family: str) -> ConfigDict:
-    """The model of a family with 3 classes, 2 layers and few channels."""
+def query_config(family: str, wide: bool = False) -> ConfigDict:
+    """The model of a family with 3 classes, 2 layers and few channels.
+
+    Args:
+        family: Of FAMILIES.
+        wide: Keep the 256 channels of the embeddings. Defaults to False.
+    """
     text = f"_base_ = 'mmdet::{FAMILIES[family]}'"
     model = Config.fromstring(text, '.py').model
-    wide = family in WIDE
+    wide = wide or family in WIDE
     sizes = {**SIZES, 256: 256, 128: 128} if wide else SIZES
     _everywhere(model, sizes)
     model.backbone.update(depth=18, base_channels=8, frozen_stages=-1)

@@ -121,7 +121,8 @@ class Reader(ABC):
     ``ranked_at`` says where losses that rank apply if their config does not
     (:class:`~mmrkkd.losses.placement.Placement`); None: where all do.
     ``class_map`` is the distiller's, for readers that compare scores
-    themselves.
+    themselves; ``prompts`` are the teacher's classes, by which one that
+    reads texts is asked.
     With ``crosses`` the student's features run through the teacher's head,
     which then stays in float32.
     """
@@ -133,6 +134,7 @@ class Reader(ABC):
     ranked_at: str | None = None
     crosses = False
     class_map: object | None = None
+    prompts: Sequence[str] | None = None
 
     @classmethod
     @abstractmethod

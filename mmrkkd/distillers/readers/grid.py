@@ -13,10 +13,12 @@ from mmrkkd.ops.checks import check_choice
 from .base import Match, Reader, Scores
 from .cross_head import CrossHead
 from .grid_checks import check_cells, check_kind, check_meaning
+from .grid_levels import levels_of, rows_of, training_levels
 from .grid_mapping import GridMapping
 from .heads import dense_head, scores_of, spec_of
 from .locations import confidence, highest, located, positives
 from .targets import LOSSES, GridLossTap, KnownOrder, Targets
+from .text_heads import is_text_head, text_scores
 
 # These call a teacher of their own inside.
 DISTILLERS = ('KnowledgeDistillationSingleStageDetector', 'LAD')
@@ -125,8 +127,8 @@ class GridReader(Reader):
                 their scores mean different things.
             ValueError: their strides or anchors differ.
         """
-        check_kind('student', student)
-        check_kind('teacher', teacher)
+        check_kind('student', student, self.prompts)
+        check_kind('teacher', teacher, self.prompts)
         if set(DISTILLERS) & {kind.__name__ for kind in type(student).__mro__}:
             raise TypeError(
                 f'the student {type(student).__name__} is a distiller '
@@ -140,7 +142,10 @@ class GridReader(Reader):
 
     def scores(self, model: nn.Module) -> Scores:
         """See :meth:`Reader.scores`."""
-        return scores_of(dense_head(model))
+        head = dense_head(model)
+        if is_text_head(head):
+            return text_scores(self.prompts)
+        return scores_of(head)
 
     @contextmanager
     def tap(self, student: nn.Module) -> Iterator[GridTap]:
@@ -178,7 +183,7 @@ class GridReader(Reader):
             teacher: The teacher, in eval mode.
             teacher_inputs: (B, 3, H, W), preprocessed for the teacher and
                 padded as the student's.
-            data_samples: B samples; unused.
+            data_samples: B samples of the batch.
 
         Returns:
             One match.
@@ -196,16 +201,16 @@ class GridReader(Reader):
         spec, scores = spec_of(head), scores_of(head)
         levels = spec.levels(taps.outputs, head)
         sources, teacher_head = spec.sources(taps.outputs), dense_head(teacher)
-        with torch.no_grad():
-            features = teacher.extract_feat(teacher_inputs)
-            with self._tapped(teacher_head) as seen:
-                others = _training_levels(teacher_head, features)
+        with torch.no_grad(), self._tapped(teacher_head) as seen:
+            others, features = levels_of(
+                teacher, teacher_inputs, data_samples, self.prompts
+            )
         levels, others = self.mapping(levels, others, head, teacher_head)
         check_cells(levels, others, head, teacher_head)
-        raw = _rows(levels)
+        raw = rows_of(levels)
         student_logits = spec.logits(raw)
         with torch.no_grad():
-            teacher_logits = spec_of(teacher_head).logits(_rows(others))
+            teacher_logits = spec_of(teacher_head).logits(rows_of(others))
             teacher_logits = teacher_logits.flatten(0, 1)
             # Labels are those of an anchor, not of the highest of them.
             targets = Targets()
@@ -215,8 +220,8 @@ class GridReader(Reader):
         self._say_where_labels_are_from(targets.order)
         if self.cross is not None:
             with self.cross.crossed(teacher_head, taps.crossing, seen):
-                crossed = _training_levels(teacher_head, features)
-            student_logits = spec_of(teacher_head).logits(_rows(crossed))
+                crossed = training_levels(teacher_head, features)
+            student_logits = spec_of(teacher_head).logits(rows_of(crossed))
             # What the student's own scores are made of, too.
             sources = taps.features
         match = Match(
@@ -244,18 +249,16 @@ class GridReader(Reader):
         """See :meth:`Reader.held_out`: the teacher's surest cells."""
         heads = dense_head(student), dense_head(teacher)
         levels, others = (
-            _training_levels(head, model.extract_feat(images))
-            for head, model, images in zip(
-                heads,
-                (student, teacher),
-                (inputs, teacher_inputs),
-                strict=True,
+            levels_of(model, images, data_samples, self.prompts)[0]
+            for model, images in (
+                (student, inputs),
+                (teacher, teacher_inputs),
             )
         )
         levels, others = self.mapping(levels, others, *heads)
         check_cells(levels, others, *heads)
         own, taught = (
-            spec_of(head).logits(_rows(each))
+            spec_of(head).logits(rows_of(each))
             for head, each in zip(heads, (levels, others), strict=True)
         )
         kept = highest(confidence(taught, scores_of(heads[1])), SUREST)
@@ -284,24 +287,3 @@ class GridReader(Reader):
                 ),
                 logger='current',
             )
-
-
-def _training_levels(
-    head: nn.Module, features: Sequence[Tensor]
-) -> list[Tensor]:
-    # Heads leave out or change outputs when they predict. The flag is set on
-    # the head alone: what is inside stays in eval mode.
-    head.training = True
-    try:
-        return spec_of(head).levels(head(features), head)
-    finally:
-        head.training = False
-
-
-def _rows(levels: Sequence[Tensor]) -> Tensor:
-    """(B, H, W, A, C) of each level -> (B, R, C)."""
-    if len({level.shape[3] for level in levels}) == 1:
-        # Rows and columns flatten without a copy: one copy in all.
-        joined = torch.cat([level.flatten(1, 2) for level in levels], 1)
-        return joined.flatten(1, 2)
-    return torch.cat([level.flatten(1, 3) for level in levels], 1)

@@ -7,10 +7,19 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from .heads import dense_head, scores_of, spec_of
+from .text_heads import check_text_head, is_text_head
 
 
-def check_kind(owner: str, model: nn.Module) -> None:
-    """Refuses a model without a dense head that classifies."""
+def check_kind(
+    owner: str, model: nn.Module, prompts: Sequence[str] | None = None
+) -> None:
+    """Refuses a model without a dense head that classifies.
+
+    Args:
+        owner: 'student' or 'teacher', for messages.
+        model: The detector.
+        prompts: The classes that a text-conditioned teacher is asked for.
+    """
     head = dense_head(model)
     if head is None:
         raise TypeError(
@@ -19,6 +28,9 @@ def check_kind(owner: str, model: nn.Module) -> None:
             'detectors of MMDetection and heads made known by '
             'mmrkkd.distillers.register_head'
         )
+    if is_text_head(head):
+        check_text_head(owner, model, prompts)
+        return
     refused = spec_of(head).refused
     if refused:
         raise TypeError(

@@ -126,7 +126,10 @@ def _refused(why: str) -> HeadSpec:
 
 _MASK_CELLS = 'class of a mask cell'
 _NO_CLASSES = 'it proposes boxes and knows no classes'
-_TEXT = 'its scores are of the tokens of a text, not of classes'
+TEXT = (
+    'its scores are of the tokens of a text, not of classes; it can be a '
+    'teacher'
+)
 
 HEADS: dict[str, HeadSpec] = {
     'BaseDenseHead': HeadSpec(),
@@ -144,7 +147,7 @@ HEADS: dict[str, HeadSpec] = {
     'YOLOFHead': HeadSpec(None, 'sigmoid', JOINT),
     'YOLOV3Head': HeadSpec(_yolo_v3, 'sigmoid', JOINT),
     'YOLOXHead': HeadSpec(_gated, 'sigmoid', JOINT, uses=(0, 2)),
-    'ATSSVLFusionHead': _refused(_TEXT),
+    'ATSSVLFusionHead': HeadSpec(None, 'sigmoid', refused=TEXT),
     'CascadeRPNHead': _refused(_NO_CLASSES),
     'CLRHead': _refused('it finds lanes, which have no classes'),
     'GARPNHead': _refused(_NO_CLASSES),

@@ -15,14 +15,14 @@ from .query_heads import (
     check_alike,
     check_query_head,
     check_reruns,
-    layers_of,
     query_head,
-    query_outputs,
     query_scores,
     query_spec,
 )
+from .query_layers import layers_of, predicted_layers
 from .query_matching import Predictions
 from .query_pairs import PairedQueries, labels_of_layers
+from .text_heads import is_text_head, text_scores
 
 MATCHES = ('hungarian', 'teacher_queries')
 # What a decoder is asked with, by the names of MMDetection's detectors.
@@ -111,15 +111,18 @@ class QueryReader(PairedQueries):
                 different things.
             ValueError: the student cannot take the teacher's queries.
         """
-        check_query_head('student', student)
-        check_query_head('teacher', teacher)
+        check_query_head('student', student, self.prompts)
+        check_query_head('teacher', teacher, self.prompts)
         check_alike(query_head(student), query_head(teacher))
         if self.match == 'teacher_queries':
             check_reruns(student, teacher)
 
     def scores(self, model: nn.Module) -> Scores:
         """See :meth:`Reader.scores`."""
-        return query_scores(query_head(model))
+        head = query_head(model)
+        if is_text_head(head):
+            return text_scores(self.prompts)
+        return query_scores(head)
 
     @contextmanager
     def tap(self, student: nn.Module) -> Iterator[QueryTap]:
@@ -170,8 +173,10 @@ class QueryReader(PairedQueries):
                 'are not known'
             )
         with torch.no_grad(), self._noted_decoder(teacher) as decoder:
-            outputs = query_outputs(teacher, teacher_inputs, data_samples)
-        scores, teachers = self.scores(student), layers_of(teacher, outputs)
+            teachers = predicted_layers(
+                teacher, teacher_inputs, data_samples, self.prompts
+            )
+        scores = self.scores(student)
         if self.match == 'hungarian':
             head = query_head(student)
             sources, _ = query_spec(head).find(taps.outputs, head)
@@ -202,7 +207,7 @@ class QueryReader(PairedQueries):
     ) -> tuple[Tensor, Tensor]:
         """See :meth:`Reader.held_out`: the teacher's surest queries."""
         layers = [
-            layers_of(model, query_outputs(model, images, data_samples))[-1:]
+            predicted_layers(model, images, data_samples, self.prompts)[-1:]
             for model, images in (
                 (student, inputs),
                 (teacher, teacher_inputs),

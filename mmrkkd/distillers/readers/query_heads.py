@@ -14,15 +14,11 @@ from torch import Tensor, nn
 from mmrkkd.ops.checks import check_choice
 
 from .base import ACTIVATIONS, Scores
-from .heads import check_registered
+from .heads import TEXT, check_registered
 from .loss_tap import by_class, is_sigmoid
-from .query_matching import Predictions
+from .text_heads import check_text_head, is_text_head
 
 BOXES, MASKS = 'boxes', 'masks'
-TEXT = (
-    'its scores are of the tokens of a text, not of classes; a closed set '
-    'of classes is what is distilled here'
-)
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ QUERY_HEADS: dict[str, QuerySpec] = {
     'DDQDETRHead': QuerySpec(
         after=_dense_queries, counts=_distinct, reruns=False
     ),
-    'GroundingDINOHead': QuerySpec(refused=TEXT),
+    'GroundingDINOHead': QuerySpec(reruns=False, refused=TEXT),
     'MaskFormerHead': QuerySpec(MASKS, reruns=False),
 }
 
@@ -149,17 +145,23 @@ def query_scores(head: nn.Module) -> Scores:
     return Scores(head.num_classes + background, activation, background)
 
 
-def check_query_head(owner: str, model: nn.Module) -> None:
+def check_query_head(
+    owner: str, model: nn.Module, prompts: Sequence[str] | None = None
+) -> None:
     """Refuses a model without query head, or with one of a kind that is not.
 
     Args:
         owner: 'student' or 'teacher', for messages.
         model: The detector.
+        prompts: The classes that a text-conditioned teacher is asked for.
 
     Raises:
         TypeError: see above.
     """
     head = query_head(model)
+    if is_text_head(head):
+        check_text_head(owner, model, prompts)
+        return
     if head is None:
         raise TypeError(
             f'the {owner} {type(model).__name__} has no queries: the reader '
@@ -240,47 +242,3 @@ def check_reruns(student: nn.Module, teacher: nn.Module) -> None:
             f"match='teacher_queries': the student's queries have {widths[0]} "
             f"channels, the teacher's {widths[1]}; use match='hungarian'"
         )
-
-
-def layers_of(
-    model: nn.Module, outputs: Sequence[Sequence[Tensor]]
-) -> list[Predictions]:
-    """What the matching queries of each decoder layer say.
-
-    Queries for denoising stand before them, DDQ's dense ones behind.
-
-    Args:
-        model: The detector.
-        outputs: What its head gave.
-    """
-    head = query_head(model)
-    spec = query_spec(head)
-    found = spec.find(outputs, head)
-    total = found[0][0].shape[1]
-    after = spec.after(head) if spec.after else 0
-    first = total - after - getattr(model, 'num_queries', total)
-    ours = slice(max(first, 0), total - after)
-    layers = []
-    for index, (scores, places) in enumerate(zip(*found, strict=True)):
-        images = len(scores)
-        counts = spec.counts(head, index, images) if spec.counts else None
-        place = {spec.places: places[:, ours]}
-        layers.append(Predictions(scores[:, ours], counts=counts, **place))
-    return layers
-
-
-def query_outputs(
-    model: nn.Module, inputs: Tensor, data_samples: Sequence
-) -> Sequence[Sequence[Tensor]]:
-    """What the head of a detector in eval mode gives, as it predicts.
-
-    Args:
-        model: The detector.
-        inputs: (B, 3, H, W), preprocessed for it.
-        data_samples: B samples; they say how large the images are inside
-            the padding.
-    """
-    features, head = model.extract_feat(inputs), query_head(model)
-    if hasattr(model, 'forward_transformer'):
-        return head(**model.forward_transformer(features, data_samples))
-    return head(features, data_samples)
