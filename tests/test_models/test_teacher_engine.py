@@ -20,6 +20,7 @@ from mmrkkd.distillers.inference.check import Agreement
 from mmrkkd.distillers.inference.parts import find_parts
 from mmrkkd.distillers.inference.reduced import fold, foldable
 from mmrkkd.distillers.inference.trace import LayerTrace
+from mmrkkd.distillers.inference.unused import unused_layers
 from mmrkkd.distillers.readers import Match
 from mmrkkd.registry import MODELS
 
@@ -389,6 +390,54 @@ def test_a_head_that_the_student_crosses_keeps_float32(fast, said):
     terms['loss_binary_kd'].backward()
     assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in teacher.parameters())
+
+
+@pytest.mark.parametrize('family', ['retinanet', 'gfl', 'yolox'])
+def test_the_box_branch_of_a_dense_teacher_is_not_run(family):
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        torch.manual_seed(0)
+        model = MODELS.build(small_dense_heads.distilled(family, BINARY))
+        model.train()
+        model.teacher.engine = TeacherEngine('bfloat16')
+        step('dense', model)
+    head = model.teacher.model.bbox_head
+    skipped = {
+        name
+        for name, layer in head.named_modules()
+        if isinstance(layer, nn.Conv2d) and layer.weight is None
+    }
+    assert skipped
+    assert all('reg' in name for name in skipped)
+    assert model.teacher.engine.running == 'bfloat16'
+
+
+class Detached(nn.Module):
+    """Scores that a branch reaches without gradient, and one without any."""
+
+    def __init__(self):
+        super().__init__()
+        self.scores, self.offsets, self.boxes = (
+            nn.Linear(2, 2) for _ in range(3)
+        )
+
+    def forward(self, values, tied):
+        scores = self.scores(values)
+        if tied:
+            scores = scores + self.offsets(values).detach()
+        return scores, self.boxes(values)
+
+
+@pytest.mark.parametrize('tied', [True, False])
+def test_what_reaches_the_scores_without_gradient_is_run(tied):
+    torch.manual_seed(0)
+    head = Detached().requires_grad_(False)
+    found = unused_layers(
+        head, lambda inputs: [head(*inputs, tied)[0]], [torch.randn(3, 2)]
+    )
+    # Of the two branches that gradient does not reach one is needed: both
+    # are run.
+    assert found == (set() if tied else {head.boxes})
+    assert not any('forward' in vars(layer) for layer in head.modules())
 
 
 def test_copies_and_files_compute_alike(fast):

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import torch
@@ -13,10 +14,11 @@ from mmrkkd.ops.checks import check_choice, check_flag
 from ..readers import Match
 from .check import Agreement, compare
 from .hardware import fast_dtype
-from .parts import find_parts
+from .parts import find_parts, scores_by
 from .reduced import Undo, fold, foldable, keep_float32, narrow
 from .roi_align import use_tables
 from .trace import LayerTrace
+from .unused import skip, unused_layers
 
 DTYPES = dict(
     float32=torch.float32, bfloat16=torch.bfloat16, float16=torch.float16
@@ -139,13 +141,14 @@ class TeacherEngine:
         if not any(len(match.teacher_logits) for match in exact):
             return False
         layers = {model.get_submodule(path) for path in kept}
+        unused = set() if crosses else _unused(model, trace, layers)
         refused = 'it has no backbone'
         for plan in PLANS:
             if plan.heads and (crosses or not trace.score_layers):
                 continue
             undo = Undo(model)
             try:
-                _apply(plan, model, dtype, trace, layers)
+                _apply(plan, model, dtype, trace, layers, unused)
                 agreement = compare(exact, read(), activation)
             except FAILURES as error:
                 undo()
@@ -208,21 +211,40 @@ def _exact(model: nn.Module, read: Read) -> tuple[LayerTrace, Sequence[Match]]:
         undo()
 
 
+def _unused(
+    model: nn.Module, trace: LayerTrace, kept: Collection[nn.Module]
+) -> set[nn.Module]:
+    """Layers whose numbers no loss reads, none where it reads inside."""
+    found: set[nn.Module] = set()
+    for head, inputs in trace.inputs.items():
+        if kept.intersection(head.modules()):
+            continue
+        few = [each[:2] for each in inputs]
+        # Heads that take more than features, or cannot be differentiated.
+        with suppress(*FAILURES):
+            found |= unused_layers(head, scores_by(model, head), few)
+    return found
+
+
 def _apply(
     plan: Plan,
     model: nn.Module,
     dtype: torch.dtype,
     trace: LayerTrace,
     kept: Collection[nn.Module],
+    unused: Collection[nn.Module],
 ) -> None:
     parts = find_parts(model, plan.heads)
+    if plan.heads:
+        for layer in unused:
+            skip(layer)
     narrowed = {
         module
         for part in (*parts.body, *parts.heads)
         for module in part.modules()
     }
     for conv, norm in foldable(trace.pairs(), kept):
-        if conv in narrowed and norm in narrowed:
+        if {conv, norm} <= narrowed and conv not in unused:
             fold(conv, norm)
     for part, leaves in parts.body.items():
         narrow(part, dtype, widens=leaves, autocast=plan.autocast)
@@ -232,7 +254,7 @@ def _apply(
             dtype,
             widens=True,
             autocast=plan.autocast,
-            score_layers=trace.score_layers,
+            score_layers=trace.score_layers - set(unused),
         )
     use_tables(model)
 

@@ -1,10 +1,13 @@
 """The parts of a teacher that its logits are made by."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..readers.box_heads import box_stages
+from ..readers.grid_levels import training_levels
 from ..readers.heads import dense_head
 
 
@@ -48,6 +51,20 @@ def find_parts(model: nn.Module, with_heads: bool = True) -> Parts:
         return Parts(leaves, [head for _, head in box_stages(model)])
     head = dense_head(model)
     return Parts(leaves, [] if head is None else [head])
+
+
+def scores_by(
+    model: nn.Module, head: nn.Module
+) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+    """A function of a head's inputs that runs it for its scores alone.
+
+    Args:
+        model: The teacher.
+        head: One of the heads of its parts.
+    """
+    if hasattr(model, 'roi_head'):
+        return lambda inputs: [head(*inputs)[0]]
+    return partial(training_levels, head)
 
 
 def _has_weights(part: nn.Module) -> bool:

@@ -113,7 +113,7 @@ def narrow(
     anchor = None
     for name, module in part.named_modules():
         if module in score_layers:
-            _run_in_own(module, 'weight', widens=True, autocast=False)
+            _run_in_own(module, 'weight', maps=False)
             continue
         if isinstance(module, _BatchNorm):
             continue
@@ -125,21 +125,32 @@ def narrow(
             if value is not None and value.is_floating_point():
                 module._buffers[key] = _stored(value, dtype)
     if anchor is not None:
-        _run_in_own(part, anchor, widens=widens, autocast=autocast)
+        _run_in_own(
+            part,
+            anchor,
+            maps=any(isinstance(each, nn.Conv2d) for each in part.modules()),
+            widens=widens,
+            autocast=autocast,
+        )
 
 
 def keep_float32(part: nn.Module) -> None:
     """Lets no autocast around a float32 part reduce its precision."""
     anchor, _ = next(part.named_parameters())
-    _run_in_own(part, anchor, widens=True, autocast=False)
+    _run_in_own(part, anchor, maps=False, widens=False)
 
 
 def _run_in_own(
-    module: nn.Module, anchor: str, *, widens: bool, autocast: bool
+    module: nn.Module,
+    anchor: str,
+    *,
+    maps: bool,
+    widens: bool = True,
+    autocast: bool = False,
 ) -> None:
     # A partial of the module is copied and pickled with it.
     module.forward = partial(
-        _forward, module, type(module).forward, anchor, autocast, widens
+        _forward, module, type(module).forward, anchor, maps, widens, autocast
     )
 
 
@@ -147,14 +158,15 @@ def _forward(
     module: nn.Module,
     forward: Callable,
     anchor: str,
-    autocast: bool,
+    maps: bool,
     widens: bool,
+    autocast: bool,
     *args: object,
     **kwargs: object,
 ) -> object:
     """Runs a module in the precision that its weights have now."""
     weight = module.get_parameter(anchor)
-    narrowed = partial(_like, weight.dtype, weight.dim() == 4)
+    narrowed = partial(_like, weight.dtype, maps)
     args, kwargs = mapped((args, kwargs), narrowed)
     with torch.autocast(
         weight.device.type,

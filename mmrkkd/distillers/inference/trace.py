@@ -16,11 +16,13 @@ class LayerTrace:
     is the next input of the other, and the other way round: shared
     convolutions with a norm for each level cannot.
 
-    ``score_layers`` are the layers whose own outputs leave a head.
+    ``score_layers`` are the layers whose own outputs leave a head;
+    ``inputs`` has what each head was last given.
     """
 
     def __init__(self) -> None:
         self.score_layers: set[nn.Module] = set()
+        self.inputs: dict[nn.Module, list[Tensor]] = {}
         self._norms: dict[nn.Module, set[nn.Module | None]] = {}
         self._convs: dict[nn.Module, set[nn.Module | None]] = {}
         self._last: tuple[nn.Module, Tensor, int] | None = None
@@ -96,6 +98,7 @@ class LayerTrace:
                 layer for layer, each in outputs if id(each) in left
             }
             outputs.clear()
+            self.inputs[module] = list(tensors(args))
 
         return [
             *(

@@ -1,0 +1,103 @@
+"""Layers of a head that its scores do not depend on."""
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+Scores = Callable[[Sequence[Tensor]], list[Tensor]]
+
+
+def unused_layers(
+    head: nn.Module, scores: Scores, inputs: Sequence[Tensor]
+) -> set[nn.Module]:
+    """The convolutions and linear layers of a branch that is not read.
+
+    Found by gradient, and then left out once: where that changes a score,
+    as one that reaches it without gradient does, there are none.
+
+    Args:
+        head: The head, in float32.
+        scores: Runs it, and gives its scores.
+        inputs: What it takes, of a few images.
+    """
+    layers = [part for part in head.modules() if _can_be_skipped(part)]
+    noted: list[tuple[nn.Module, Tensor]] = []
+
+    def note(layer: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        noted.append((layer, output))
+        # What comes next may write into it.
+        return output.clone()
+
+    handles = [layer.register_forward_hook(note) for layer in layers]
+    try:
+        with torch.enable_grad():
+            found = scores([each.detach().requires_grad_() for each in inputs])
+            total = sum(each.sum() for each in found)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not noted or not all(output.requires_grad for _, output in noted):
+        return set()
+    gradients = torch.autograd.grad(
+        total, [output for _, output in noted], allow_unused=True
+    )
+    pulled = {
+        layer
+        for (layer, _), gradient in zip(noted, gradients, strict=True)
+        if gradient is not None
+    }
+    unused = {layer for layer, _ in noted} - pulled
+    return unused if _alike(unused, scores, inputs) else set()
+
+
+def skip(layer: nn.Module) -> None:
+    """Lets a layer give zeros, and frees its weights."""
+    layer.forward = partial(_zeros, layer)
+    layer._parameters.update(dict.fromkeys(layer._parameters))
+
+
+@torch.no_grad()
+def _alike(
+    unused: Collection[nn.Module], scores: Scores, inputs: Sequence[Tensor]
+) -> bool:
+    expected = scores(inputs)
+    before = [(layer, vars(layer).get('forward')) for layer in unused]
+    for layer in unused:
+        layer.forward = partial(_zeros, layer)
+    try:
+        found = scores(inputs)
+    finally:
+        for layer, forward in before:
+            del layer.forward
+            if forward is not None:
+                layer.forward = forward
+    return all(
+        torch.equal(one, other)
+        for one, other in zip(found, expected, strict=True)
+    )
+
+
+def _can_be_skipped(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.Conv2d):
+        return not isinstance(layer.padding, str)
+    return isinstance(layer, nn.Linear)
+
+
+def _zeros(layer: nn.Module, values: Tensor) -> Tensor:
+    """What a layer would give, but for its values."""
+    if isinstance(layer, nn.Linear):
+        return values.new_zeros(*values.shape[:-1], layer.out_features)
+    sizes = [
+        (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
+        for size, pad, dilation, kernel, stride in zip(
+            values.shape[2:],
+            layer.padding,
+            layer.dilation,
+            layer.kernel_size,
+            layer.stride,
+            strict=True,
+        )
+    ]
+    return values.new_zeros(len(values), layer.out_channels, *sizes)
