@@ -37,6 +37,7 @@ DEFAULT_PAIRS = ('faster_rcnn', 'gfl', 'cifar')
 # What a way may fail with; the others are measured all the same.
 FAILURES = (
     ArithmeticError,
+    AssertionError,
     AttributeError,
     ImportError,
     LookupError,

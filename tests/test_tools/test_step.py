@@ -1,0 +1,120 @@
+"""The ways to take a step that are compared run what they say they run."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import detector_config
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = str(ROOT / 'tools' / 'benchmarks')
+sys.path.insert(0, BENCHMARKS)
+
+import pairs  # noqa: E402
+import ways  # noqa: E402
+
+sys.path.remove(BENCHMARKS)
+
+SIZE = (1, 64, 64)
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A small Faster R-CNN that teaches another, from a config file."""
+    distiller = dict(
+        type='mmrkkd.KDDetector',
+        student=detector_config(num_classes=80),
+        teacher=dict(config=detector_config(num_classes=80)),
+        losses=dict(type='mmrkkd.RankKDLoss'),
+    )
+    path = tmp_path / 'small.py'
+    Config(dict(model=distiller)).dump(path)
+    scores = 'roi_head.bbox_head.fc_cls'
+    return pairs.Pair(
+        'small', 'mmdet', str(path), scores, pairs.SOFTMAX, SIZE, SIZE
+    )
+
+
+class Bench(ways.Bench):
+    """Knows the teacher that it gave to a step."""
+
+    teacher = None
+
+    def distiller(self, *args, **teacher):
+        model = super().distiller(*args, **teacher)
+        self.teacher = model.teacher.model
+        return model
+
+
+def calls_of(bench, make, batch):
+    """How often a step calls which part; that it moves the student."""
+    step = make(bench)
+    parts = dict(
+        student_head=bench.student.roi_head.bbox_head,
+        student_backbone=bench.student.backbone,
+    )
+    if bench.teacher is not None:
+        parts.update(
+            teacher_backbone=bench.teacher.backbone,
+            teacher_rpn=bench.teacher.rpn_head,
+            teacher_head=bench.teacher.roi_head.bbox_head,
+        )
+    calls = dict.fromkeys(parts, 0)
+
+    def count(name, *_):
+        calls[name] += 1
+
+    for name, part in parts.items():
+        part.register_forward_pre_hook(partial(count, name))
+    before = [each.clone() for each in bench.student.parameters()]
+    step(batch)
+    after = bench.student.parameters()
+    assert any(not torch.equal(*both) for both in zip(before, after))
+    return calls
+
+
+ALONE = dict(student_head=1, student_backbone=1)
+OURS = dict(**ALONE, teacher_backbone=1, teacher_rpn=0, teacher_head=1)
+
+
+@pytest.mark.parametrize(
+    'make, expected',
+    [
+        (ways.alone, ALONE),
+        (ways.with_teacher, OURS),
+        (ways.in_float32, OURS),
+        (ways.plain_ranking, OURS),
+        (ways.whole_teacher, dict(OURS, teacher_rpn=1)),
+        (ways.head_twice, dict(OURS, student_head=2)),
+    ],
+    ids=lambda value: getattr(value, '__name__', ''),
+)
+def test_a_way_runs_what_it_is_named_for(pair, make, expected):
+    batch = pairs.batch(pair, SIZE)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        bench = Bench(pair, 'cpu')
+        # float32 has no digits for the tiny rate of the benchmark.
+        bench.wrapper.optimizer.param_groups[0]['lr'] = 0.1
+        bench.precision = 'float32'
+        assert calls_of(bench, make, batch) == expected
+
+
+def test_rows_of_maps_and_of_boxes():
+    maps = torch.arange(24.0).reshape(2, 3, 2, 2)
+    rows = ways.rows_of([maps, maps[:, :, :1]])
+    assert rows.shape == (12, 3)
+    assert torch.equal(rows[1], maps[0, :, 0, 1])
+    assert torch.equal(ways.rows_of([rows, rows]), torch.cat([rows, rows]))
+
+
+def test_every_pair_has_its_config_and_its_batch():
+    for pair in pairs.PAIRS.values():
+        assert (pairs.CONFIGS / pair.config).is_file()
+        images, *sides = pair.size('cpu', quick=True)
+        batch = pairs.batch(pair, (images, *sides))
+        assert len(batch['inputs']) == len(batch['data_samples']) == images
+        assert batch['inputs'][0].shape == (3, *sides)
