@@ -68,6 +68,8 @@ def score_runs(
             f'runs {", ".join(run.title for run in runs)} has one; give a '
             'distillation too, or leave --scores out'
         )
+    # Initialisation is told parameter by parameter.
+    MMLogger.get_instance('report', log_level='WARNING')
     model = _present(taught[0].config.model, teacher_run)
     firsts = {run.label: run for run in reversed(runs)}
     scored = {}
@@ -103,8 +105,6 @@ def _score(
             f'--scores needs the weights of {run.title}, and {run.folder} '
             'holds no checkpoint; leave --scores out, or put it back'
         )
-    # Initialisation is told parameter by parameter.
-    MMLogger.get_instance('report', log_level='WARNING')
     with prepare_model(config, 'test_dataloader', trust) as model:
         content = load_checkpoint(
             model, str(run.checkpoint), map_location='cpu', strict=True

@@ -55,8 +55,9 @@ def panels(runs: Sequence[Run]) -> dict[str, list[Curve]]:
     )
     metrics = sorted(
         key
-        for key in validated
-        if key not in TIMES and not key.endswith(CLASSWISE)
+        for key, value in validated.items()
+        # -1 is COCO's word for no objects at all.
+        if key not in TIMES and not key.endswith(CLASSWISE) and value != -1
     )
     found = {
         group: [Curve(title_of(key), (key,)) for key in keys]

@@ -1,12 +1,14 @@
 """Run folders as the tools leave them, without any training."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.config import Config
+from small_runs import draw_images, random_weights, student_config
 
 from mmrkkd.checkpoint.atomic import write_json
 from mmrkkd.datasets import CLASSES, Recipe, make_demo_shapes
@@ -142,3 +144,49 @@ def made_up_detections(data, random, finds, names):
             )
         )
     return found
+
+
+def by_hand(folder, name, seed=None, score=0.5, **config):
+    """A work directory of tools/train.py with one validation."""
+    config = dict(
+        dict(
+            model=dict(type='ImageClassifier'),
+            train_cfg=dict(max_epochs=2),
+            val_dataloader=dict(dataset=dict(type='X', data_root='data')),
+            randomness=dict(seed=seed),
+        ),
+        **config,
+    )
+    log = folder / name / '20260101_000000' / 'vis_data'
+    log.mkdir(parents=True)
+    lines = [
+        {'loss': 1.0, 'iter': 1, 'step': 1, 'epoch': 1},
+        {'accuracy/top1': score, 'step': 1},
+    ]
+    (log / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)))
+    Config(config).dump(log / 'config.py')
+    return folder / name
+
+
+def classifier_folders(tmp_path):
+    """A student alone and a distilled one, with weights, of 12 images."""
+    draw_images(tmp_path / 'images')
+    config = student_config(tmp_path / 'images')
+    config.dump(tmp_path / 'student.py')
+    weights = random_weights(config.model, tmp_path / 'weights.pth')
+    teacher = dict(
+        config=str(tmp_path / 'student.py'), checkpoint=str(weights)
+    )
+    folders = []
+    for name in ('alone', 'distilled'):
+        own = config.to_dict()
+        if name == 'distilled':
+            own['model'] = dict(
+                type='mmrkkd.KDClassifier',
+                student=config.model,
+                teacher=teacher,
+                losses=dict(type='mmrkkd.RankKDLoss'),
+            )
+        folders.append(by_hand(tmp_path, name, **own))
+        shutil.copy(weights, folders[-1] / 'student.pth')
+    return folders

@@ -10,7 +10,8 @@ class Gallery {
     this.makeControls();
     this.cards = data.entries.map((entry) => this.makeCard(entry));
     const redraw = () => this.update();
-    this.form.addEventListener('input', redraw);
+    this.form.addEventListener('change', redraw);
+    this.form.elements.score.addEventListener('input', redraw);
     this.form.addEventListener('submit', (event) => event.preventDefault());
     this.update();
   }
@@ -74,7 +75,7 @@ class Gallery {
     const note = element('span', { class: 'note' });
     const panels = element('div', { class: this.data.boxes ? 'panels' : 'panels answers' });
     const ranking = rankingDetails(entry, this.data.names, () => this.chosen.models);
-    const article = element('article', {}, element('h3', {}, entry.name, note), panels);
+    const article = element('article', {}, element('h3', {}, `${entry.name} `, note), panels);
     if (ranking) article.append(ranking);
     const card = { entry, article, note, panels: {}, ranking };
     const add = (name) => {

@@ -5,7 +5,7 @@ const SVG = 'http://www.w3.org/2000/svg';
 
 /** An element with attributes and children; text is a child too. */
 function element(tag, attributes = {}, ...children) {
-  const svg = ['svg', 'g', 'rect', 'text', 'line', 'image', 'title'];
+  const svg = ['svg', 'g', 'rect', 'text', 'line', 'image', 'circle', 'title'];
   const made = svg.includes(tag)
     ? document.createElementNS(SVG, tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {

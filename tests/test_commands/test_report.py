@@ -1,0 +1,328 @@
+"""mmrkkd report: what the page holds, and what is refused."""
+
+import html
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from made_up_runs import by_hand, classifier_folders, demo_folder
+from small_runs import CLASSES
+
+from mmrkkd.commands.program import main
+from mmrkkd.commands.report import report
+from mmrkkd.report import page as page_module
+from mmrkkd.report.measurements import AP
+from mmrkkd.report.runs import find_runs, teacher_label
+
+HELD_OUT = 24
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """As the demo leaves it."""
+    return demo_folder(tmp_path_factory.mktemp('runs') / 'made', images=24)
+
+
+@pytest.fixture(scope='module')
+def page(folder, tmp_path_factory):
+    """The text of its page."""
+    path = tmp_path_factory.mktemp('page') / 'deep' / 'report.html'
+    report([folder], path, images=5, samples=20)
+    return path.read_text()
+
+
+def data_of(text):
+    """What the scripts of a page draw."""
+    return json.loads(
+        re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1]
+    )
+
+
+def test_the_page_needs_no_network(page):
+    assert "default-src 'none'" in page
+    head = page.partition('<script')[0]
+    assert 'http://' not in head and 'https://' not in head
+    assert not re.search(r'<(script|link|img|iframe)[^>]+(src|href)=', page)
+    assert len(page) < 10 * 2**20
+
+
+def test_teacher_and_baseline_stand_first(page):
+    assert list(data_of(page)['runs']) == ['teacher', 'student', 'kd', 'rkkd']
+
+
+def test_the_summary_gives_the_difference_with_its_intervals(folder, page):
+    scores = {
+        (run.label, run.seed): 100 * run.record['last']
+        for run in find_runs([folder])[0]
+    }
+    first, second = (
+        scores['rkkd', seed] - scores['student', seed] for seed in (0, 1)
+    )
+    # Student's t of one degree of freedom at 97.5 % is 12.706, and the
+    # standard error of two values is half their difference.
+    mean, half = (first + second) / 2, 12.7062 * abs(first - second) / 2
+    said = re.search(
+        r'rkkd minus student: (\S+) AP, (\S+) to (\S+) over 2 seeds, '
+        r'(\S+) to (\S+) over samples of the 24 images \(95 %\): (.+)\.</p>',
+        page,
+    )
+    numbers = [float(said[index]) for index in range(1, 4)]
+    assert numbers == pytest.approx([mean, mean - half, mean + half], abs=0.01)
+    low, high = float(said[4]), float(said[5])
+    shown = min(low, mean - half) > 0 or max(high, mean + half) < 0
+    assert said[6] == (
+        'shown by these 2 seeds'
+        if shown
+        else 'an interval holds 0, so no difference is shown'
+    )
+
+
+def test_every_number_of_the_table_is_the_record_s(folder, page):
+    record = {run.title: run.record for run in find_runs([folder])[0]}
+    row = re.search(r'<th scope="row">teacher</th>(.*?)</tr>', page)[1]
+    cells = re.findall(r'<td[^>]*>(.*?)</td>', row)
+    last = 100 * record['teacher, seed 0']['last']
+    assert cells[:2] == ['1', f'{last:.2f}']
+
+
+def test_curves_are_means_over_the_seeds(folder, page):
+    runs = [run for run in find_runs([folder])[0] if run.label == 'kd']
+    final = [run.log[7]['loss_kd'] for run in runs]
+    panel = next(
+        panel
+        for panel in data_of(page)['curves']
+        if panel['title'] == 'loss_kd'
+    )
+    assert [line[0] for line in panel['lines']] == ['kd', 'rkkd']
+    _, times, means, least, most = panel['lines'][0]
+    assert times[-1] == 8
+    assert (means[-1], least[-1], most[-1]) == pytest.approx(
+        (np.mean(final), min(final), max(final)), rel=1e-4
+    )
+
+
+def test_the_gallery_holds_the_most_disputed_images(page):
+    gallery = data_of(page)['gallery']
+    assert len(gallery['entries']) == 5
+    assert gallery['models'] == ['teacher', 'student', 'kd', 'rkkd']
+
+    def disputed(entry):
+        right = [
+            {
+                row[6]
+                for row in rows
+                if row[5] >= 0.3
+                and row[6] >= 0
+                and entry['objects'][row[6]][4] == row[4]
+            }
+            for rows in entry['found'].values()
+        ]
+        return len(set.union(*right) - set.intersection(*right))
+
+    counts = [disputed(entry) for entry in gallery['entries']]
+    assert counts == sorted(counts, reverse=True) and counts[0] > 0
+    for entry in gallery['entries']:
+        assert entry['jpeg'].startswith('data:image/jpeg;base64,')
+        assert (entry['width'], entry['height']) == (128, 128)
+
+
+def test_classes_and_confusions_of_all_models(page):
+    assert 'AP class by class' in page
+    classes = data_of(page)['classes']
+    assert len(classes['names']) == 24
+    assert set(classes['values']) == {'teacher', 'student', 'kd', 'rkkd'}
+    assert 'Confusions on which the models differ most' in page
+
+
+def test_settings_are_the_config_s(folder, page):
+    text = (folder / 'rkkd' / 'seed0' / 'cell_config.py').read_text()
+    assert text in html.unescape(page)
+    assert 'mmrkkd.RankKDLoss' in page
+
+
+def test_the_command_writes_beside_the_runs(folder, tmp_path, capsys):
+    copy = shutil.copytree(folder, tmp_path / 'moved')
+    options = ['--bootstrap', '0', '--images', '1', '--baseline', 'kd']
+    assert main(['report', str(copy), '--files', *options]) == 0
+    assert f'Report: {copy / "report.html"}' in capsys.readouterr().out
+    text = (copy / 'report.html').read_text()
+    assert 'student minus kd' in text and 'rkkd minus kd' in text
+    drawn = {path.name for path in (copy / 'report_files').iterdir()}
+    assert drawn == {
+        f'{name}.{kind}'
+        for name in ('validation', 'losses', 'agreement')
+        for kind in ('png', 'svg')
+    }
+
+
+def test_a_moved_folder_still_knows_its_teacher(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / 'moved')
+    runs, _ = find_runs([copy])
+    assert teacher_label(runs) == 'teacher'
+    for run in runs:
+        (run.folder / 'last_checkpoint').write_text('/gone/iter_8.pth')
+        assert run.checkpoint == run.folder / 'iter_8.pth'
+
+
+def test_unfinished_cells_are_named(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / 'moved')
+    (copy / 'kd' / 'seed1' / 'result.json').rename(
+        copy / 'kd' / 'seed1' / 'cell.json'
+    )
+    text = report([copy], images=0, samples=0).read_text()
+    assert 'Not finished, and left out: seed1' in text
+
+
+def test_without_images_the_gallery_is_a_sentence(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / 'moved')
+    options = {'data_root': f'{copy}/data/'}
+    shutil.rmtree(copy / 'data' / 'val')
+    path = report([copy], samples=0, cfg_options=options)
+    text = path.read_text()
+    assert 'The images are left out, one cannot be read' in text
+    assert data_of(text)['gallery'] is None
+    assert 'Confusions on which' in text
+    shutil.rmtree(copy / 'data')
+    text = report([copy], samples=0, cfg_options=options).read_text()
+    assert 'the annotations of the validation are not on this' in text
+
+
+def test_trainings_by_hand_are_called_by_their_folders(tmp_path):
+    folders = [
+        by_hand(tmp_path, 'alone', 1, 50.0),
+        by_hand(tmp_path, 'a<b>', 1, 52.0, model=dict(teacher=TEACHER)),
+    ]
+    text = report(folders, tmp_path / 'page.html').read_text()
+    assert (
+        'a&lt;b&gt; minus alone: +2.00 % accuracy: one run each, so nothing '
+        'can be said about chance.'
+    ) in text
+    assert 'the runs keep no predictions. With --scores' in text
+    assert 'a<b>' not in text.partition('<script')[0]
+
+
+TEACHER = dict(config='teacher.py', checkpoint='teacher.pth')
+
+
+def test_seeds_that_are_not_common_are_no_pair(tmp_path):
+    folders = [by_hand(tmp_path, 'one', 1), by_hand(tmp_path, 'two', 2)]
+    text = report(folders, tmp_path / 'page.html').read_text()
+    assert 'two minus one: no seed is common to both' in text
+
+
+def test_folders_of_one_name_are_told_apart(tmp_path):
+    folders = [by_hand(tmp_path / name, 'run') for name in ('new', 'old')]
+    runs, _ = find_runs(folders)
+    assert [run.label for run in runs] == ['new/run', 'old/run']
+    with pytest.raises(ValueError, match="both called 'new/run'"):
+        find_runs([folders[0], folders[0]])
+
+
+def refused(capsys, *argv):
+    """The error of a command that wrote nothing."""
+    assert main(['report', *map(str, argv)]) == 1
+    return capsys.readouterr().err
+
+
+def test_bad_folders_are_refused_and_nothing_is_written(tmp_path, capsys):
+    out = tmp_path / 'page.html'
+    (tmp_path / 'empty').mkdir()
+    without = by_hand(tmp_path, 'without')
+    next(without.glob('*/vis_data/config.py')).unlink()
+    other = by_hand(
+        tmp_path,
+        'other',
+        val_dataloader=dict(dataset=dict(type='X', data_root='elsewhere')),
+    )
+    fine = by_hand(tmp_path, 'fine')
+    for arguments, message in (
+        (['nowhere'], 'RUN nowhere is no folder; give the work directory'),
+        ([tmp_path / 'empty'], 'holds no run: there is neither a log'),
+        ([without], 'has logs, but no config beside them'),
+        ([fine, other], 'validated on unlike data: annotations'),
+        (
+            [fine, '--baseline', 'kd'],
+            "--baseline must be one of fine, got 'kd",
+        ),
+        ([fine, '--scores'], 'none of the runs fine has one; give a distill'),
+    ):
+        error = refused(capsys, *arguments, '--out', out)
+        assert error.startswith('mmrkkd report: ') and message in error
+        assert not list(tmp_path.glob('page.html*'))
+
+
+@pytest.mark.parametrize('name', ['plotly', 'scipy'])
+def test_a_missing_package_names_the_extra(
+    name, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(
+        page_module, 'find_spec', lambda asked: None if asked == name else 1
+    )
+    error = refused(capsys, by_hand(tmp_path, 'fine'))
+    assert f'needs the package {name}' in error
+    assert "pip install 'mmrkkd[report]'" in error
+    assert not (tmp_path / 'fine' / 'report.html').exists()
+
+
+@pytest.mark.parametrize(
+    ('option', 'value'),
+    [
+        ('--images', -1),
+        ('--images', 201),
+        ('--scores', -1),
+        ('--bootstrap', 1),
+    ],
+)
+def test_numbers_out_of_range_are_refused(option, value, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(['report', 'run', option, str(value)])
+    assert end.value.code == 2
+    assert f'{option} must be ' in capsys.readouterr().err
+
+
+@pytest.fixture
+def classifiers(tmp_path):
+    """A student alone and a distilled one, of 12 images."""
+    return classifier_folders(tmp_path)
+
+
+def test_scores_rank_the_classes_of_classifiers(classifiers, tmp_path):
+    text = report(
+        classifiers, tmp_path / 'page.html', scores=12, images=4
+    ).read_text()
+    gallery = data_of(text)['gallery']
+    assert gallery['names'] == list(CLASSES) and not gallery['boxes']
+    assert gallery['models'] == ['teacher', 'alone', 'distilled']
+    for entry in gallery['entries']:
+        (row,) = entry['ranks']
+        assert row['object'] == entry['objects'][0]
+        # The same weights everywhere: one order, no dispute.
+        for ranked in row['lists'].values():
+            assert ranked['tau'] == 1
+            places = [each[3] for each in ranked['classes']]
+            assert (
+                places == [each[4] for each in ranked['classes']] == [1, 2, 3]
+            )
+            assert sum(each[1] for each in ranked['classes']) == pytest.approx(
+                1, abs=0.01
+            )
+    assert 'Accuracy class by class' in text
+    assert 'On 12 images, evenly spaced' in text
+    counts = re.findall(
+        r'<th scope="row">(\w+)</th><td class="number">4', text
+    )
+    assert sorted(counts) == sorted(CLASSES)
+
+
+def test_scores_need_the_weights(classifiers, tmp_path, capsys):
+    (classifiers[1] / 'student.pth').unlink()
+    out = tmp_path / 'page.html'
+    error = refused(capsys, *classifiers, '--scores', 3, '--out', out)
+    assert '--scores needs the weights of distilled' in error
+    assert not out.exists()
+
+
+def test_the_metric_of_the_made_up_runs_is_the_detector_s(folder):
+    assert {run.metric for run in find_runs([folder])[0]} == {AP}
