@@ -78,11 +78,13 @@ def of_backend(entries: list, entry: dict, backend: str) -> dict | None:
     return None
 
 
-def _ratio(entries: list, entry: dict, backend: str) -> str:
+def _ratio(
+    entries: list, entry: dict, backend: str, key: str = 'median_ms'
+) -> str:
     other = of_backend(entries, entry, backend)
-    if other is None:
+    if other is None or key not in other or key not in entry:
         return ''
-    return f'{other["median_ms"] / entry["median_ms"]:.3g}x'
+    return f'{other[key] / entry[key]:.3g}x'
 
 
 def _tau_table(entries: list) -> str:
@@ -176,6 +178,9 @@ def gpu_table(entries: list) -> str:
             'ms',
             'speed / plain',
             '/ its torch.compile',
+            "GPU's own ms",
+            'speed / plain',
+            '/ its torch.compile',
             'peak MB',
         ],
         [
@@ -184,6 +189,9 @@ def gpu_table(entries: list) -> str:
                 _times(entry),
                 _ratio(entries, entry, 'plain'),
                 _ratio(entries, entry, 'plain, torch.compile'),
+                f'{entry["gpu_ms"]:.3g}' if 'gpu_ms' in entry else '',
+                _ratio(entries, entry, 'plain', 'gpu_ms'),
+                _ratio(entries, entry, 'plain, torch.compile', 'gpu_ms'),
                 f'{entry["peak_mb"]:.3g}' if 'peak_mb' in entry else '',
             ]
             for entry in entries

@@ -136,9 +136,9 @@ def measure_gpu(
     on_gpu = device == 'cuda'
     for rows, classes in shapes:
         student, teacher = backends.logits(rows, classes, device)
-        steps = {}
+        steps, calls = {}, {}
         for name, function in usable(rows, classes).items():
-            call = backends.step(function, student, teacher)
+            calls[name] = call = backends.step(function, student, teacher)
 
             def timed(call=call):
                 call()
@@ -162,6 +162,9 @@ def measure_gpu(
             )
             if on_gpu:
                 entry['peak_mb'] = measure.cuda_peak_megabytes(steps[name])
+                own = measure.cuda_graph_times(calls[name])
+                if own is not None:
+                    entry['gpu_ms'] = measure.spread(own)['median_ms']
             yield entry
 
 

@@ -20,16 +20,17 @@ import torch
 from mmrkkd.checkpoint.atomic import write_json
 from mmrkkd.ops.backends import rank_term_triton as triton_path
 
-SHAPES = [(64, 1000), (1024, 81), (64, 100), (512, 1000), (128, 10)]
+SHAPES = [(64, 1000), (1024, 81), (512, 1000), (64, 100)]
 TILES = [
     (32, 64, 4),
-    (32, 64, 2),
     (32, 32, 1),
-    (16, 64, 2),
     (64, 64, 4),
-    (64, 64, 8),
-    (32, 128, 4),
-    (16, 32, 1),
+    (128, 64, 4),
+    (128, 64, 8),
+    (128, 32, 4),
+    (128, 32, 8),
+    (256, 32, 8),
+    (64, 32, 2),
 ]
 CALLS, ROUNDS = 10, 5
 
