@@ -128,6 +128,8 @@ class StudentWithTeacher(ActsAsStudent):
         scores = self.reader.scores(self.student)
         for loss in self._losses_of(LogitLoss):
             loss.suit(scores.activation)
+            if loss.needs_objects:
+                self.reader.want_objects(type(loss).__name__)
             if scores.channels < loss.min_classes:
                 raise ValueError(
                     f'{type(loss).__name__} compares classes, and the '

@@ -111,11 +111,12 @@ def logit_terms(
 
     terms = {}
     for loss in losses:
+        asked = (match.groups,) if loss.needs_objects else ()
         add_terms(
             terms,
             {
                 name: match.scale * value if 'loss' in name else value
-                for name, value in loss.located(select).items()
+                for name, value in loss.located(select, *asked).items()
             },
         )
     if pulled_with is not None:

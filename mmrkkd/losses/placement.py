@@ -69,11 +69,13 @@ class Placed:
     """Of a loss: which scores it is for, and where among them it applies.
 
     ``activations`` are the kinds of scores that the loss is for, and
-    ``default_normalizer`` is what it was published with.
+    ``default_normalizer`` is what it was published with. With
+    ``needs_objects`` it compares the candidates of an object.
     """
 
     activations: tuple[str, ...] = ('softmax',)
     default_normalizer = 'weight'
+    needs_objects = False
     placement = Placement()
 
     def place(self, **options: object) -> None:

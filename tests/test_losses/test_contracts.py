@@ -30,7 +30,13 @@ WEIGHTS = [
     and (name, argument) != ('KendallLoss', 'loss_weight')
 ]
 # Standardised logits and ranks need a number for every class.
-OF_FINITE_LOGITS = {'KendallLoss', 'LRALoss', 'LSKDLoss', 'RankKDLoss'}
+OF_FINITE_LOGITS = {
+    'BoxRankLoss',
+    'KendallLoss',
+    'LRALoss',
+    'LSKDLoss',
+    'RankKDLoss',
+}
 OPTIONS = [
     (name, argument)
     for name, module in LOSSES.items()
@@ -65,6 +71,9 @@ def batch(loss, *samples, classes=C, seed=0, dtype=torch.float64):
         2, *views, classes, generator=generator, dtype=torch.float64
     )
     labels = torch.randint(classes, samples, generator=generator)
+    if loss.needs_objects:
+        # Several candidates of an object.
+        labels = 3 + labels % 2
     return (
         student.to(dtype).requires_grad_(),
         teacher.to(dtype),

@@ -66,6 +66,8 @@ class Match:
             every sum is a mean.
         confidence: (N,), the teacher's highest probability of a class, if
             it is known already.
+        groups: (N,), the number of the object that each sample is a
+            candidate of, -1 for none; None where nobody asked.
         images: B, where the samples are those of image 0, then of image 1
             and so on, as many of each. None where they are not.
     """
@@ -81,6 +83,7 @@ class Match:
     counts: Tensor | None = None
     normalizer: Tensor | None = None
     confidence: Tensor | None = None
+    groups: Tensor | None = None
     images: int | None = None
 
     def __post_init__(self) -> None:
@@ -125,6 +128,8 @@ class Reader(ABC):
     reads texts is asked.
     With ``crosses`` the student's features run through the teacher's head,
     which then stays in float32.
+    With ``has_objects`` its samples are candidates of annotated objects, and
+    where ``wants_objects`` is set it says of which.
     """
 
     name = ''
@@ -135,6 +140,8 @@ class Reader(ABC):
     crosses = False
     class_map: object | None = None
     prompts: Sequence[str] | None = None
+    has_objects = False
+    wants_objects = False
 
     @classmethod
     @abstractmethod
@@ -186,6 +193,23 @@ class Reader(ABC):
         Returns:
             One match for each head or stage, the same ones in every step.
         """
+
+    def want_objects(self, loss: str) -> None:
+        """Makes matches say which object their samples are candidates of.
+
+        Args:
+            loss: Name of the loss that asks.
+
+        Raises:
+            TypeError: the samples are no candidates of annotated objects.
+        """
+        if not self.has_objects:
+            raise TypeError(
+                f'{loss} compares the candidates of each object, boxes or '
+                f'cells; the {self.unit} of the reader {self.name!r} are '
+                'none. Use it with two-stage or dense detectors'
+            )
+        self.wants_objects = True
 
     def held_out(
         self,

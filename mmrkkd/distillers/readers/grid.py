@@ -17,6 +17,7 @@ from .grid_levels import levels_of, rows_of, training_levels
 from .grid_mapping import GridMapping
 from .heads import dense_head, scores_of, spec_of
 from .locations import confidence, highest, located, positives
+from .objects import objects_of_cells
 from .targets import LOSSES, GridLossTap, KnownOrder, Targets
 from .text_heads import is_text_head, text_scores
 
@@ -81,6 +82,7 @@ class GridReader(Reader):
     unit = 'cells'
     rank = 1
     keeps_size = True
+    has_objects = True
     # Standardised rows of the background are noise, and a hundred times as
     # many as those of objects: weights alone do not silence them.
     ranked_at = 'top'
@@ -235,6 +237,10 @@ class GridReader(Reader):
         )
         match.normalizer = positives(match, scores)
         match.weight = located(match, scores, self.placement)
+        if self.wants_objects:
+            match.groups = objects_of_cells(
+                head, levels, targets.labels, data_samples
+            )
         return [match]
 
     @torch.no_grad()

@@ -33,6 +33,24 @@ def confidence(logits: Tensor, scores: Scores) -> Tensor:
     return (classes[..., :-1] if scores.background else classes).amax(-1)
 
 
+def check_shown(labels: Tensor | None, what: str, instead: str) -> None:
+    """Refuses a match whose head shows no labels.
+
+    Args:
+        labels: The match's.
+        what: What needs them.
+        instead: What to do.
+
+    Raises:
+        RuntimeError: see above.
+    """
+    if labels is None:
+        raise RuntimeError(
+            f"{what} needs labels, and the student's head does not show them: "
+            f'its loss is called on other scores than it puts out. {instead}'
+        )
+
+
 def foreground(labels: Tensor, classes: int) -> Tensor:
     """(N,) bool: the label is a class, not the background and not none."""
     return (labels >= 0) & (labels < classes)
@@ -62,13 +80,11 @@ def located(
     if locations == 'all':
         return None if counts is None else counts.float()
     if locations == 'foreground':
-        if match.labels is None:
-            raise RuntimeError(
-                "locations='foreground' needs labels, and the student's head "
-                'does not show them: its loss is called on other scores than '
-                "it puts out. Use locations='all' or 'confidence', for cells "
-                "'top'"
-            )
+        check_shown(
+            match.labels,
+            "locations='foreground'",
+            "Use locations='all' or 'confidence', for cells 'top'",
+        )
         return foreground(match.labels, scores.classes).float()
     weight = match.confidence
     if weight is None:

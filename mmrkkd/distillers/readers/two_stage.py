@@ -19,6 +19,7 @@ from .box_heads import (
 )
 from .box_tap import StageTap, in_teachers_batch
 from .locations import located
+from .objects import objects_of_boxes
 
 LOCATIONS = ('all', 'foreground', 'confidence')
 TEACHER_STAGES = ('same', 'last', 'mean')
@@ -54,6 +55,7 @@ class TwoStageReader(Reader):
 
     name = 'rois'
     unit = 'boxes'
+    has_objects = True
 
     def __init__(
         self, locations: str = 'all', teacher_stage: int | str = 'same'
@@ -182,6 +184,10 @@ class TwoStageReader(Reader):
                 sources=(tap.source,),
             )
             match.weight = located(match, self.scores(student), placement)
+            if self.wants_objects:
+                match.groups = objects_of_boxes(
+                    match.places, match.labels, data_samples
+                )
             matches.append(match)
         return matches
 
