@@ -43,11 +43,15 @@ def picked(values: Tensor, queries: Tensor) -> Tensor:
 
 
 def surest(layer: Predictions, count: int, scores: Scores) -> Tensor:
-    """(B, K): the ``count`` queries of highest class probability."""
+    """(B, K): the ``count`` queries of highest class probability.
+
+    In the order of the queries, which a rounded teacher keeps where it
+    confuses two that are about as sure.
+    """
     sure = confidence(layer.scores, scores)
     if layer.counts is not None:
         sure = sure.masked_fill(~layer.counts, -1.0)
-    return sure.topk(min(count, sure.shape[1]), 1).indices
+    return sure.topk(min(count, sure.shape[1]), 1).indices.sort(1).values
 
 
 @torch.no_grad()
