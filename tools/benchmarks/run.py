@@ -124,7 +124,10 @@ def memory_in_new_process(shapes: list) -> dict[str, float]:
 
 
 def measure_gpu(
-    shapes: tuple, seconds: float, device: str = 'cuda'
+    shapes: tuple,
+    seconds: float,
+    device: str = 'cuda',
+    compiled: tuple | None = None,
 ) -> Iterator[dict]:
     """The same on the GPU, with its own peak memory, as it is measured.
 
@@ -132,12 +135,15 @@ def measure_gpu(
         shapes: Rows and classes.
         seconds: For each shape.
         device: 'cpu' rehearses it, without memory. Defaults to 'cuda'.
+        compiled: Shapes at which the plain form is compiled too, for some
+            seconds each. Defaults to all.
     """
     on_gpu = device == 'cuda'
     for rows, classes in shapes:
         student, teacher = backends.logits(rows, classes, device)
         steps, calls = {}, {}
-        for name, function in usable(rows, classes).items():
+        with_compile = compiled is None or (rows, classes) in compiled
+        for name, function in usable(rows, classes, with_compile).items():
             calls[name] = call = backends.step(function, student, teacher)
 
             def timed(call=call):

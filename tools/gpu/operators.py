@@ -78,13 +78,13 @@ def main() -> None:
     parser.add_argument('--json', type=Path, required=True)
     parser.add_argument('--quick', action='store_true', help='on the CPU')
     parser.add_argument(
-        '--seconds', type=float, default=4.0, help='for each shape'
+        '--seconds', type=float, default=3.0, help='for each shape'
     )
     args = parser.parse_args()
     shapes = QUICK_SHAPES if args.quick else SHAPES
     device = 'cpu' if args.quick else 'cuda'
     entries = []
-    for entry in run.measure_gpu(shapes, args.seconds, device):
+    for entry in run.measure_gpu(shapes, args.seconds, device, FAST_AT):
         entries.append(entry)
         print('{rows} x {classes}, {backend}: {median_ms:.4g} ms'.format(
             **entry), flush=True)  # fmt: skip
