@@ -228,7 +228,8 @@ class LogitLoss(Placed, DistillationLoss):
         """(..., C) -> (N, C); (V, ..., C) -> (N, V, C) with views."""
         classes = logits.shape[-1]
         if self.views == 1:
-            return logits.reshape(-1, classes)
+            # As it is, where it can be: a view is a step of the way back.
+            return logits if logits.dim() == 2 else logits.reshape(-1, classes)
         if logits.dim() < 3 or len(logits) != self.views:
             raise ValueError(
                 f'{type(self).__name__} compares {self.views} views of each '
@@ -267,7 +268,7 @@ def weighted_mean(
             values = values * weight.to(values.dtype)
         return values.sum() / normalizer
     if weight is None:
-        return values.sum() / max(values.numel(), 1)
+        return values.mean() if values.numel() else values.sum()
     weight = weight.to(values.dtype)
     total = weight.sum()
     # Shares first: products of huge or tiny weights leave float32's range.

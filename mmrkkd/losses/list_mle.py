@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from mmrkkd.ops import checks
+from mmrkkd.ops.backends.autograd import with_slopes
 from mmrkkd.ops.checks import check_flag
 
 from .base import LogitLoss
@@ -10,6 +12,8 @@ from .schedule import build_schedule
 
 # In the place of -inf, whose differences would be NaN.
 LOWEST = -1e30
+# exp(-600) is a normal float64.
+WIDEST = 600.0
 
 
 class ListMLELoss(LogitLoss):
@@ -61,8 +65,7 @@ class ListMLELoss(LogitLoss):
     ) -> dict[str, Tensor]:
         """See :meth:`LogitLoss.per_sample`."""
         order = ranking(teacher_logits, labels if self.label_first else None)
-        places = surprise_of_places(student_logits, order)
-        surprise = places.sum(-1)
+        surprise = surprise_of(student_logits, order)
         # A sort finds a place for NaN.
         unknown = teacher_logits.isnan().any(-1)
         surprise = surprise.masked_fill(unknown, torch.nan)
@@ -88,21 +91,80 @@ def ranking(teacher_logits: Tensor, labels: Tensor | None) -> Tensor:
     order = teacher_logits.argsort(dim=-1, descending=True, stable=True)
     if labels is None:
         return order
-    # Stable, so that the others keep their order behind the label.
-    later = (order != labels.unsqueeze(-1)).to(torch.uint8)
-    return order.gather(-1, later.argsort(dim=-1, stable=True))
+    # The classes in front of the label move one place back.
+    labels = labels.unsqueeze(-1)
+    place = (order == labels).to(torch.uint8).argmax(-1, keepdim=True)
+    places = torch.arange(order.shape[-1], device=order.device)
+    moved = places - (places <= place).long()
+    return torch.where(
+        places == 0, labels, order.gather(-1, moved.clamp(min=0))
+    )
 
 
-def surprise_of_places(student_logits: Tensor, order: Tensor) -> Tensor:
-    """-log of how likely each place's class is among those that are left.
+def surprise_of(
+    student_logits: Tensor, order: Tensor, weight: Tensor | None = None
+) -> Tensor:
+    """-log of how likely each place's class is among those left, added up.
+
+    ::
+
+        sum_k w_k [log sum_{j >= k} exp s(pi_j) - s(pi_k)]
 
     Args:
-        student_logits: s, (N, C).
+        student_logits: s, (N, C). Gets gradient.
         order: pi, (N, C), int64.
+        weight: w of each place, (N, C), >= 0, without gradient. Defaults to
+            None for 1.
 
     Returns:
-        log sum_{j >= k} exp s(pi_j) - s(pi_k) at place k, (N, C), >= 0.
+        (N,), >= 0.
     """
+    return with_slopes(
+        _surprise, _surprise_and_slopes, student_logits, order, weight
+    )
+
+
+def _surprise(
+    student_logits: Tensor, order: Tensor, weight: Tensor | None
+) -> Tensor:
+    """The equation, by autograd."""
     scores = student_logits.gather(-1, order).clamp(min=LOWEST)
     left = scores.flip(-1).logcumsumexp(-1).flip(-1)
-    return left - scores
+    places = left - scores
+    return (places if weight is None else weight * places).sum(-1)
+
+
+def _surprise_and_slopes(
+    student_logits: Tensor, order: Tensor, weight: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """It, and its gradient: with L_k the logarithm of the inner sum ::
+
+    d / d s(pi_j) = sum_{k <= j} w_k exp(s(pi_j) - L_k) - w_j
+    """
+    scores = student_logits.gather(-1, order).clamp_(min=LOWEST)
+    if weight is None:
+        weight = torch.ones_like(scores)
+    if _narrow(scores):
+        # Sums of exponentials, some ten times faster than their logarithms.
+        wide = scores.double()
+        wide -= wide.amax(-1, keepdim=True)
+        powers = wide.exp()
+        left = powers.flip(-1).cumsum(-1).flip(-1)
+        slopes = (weight / left).cumsum_(-1).mul_(powers).sub_(weight)
+        places = left.log_().sub_(wide).mul_(weight)
+    else:
+        left = scores.flip(-1).logcumsumexp(-1).flip(-1)
+        shares = (weight.log() - left).logcumsumexp(-1)
+        slopes = (scores + shares).exp_().sub_(weight)
+        places = (left - scores).mul_(weight)
+    slopes = slopes.to(scores.dtype)
+    slopes = slopes.masked_fill_(scores == LOWEST, 0.0)
+    result = torch.empty_like(slopes).scatter_(-1, order, slopes)
+    return places.sum(-1).to(scores.dtype), result
+
+
+def _narrow(scores: Tensor) -> bool:
+    """Whether exponentials of a row's scores fit into float64."""
+    if not checks.at_hand(scores) or not scores.numel():
+        return False
+    return bool((scores.amax(-1) - scores.amin(-1)).max() < WIDEST)

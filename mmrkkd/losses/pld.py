@@ -5,7 +5,7 @@ from torch import Tensor
 from mmrkkd.ops.checks import check_positive
 
 from .base import LogitLoss
-from .list_mle import ranking, surprise_of_places
+from .list_mle import ranking, surprise_of
 from .schedule import build_schedule
 
 
@@ -55,10 +55,11 @@ class PLDLoss(LogitLoss):
     ) -> dict[str, Tensor]:
         """See :meth:`LogitLoss.per_sample`."""
         order = ranking(teacher_logits, labels)
-        places = surprise_of_places(student_logits, order)
         confidence = (teacher_logits / self.temperature).softmax(-1)
-        terms = confidence.gather(-1, order) * places
-        return dict(loss_pld=self.now(self.loss_weight) * terms.sum(-1))
+        surprise = surprise_of(
+            student_logits, order, confidence.gather(-1, order)
+        )
+        return dict(loss_pld=self.now(self.loss_weight) * surprise)
 
     def extra_repr(self) -> str:
         """The settings, for the log."""

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .backends.autograd import with_slopes
+
 
 def kl_divergence(
     student_logits: Tensor,
@@ -36,6 +38,19 @@ def kl_divergence(
 
     Source: Hinton et al., arXiv:1503.02531.
     """
+    return with_slopes(
+        _divergence,
+        _divergence_and_slopes,
+        student_logits,
+        teacher_logits,
+        temperature,
+    )
+
+
+def _divergence(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor
+) -> Tensor:
+    """The equation, by autograd."""
     student = _log_softened(student_logits, temperature)
     teacher = _log_softened(teacher_logits, temperature)
     # Before the arithmetic: 0 times -inf is NaN, and so are its gradients.
@@ -47,6 +62,19 @@ def kl_divergence(
         reduction='none',
         log_target=True,
     ).sum(-1)
+
+
+def _divergence_and_slopes(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """It, and its gradient (p_s - p_t) / T."""
+    student = _log_softened(student_logits, temperature)
+    teacher = _log_softened(teacher_logits, temperature)
+    target = teacher.exp()
+    ruled_out = teacher == -torch.inf
+    terms = teacher.sub_(student).mul_(target).masked_fill_(ruled_out, 0.0)
+    slopes = student.exp_().sub_(target).div_(temperature)
+    return terms.sum(-1), slopes
 
 
 def binary_kl_divergence(

@@ -1,7 +1,9 @@
 """Pearson's correlation, defined where nothing varies."""
 
+import torch
 from torch import Tensor
 
+from .backends.autograd import with_slopes
 from .rows import flatness_and_scale
 
 
@@ -32,17 +34,49 @@ def pearson(
         The shape without ``dim``, in [-1, 1] up to rounding,
         dimensionless; NaN where an entry is NaN or infinite.
     """
+    dim = dim if dim < 0 else dim - student.dim()
+    return with_slopes(
+        _pearson, _pearson_and_slopes, student, teacher, dim, eps, dim=dim
+    )
+
+
+def _pearson(student: Tensor, teacher: Tensor, dim: int, eps: float) -> Tensor:
+    """The equation, by autograd."""
     student, student_norm, student_scale = _centered(student, dim)
     teacher, teacher_norm, teacher_scale = _centered(teacher, dim)
     # Where the product of the scales overflows, eps is nothing beside it.
     damping = eps / (student_scale * teacher_scale)
-    return (student * teacher).sum(dim) / (
-        student_norm * teacher_norm + damping
-    )
+    width = student_norm * teacher_norm + damping
+    return ((student * teacher).sum(dim, keepdim=True) / width).squeeze(dim)
+
+
+def _pearson_and_slopes(
+    student: Tensor, teacher: Tensor, dim: int, eps: float
+) -> tuple[Tensor, Tensor]:
+    """It, and its gradient (t - s (s . t) |t| / (|s| width)) / width.
+
+    With width = |s| |t| + eps, in which |s| depends on s.
+    """
+    both = torch.stack([student, teacher])
+    flat, scale = flatness_and_scale(both, dim)
+    both /= scale
+    both -= both.mean(dim, keepdim=True)
+    squares = both.square().sum(dim, keepdim=True)
+    flat = (flat | (squares == 0)).any(0)
+    student, teacher = both
+    student_norm, teacher_norm = squares.masked_fill_(flat, 1.0).sqrt_()
+    width = student_norm * teacher_norm + eps / (scale[0] * scale[1])
+    width.masked_fill_(flat, torch.inf)
+    value = (student * teacher).sum(dim, keepdim=True) / width
+    share = value * teacher_norm / student_norm
+    slopes = (teacher - student.mul_(share)).div_(width * scale[0])
+    return value.squeeze(dim), slopes
 
 
 def _centered(values: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
     """The values minus their mean, their norm, and what both were divided by.
+
+    The latter two have 1 entry along ``dim``.
 
     The scale is 1, or the largest magnitude where squares would overflow.
     Where the values are flat, the first two are 0 and 1.
@@ -55,8 +89,4 @@ def _centered(values: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
     # that its backward pass never divides by 0.
     flat = flat | (squares == 0)
     norm = squares.masked_fill(flat, 1.0).sqrt()
-    return (
-        centered.masked_fill(flat, 0.0),
-        norm.squeeze(dim),
-        scale.squeeze(dim),
-    )
+    return centered.masked_fill(flat, 0.0), norm, scale

@@ -21,10 +21,10 @@ def flatness_and_scale(values: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
     """
     largest = values.amax(dim, keepdim=True)
     smallest = values.amin(dim, keepdim=True)
-    magnitude = torch.maximum(largest.abs(), smallest.abs())
+    magnitude = torch.maximum(largest, -smallest)
     limits = torch.finfo(values.dtype)
     rounding = 4 * limits.eps * magnitude
-    flat = (largest - smallest <= rounding) & rounding.isfinite()
+    flat = (largest - smallest <= rounding) & (magnitude < torch.inf)
     # Up to the limit, sums of 1e7 squares stay in the range.
     limit = 1e-4 * limits.max**0.5
     return flat, torch.where(magnitude > limit, magnitude, 1.0)

@@ -1,6 +1,7 @@
 """What our autograd functions share."""
 
 import inspect
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -77,3 +78,85 @@ def batch_first(
     if dim is None:
         return tensor.expand(batch, *tensor.shape)
     return tensor.movedim(dim, 0)
+
+
+def with_slopes(
+    eager: Callable[..., Tensor],
+    fast: Callable[..., tuple[Tensor, Tensor]],
+    student: Tensor,
+    *others: object,
+    dim: int = -1,
+) -> Tensor:
+    """A number for each row whose gradient is written down.
+
+    It saves what autograd would keep and do again: one tensor is kept, and
+    the way back is one product.
+
+    Args:
+        eager: The equation: (student, *others) -> (...), which autograd
+            knows. It takes the place of ``fast`` where a second derivative
+            is asked for, where ``others`` have a gradient too, and inside
+            torch.compile.
+        fast: The same, and d value / d student, of the student's shape.
+        student: Any shape. Gets gradient.
+        others: What else both take.
+        dim: The dimension of a row's entries, negative. Defaults to -1.
+
+    Returns:
+        The shape of the student without ``dim``.
+    """
+    known = any(isinstance(x, Tensor) and x.requires_grad for x in others)
+    if known or not student.requires_grad or torch.compiler.is_compiling():
+        return eager(student, *others)
+    return _WithSlopes.apply(student, eager, fast, dim, *others)[0]
+
+
+@known_signature
+class _WithSlopes(torch.autograd.Function):
+    @staticmethod
+    def forward(student: Tensor, eager, fast, dim: int, *others):
+        return fast(student, *others)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        student, ctx.eager, _, ctx.dim, *others = inputs
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(output[1])
+        ctx.others = [
+            None if isinstance(each, Tensor) else each for each in others
+        ]
+        tensors = [x if isinstance(x, Tensor) else None for x in others]
+        ctx.save_for_backward(student, output[1], *tensors)
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor, _):
+        rest = (None,) * (3 + len(ctx.others))
+        if upstream is None:
+            return None, *rest
+        student, slopes, *tensors = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            return upstream.unsqueeze(ctx.dim) * slopes, *rest
+        others = [
+            value if tensor is None else tensor
+            for value, tensor in zip(ctx.others, tensors, strict=True)
+        ]
+        value = ctx.eager(student, *others)
+        (gradient,) = torch.autograd.grad(
+            value, student, upstream, create_graph=True
+        )
+        return gradient, *rest
+
+    @staticmethod
+    def vmap(info, in_dims, student, eager, fast, dim, *others):
+        tensors = [
+            batch_first(each, place, info.batch_size)
+            if isinstance(each, Tensor)
+            else each
+            for each, place in zip(
+                (student, *others), (in_dims[0], *in_dims[4:]), strict=True
+            )
+        ]
+        return _WithSlopes.apply(tensors[0], eager, fast, dim, *tensors[1:]), (
+            0,
+            0,
+        )
