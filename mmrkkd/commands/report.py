@@ -18,15 +18,21 @@ from pathlib import Path
 
 from mmrkkd.checkpoint.atomic import write_atomically
 from mmrkkd.cli import add_change_option, add_trust_option, change_config
+from mmrkkd.evaluation.image_scores import Scored
 from mmrkkd.evaluation.kept_predictions import SAMPLES
 from mmrkkd.report import draw_curves
-from mmrkkd.report.contents import Contents, kept_contents, scored_contents
+from mmrkkd.report.contents import (
+    Contents,
+    kept_contents,
+    scored_contents,
+)
+from mmrkkd.report.orders import answers
 from mmrkkd.report.page import check_extra
 from mmrkkd.report.runs import check_alike, find_runs
 from mmrkkd.report.selection import Selection, class_scores_and_rows
 from mmrkkd.report.whole_page import Curves, whole_page
 
-from .scoring import Scored, score_runs
+from .scoring import score_runs
 
 PAGE = 'report.html'
 SCORED_IMAGES = 200
@@ -55,7 +61,7 @@ def report(
         images: How many images the gallery shows. Defaults to 24.
         scores: Run the models on so many validation images. Defaults to 0,
             not at all.
-        samples: Bootstrap samples of a detector's images, 0 for none.
+        samples: Bootstrap samples of the images, 0 for none.
         files: Also write the curves as PNG and SVG, into a folder named
             after the page. Defaults to False.
         cfg_options: Dotted name to value, changed in every config;
@@ -82,7 +88,10 @@ def report(
     check_alike(runs)
     selection = Selection(runs, baseline)
     contents, scored, note = _contents(selection, images, scores, trust)
-    classes, rows = class_scores_and_rows(selection, samples)
+    seeds = {label: len(selection.of(label)) for label in selection.labels}
+    classes, rows = class_scores_and_rows(
+        selection, samples, answers(scored, seeds)
+    )
     names = ', '.join(Path(folder).resolve().name for folder in folders)
     text = whole_page(
         f'Distillation report: {names}',
@@ -188,7 +197,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=int,
         default=SAMPLES,
         metavar='SAMPLES',
-        help="samples of a detector's validation images (default: "
+        help='samples of the validation images, for intervals (default: '
         '%(default)s; 0: none)',
     )
     parser.add_argument(

@@ -4,7 +4,6 @@ import copy
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -14,26 +13,8 @@ from tqdm import tqdm
 
 from mmrkkd.engine import prepare_model
 from mmrkkd.evaluation.comparison import comparison_config
-from mmrkkd.evaluation.image_scores import ImageScores, ScoredImages
+from mmrkkd.evaluation.image_scores import Scored, ScoredImages
 from mmrkkd.report.runs import Run
-
-
-class Scored(NamedTuple):
-    """What a student and its teacher say of some images.
-
-    Args:
-        names: The compared classes.
-        data_names: The classes of the data.
-        pictures: Name of an image to its file, or its pixels.
-        images: The evenly spaced images, by name.
-        extra: Those that were asked for, by name.
-    """
-
-    names: list[str]
-    data_names: tuple[str, ...]
-    pictures: dict[str, object]
-    images: dict[str, ImageScores]
-    extra: dict[str, ImageScores]
 
 
 def score_runs(
@@ -126,4 +107,5 @@ def _score(
         scored.pictures,
         {path: done[path] for path in evenly},
         {path: done[path] for path in asked},
+        len(evenly) == len(scored.paths),
     )

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -49,6 +50,26 @@ class ImageScores:
     labels: list[str]
     on_objects: bool
     found: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+
+class Scored(NamedTuple):
+    """What a student and its teacher say of some images.
+
+    Args:
+        names: The compared classes.
+        data_names: The classes of the data.
+        pictures: Name of an image to its file, or its pixels.
+        images: The evenly spaced images, by name.
+        extra: Those that were asked for, by name.
+        whole: Whether ``images`` are the whole validation set.
+    """
+
+    names: list[str]
+    data_names: tuple[str, ...]
+    pictures: dict[str, object]
+    images: dict[str, ImageScores]
+    extra: dict[str, ImageScores]
+    whole: bool
 
 
 class ScoredImages:

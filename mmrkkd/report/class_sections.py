@@ -7,6 +7,8 @@ from html import escape
 from .page import Section
 from .tables import html_table
 
+SWAPPED = "pairs of the teacher's five leading classes in the wrong order, %"
+
 
 def curves_section(groups: Sequence[str], seeds: int) -> Section:
     """Where the page draws the curves."""
@@ -69,6 +71,7 @@ def confusion_section(
     swapped: Mapping[str, Counter],
     swapped_pairs: Sequence[tuple[str, str]],
     seen: Counter,
+    agreements: Mapping[str, Sequence[float]],
     note: str,
 ) -> Section:
     """Which classes the models take for each other.
@@ -80,6 +83,8 @@ def confusion_section(
             has them in the other order; {} where it was not asked.
         swapped_pairs: Those that are shown.
         seen: How often the teacher has them so.
+        agreements: Student to mean tau, the same first class and swapped
+            pairs in percent; {} where it was not asked.
         note: On what it was counted, plain text.
     """
     parts = [f'<p class="note">{escape(note)}</p>']
@@ -99,6 +104,19 @@ def confusion_section(
                 2,
                 'Confusions on which the models differ most',
                 True,
+            )
+        )
+    if agreements:
+        lines = [
+            [label, f'{tau:.3f}', f'{same:.1f}', f'{swaps:.1f}']
+            for label, (tau, same, swaps) in agreements.items()
+        ]
+        parts.append(
+            html_table(
+                ['student', 'mean tau', 'same first class, %', SWAPPED],
+                lines,
+                1,
+                "The students' order of the classes against the teacher's",
             )
         )
     if swapped_pairs:

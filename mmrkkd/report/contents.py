@@ -10,13 +10,13 @@ import numpy as np
 from tqdm import tqdm
 
 from mmrkkd.datasets import inner_datasets
-from mmrkkd.evaluation.image_scores import BACKGROUND, ImageScores
+from mmrkkd.evaluation.image_scores import BACKGROUND, ImageScores, Scored
 from mmrkkd.evaluation.kept_predictions import (
     ground_truth,
     validated_classes,
 )
 
-from .confusions import confused_objects, swapped_pairs
+from .confusions import confused_objects
 from .gallery import (
     Entry,
     classified_entry,
@@ -58,13 +58,11 @@ class Contents:
         """Class name to its number."""
         return {name: index for index, name in enumerate(self.names)}
 
-    def rank(self, scored: Mapping[str, object]) -> None:
+    def rank(self, scored: Mapping[str, Scored]) -> None:
         """Adds the ranked classes to the entries.
 
         Args:
-            scored: Student to what it and its teacher say
-                (:class:`mmrkkd.commands.scoring.Scored`), each image by its
-                name.
+            scored: Student to what it and its teacher say.
         """
         for entry in self.entries:
             each = {
@@ -158,13 +156,12 @@ def _most_disputed(
 
 
 def scored_contents(
-    scored: Mapping[str, object], teacher: str, limit: int
+    scored: Mapping[str, Scored], teacher: str, limit: int
 ) -> Contents:
     """From what students and their teacher say of some images.
 
     Args:
-        scored: Student to that
-            (:class:`mmrkkd.commands.scoring.Scored`).
+        scored: Student to that.
         teacher: What the teacher is called.
         limit: How many images are shown.
     """
@@ -175,7 +172,7 @@ def scored_contents(
 
 
 def _scored_detectors(
-    scored: Mapping[str, object], teacher: str, limit: int
+    scored: Mapping[str, Scored], teacher: str, limit: int
 ) -> Contents:
     from .verdicts import Detections
 
@@ -199,7 +196,7 @@ def _scored_detectors(
 
 
 def _scored_classifiers(
-    scored: Mapping[str, object], teacher: str, limit: int
+    scored: Mapping[str, Scored], teacher: str, limit: int
 ) -> Contents:
     first = next(iter(scored.values()))
     names = list(dict.fromkeys([*first.data_names, *first.names]))
@@ -247,29 +244,6 @@ def _spread(
     wide = np.zeros(len(known))
     wide[[known[name] for name in names]] = row
     return wide
-
-
-def swaps(
-    scored: Mapping[str, object],
-) -> tuple[dict[str, Counter], Counter]:
-    """Pairs of classes that students put in the wrong order.
-
-    Args:
-        scored: See :func:`scored_contents`.
-
-    Returns:
-        See :func:`swapped_pairs`: student to counts, and how often the
-        teacher had them so.
-    """
-    swapped, seen = {}, Counter()
-    for label, found in scored.items():
-        rows = (
-            pair
-            for each in found.images.values()
-            for pair in zip(each.student, each.teacher, strict=True)
-        )
-        swapped[label], seen = swapped_pairs(rows, found.names)
-    return swapped, seen
 
 
 def logged_classes(runs: Sequence[Run]) -> dict[str, dict[str, float]]:

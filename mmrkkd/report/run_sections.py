@@ -147,15 +147,16 @@ def runs_section(
         )
     scale, unit = scale_of(metric), unit_of(metric)
     detection = any(AP50 in row['scores'] for row in rows)
+    resampled = any(row['over_images'] for row in rows)
     head = ['method', 'seeds', unit, *['AP50'] * detection]
     head += [
         f'minus {baseline}',
         '95 % over seeds',
         'by seed',
-        *['95 % over images'] * detection,
+        *['95 % over images'] * resampled,
     ]
     head += ['tau', 'same first class', 'KL', 'minutes']
-    lines = [_line(row, scale, detection) for row in rows]
+    lines = [_line(row, scale, detection, resampled) for row in rows]
     notes = [
         f'{metric}{" in percent" if scale == 100 else ""} of the last '
         'validation; mean ± sample standard deviation over the seeds.',
@@ -176,7 +177,9 @@ def runs_section(
     )
 
 
-def _line(row: dict, scale: float, detection: bool) -> list[str]:
+def _line(
+    row: dict, scale: float, detection: bool, resampled: bool
+) -> list[str]:
     found, images = row['difference'], row['over_images']
     half = found and found['half_width']
     minutes = row['seconds']['mean']
@@ -195,7 +198,7 @@ def _line(row: dict, scale: float, detection: bool) -> list[str]:
         if found
         else '-',
         *[_interval(images['low'][0], images['high'][0]) if images else '-']
-        * detection,
+        * resampled,
         _mean(row['tau'], 3),
         _mean(row['top1_agreement'], 3),
         _mean(row['kl'], 3),

@@ -1,17 +1,18 @@
 """Who is compared with whom, and by how much they differ."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from mmrkkd.evaluation.kept_predictions import (
     bootstrap,
+    copies_of_images,
     ground_truth,
     kept_bootstrap,
     matched,
 )
-from mmrkkd.evaluation.summary import summarize
+from mmrkkd.evaluation.summary import Bootstrap, summarize
 
 from .runs import Run, teacher_label
 
@@ -63,14 +64,17 @@ class Selection:
 
 
 def class_scores_and_rows(
-    selection: Selection, samples: int
+    selection: Selection,
+    samples: int,
+    answers: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[dict[str, dict[str, float]], list[dict]]:
     """AP class by class, and a row a label with paired differences.
 
     Args:
         selection: The runs.
-        samples: Bootstrap samples of a detector's validation images; 0 for
-            none.
+        samples: Bootstrap samples of the validation images; 0 for none.
+        answers: Label to (I, ) bool, whether a classifier of one seed is
+            right on each validation image. Defaults to none.
 
     Returns:
         Label to class to AP in percent, the mean over the seeds, of runs
@@ -90,6 +94,10 @@ def class_scores_and_rows(
             kept = kept_bootstrap(run.folder, samples)
             made = kept or bootstrap(matches, samples)
             bootstraps[run.label, run.seed] = made
+    if samples:
+        for label, right in (answers or {}).items():
+            (run,) = selection.of(label)
+            bootstraps[label, run.seed] = _of_answers(right, samples)
     records = [run.record for run in selection.runs if run.metric]
     labels = [
         label
@@ -107,6 +115,16 @@ def class_scores_and_rows(
         if not row['compared']:
             row.update(difference=None, over_images=None)
     return {label: _means(each) for label, each in classes.items()}, rows
+
+
+def _of_answers(right: np.ndarray, samples: int) -> Bootstrap:
+    """The accuracy in percent on samples of the images."""
+    copies = copies_of_images(len(right), samples)
+    return Bootstrap(
+        np.array([100 * right.mean()]),
+        100 * copies @ right[:, None] / len(right),
+        len(right),
+    )
 
 
 def _means(seeds: Sequence[dict[str, np.ndarray]]) -> dict[str, float]:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mmrkkd.evaluation.image_scores import Scored
+
 from .box_styles import STYLES as BOX_STYLES
 from .box_styles import WORDS
 from .class_sections import (
@@ -13,10 +15,15 @@ from .class_sections import (
     gallery_section,
 )
 from .confusions import most_disputed_pairs
-from .contents import THRESHOLD, Contents, logged_classes, swaps
+from .contents import (
+    THRESHOLD,
+    Contents,
+    logged_classes,
+)
 from .curves import COLOURS, STYLES, Curve, Series
 from .gallery import LEAST_SCORE
 from .gallery import as_data as entry_data
+from .orders import agreements, swaps
 from .page import Section, page
 from .panels import as_data as curve_data
 from .panels import panels, series, unit
@@ -67,7 +74,7 @@ def whole_page(
     rows: Sequence[dict],
     classes: Mapping[str, Mapping[str, float]],
     contents: Contents | None,
-    scored: Mapping[str, object],
+    scored: Mapping[str, Scored],
     unfinished: Sequence,
     note: str = '',
 ) -> str:
@@ -178,7 +185,7 @@ def _number(value: float | None) -> float | None:
 
 
 def _confusions(
-    contents: Contents | None, scored: Mapping[str, object]
+    contents: Contents | None, scored: Mapping[str, Scored]
 ) -> Section | None:
     if contents is None:
         return None
@@ -201,6 +208,7 @@ def _confusions(
             key=lambda pair: (-max(e[pair] for e in swapped.values()), pair),
         )[:MOST_PAIRS],
         seen,
+        agreements(scored),
         f'{note}.',
     )
 
@@ -237,9 +245,9 @@ def _gallery(
         least=LEAST_SCORE if contents.boxes else 0,
         entries=entries,
     )
-    what = 'objects that some models get right and others do not'
+    what = 'objects' if contents.boxes else 'images'
     return data, (
-        f'Of {contents.images} images the {len(entries)} with the most '
-        f'{what if contents.boxes else "models that disagree"}. A gallery of '
-        'disputes is no sample: count nothing in it.'
+        f'{len(entries)} of {contents.images} images, those with the most '
+        f'{what} that some models get right and others do not. So chosen '
+        'they are no sample: count nothing in them.'
     )

@@ -8,10 +8,12 @@ import shutil
 import numpy as np
 import pytest
 from made_up_runs import by_hand, classifier_folders, demo_folder
-from small_runs import CLASSES
+from small_runs import CLASSES, random_weights
 
 from mmrkkd.commands.program import main
 from mmrkkd.commands.report import report
+from mmrkkd.datasets import CLASSES as SHAPES
+from mmrkkd.distillers.model_config import plain_model
 from mmrkkd.report import page as page_module
 from mmrkkd.report.measurements import AP
 from mmrkkd.report.runs import find_runs, teacher_label
@@ -326,3 +328,39 @@ def test_scores_need_the_weights(classifiers, tmp_path, capsys):
 
 def test_the_metric_of_the_made_up_runs_is_the_detector_s(folder):
     assert {run.metric for run in find_runs([folder])[0]} == {AP}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('keeps_predictions', [True, False])
+def test_scores_rank_the_classes_of_detectors_boxes(
+    keeps_predictions, folder, tmp_path
+):
+    copy = shutil.copytree(folder, tmp_path / 'made')
+    runs, _ = find_runs([copy])
+    for run in runs:
+        if run.seed == 1 or run.label == 'rkkd':
+            shutil.rmtree(run.folder)
+            continue
+        model = plain_model(run.config)
+        random_weights(model, run.folder / 'iter_8.pth', 'mmdet', SHAPES)
+        (run.folder / 'last_checkpoint').write_text('/gone/iter_8.pth')
+        if not keeps_predictions:
+            (run.folder / 'predictions.npz').unlink()
+    # The runs' configs name the folder that they were trained in.
+    shutil.move(folder / 'teacher', tmp_path / 'aside')
+    try:
+        text = report([copy], samples=0, scores=3, images=2).read_text()
+    finally:
+        shutil.move(tmp_path / 'aside', folder / 'teacher')
+    gallery = data_of(text)['gallery']
+    assert gallery['models'] == ['teacher', 'student', 'kd']
+    for entry in gallery['entries']:
+        boxes = [row['object'] for row in entry['ranks']]
+        assert len(boxes) == len(entry['objects']) > 0
+        for box, true in zip(boxes, entry['objects']):
+            assert box == pytest.approx(true, abs=0.2)
+        for row in entry['ranks']:
+            assert list(row['lists']) == ['student', 'kd']
+    assert 'order of the classes against the teacher' in text
+    if not keeps_predictions:
+        assert 'On 3 images, the first seed' in text

@@ -1,0 +1,267 @@
+"""The parts of a report, on numbers that are counted by hand."""
+
+import base64
+import io
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmrkkd.evaluation.image_scores import ImageScores, Scored
+from mmrkkd.report.confusions import (
+    MISSED,
+    confused_objects,
+    most_disputed_pairs,
+    swapped_pairs,
+)
+from mmrkkd.report.contents import scored_contents
+from mmrkkd.report.differences import difference_sentence
+from mmrkkd.report.gallery import detected_entry, disagreement, thumbnail
+from mmrkkd.report.orders import agreements, answers
+from mmrkkd.report.panels import thinned, title_of
+from mmrkkd.report.selection import class_scores_and_rows
+from mmrkkd.report.tables import html_table
+from mmrkkd.report.verdicts import Detections, met_objects
+
+NAMES = ['cat', 'dog', 'fish']
+# Three boxes far apart.
+BOXES = np.array(
+    [[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]], np.float32
+)
+TRUTH = Detections(BOXES, np.array([0, 1, 2]))
+# A cat that is one, a dog called a fish, a box where nothing is.
+FOUND = Detections(
+    np.array([*BOXES[:2], [60, 0, 70, 10]], np.float32),
+    np.array([0, 2, 0]),
+    np.array([0.9, 0.6, 0.4]),
+)
+PERFECT = Detections(BOXES, TRUTH.labels, np.array([0.9, 0.8, 0.7]))
+
+
+def test_a_detection_takes_the_object_under_it():
+    assert met_objects(FOUND, TRUTH) == [0, 1, -1]
+    assert met_objects(FOUND, Detections(BOXES[:0], TRUTH.labels[:0])) == [
+        -1,
+        -1,
+        -1,
+    ]
+
+
+def test_objects_are_taken_for_classes_or_missed():
+    counts = confused_objects([TRUTH], [FOUND], NAMES, 0.3)
+    assert counts == {
+        ('cat', 'cat'): 1,
+        ('dog', 'fish'): 1,
+        ('fish', MISSED): 1,
+    }
+    # Above 0.7 the dog is missed as well.
+    assert confused_objects([TRUTH], [FOUND], NAMES, 0.7)['dog', MISSED] == 1
+
+
+def test_pairs_on_which_models_differ_stand_first():
+    counts = dict(
+        one=Counter({('a', 'b'): 5, ('a', 'c'): 9, ('a', 'a'): 50}),
+        two=Counter({('a', 'b'): 1, ('a', 'c'): 8, ('a', MISSED): 70}),
+    )
+    assert most_disputed_pairs(counts, 5) == [('a', 'b'), ('a', 'c')]
+    assert most_disputed_pairs(counts, 1) == [('a', 'b')]
+
+
+def test_swapped_pairs_are_those_of_the_teacher_s_order():
+    teacher, student = np.array([3.0, 2.0, 1.0]), np.array([1.0, 3.0, 2.0])
+    swapped, seen = swapped_pairs([(student, teacher)], NAMES)
+    assert seen == {('cat', 'dog'): 1, ('cat', 'fish'): 1, ('dog', 'fish'): 1}
+    assert swapped['cat', 'dog'] == swapped['cat', 'fish'] == 1
+    assert swapped['dog', 'fish'] == 0
+    # Where the teacher has no order there is none to follow.
+    assert not swapped_pairs([(student, np.ones(3))], NAMES)[1]
+
+
+def test_an_entry_s_boxes_know_their_objects():
+    entry = detected_entry('x', 'x.png', TRUTH, dict(a=FOUND, b=PERFECT))
+    assert entry.objects[1] == [20, 0, 30, 10, 1]
+    assert [row[4:] for row in entry.found['a']] == [
+        [0, 0.9, 0],
+        [2, 0.6, 1],
+        [0, 0.4, -1],
+    ]
+
+
+def test_models_disagree_on_what_one_alone_gets_right():
+    entry = detected_entry('x', 'x.png', TRUTH, dict(a=FOUND, b=PERFECT))
+    # The dog and the fish; above 0.75 the fish is nobody's.
+    assert disagreement(entry, 0.3) == 2
+    assert disagreement(entry, 0.75) == 1
+    assert disagreement(entry, 0.95) == 0
+
+
+@pytest.mark.parametrize(
+    ('shape', 'size'), [((600, 300, 3), (160, 320)), ((20, 40, 3), (40, 20))]
+)
+def test_thumbnails_are_small_and_know_the_whole_size(shape, size):
+    uri, width, height = thumbnail(np.zeros(shape, np.uint8))
+    assert (width, height) == (shape[1], shape[0])
+    content = base64.b64decode(uri.partition(',')[2])
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.size == size
+
+
+def test_curves_are_thinned_by_means():
+    points = [(step, 2.0 * step) for step in range(1, 11)]
+    assert thinned(points, 5) == [
+        (1.5, 3),
+        (3.5, 7),
+        (5.5, 11),
+        (7.5, 15),
+        (9.5, 19),
+    ]
+    assert thinned(points, 10) == points
+    assert thinned([], 5) == []
+
+
+def test_log_keys_have_plain_titles():
+    assert title_of('kd/tau') == 'Kendall tau to the teacher'
+    assert title_of('coco/bbox_mAP_50') == 'AP 50'
+    assert title_of('loss_kd') == 'loss_kd'
+
+
+def row(mean, half_width, seeds, images=None):
+    """What the summary knows of a method."""
+    return dict(
+        label='new',
+        difference=dict(
+            mean=mean,
+            half_width=half_width,
+            by_seed=dict.fromkeys(range(seeds), mean),
+        ),
+        over_images=images
+        and dict(low=[images[0]], high=[images[1]], images=50),
+    )
+
+
+@pytest.mark.parametrize(
+    ('found', 'meaning'),
+    [
+        (row(0.01, None, 1), 'one run each, so nothing can be said'),
+        (row(0.01, 0.02, 3), 'an interval holds 0, so no difference'),
+        (row(0.01, 0.005, 3), 'shown by these 3 seeds'),
+        (row(0.01, 0.005, 3, (-1, 3)), 'an interval holds 0'),
+        (row(-0.01, 0.005, 3, (-3, -1)), 'shown by these 3 seeds'),
+        (row(0.01, None, 1, (0.5, 3)), 'one seed cannot say'),
+        (dict(label='new', difference=None), 'no seed is common'),
+    ],
+)
+def test_a_difference_is_not_called_shown_too_early(found, meaning):
+    sentence = difference_sentence(found, 'old', 'coco/bbox_mAP')
+    assert sentence.startswith('new minus old: ') and meaning in sentence
+    if found['difference']:
+        assert f'{100 * found["difference"]["mean"]:+.2f} AP' in sentence
+
+
+def scored(students, labels):
+    """What two classifiers say of two images, of a teacher that is right."""
+    teacher = np.eye(3)[labels]
+    images = {
+        str(index): ImageScores(
+            str(index),
+            np.array([student]),
+            teacher[index : index + 1],
+            np.array([0.5 * index]),
+            None,
+            [NAMES[label]],
+            True,
+            {},
+        )
+        for index, (student, label) in enumerate(zip(students, labels))
+    }
+    pictures = dict.fromkeys(images, np.zeros((4, 4, 3), np.uint8))
+    return Scored(NAMES, tuple(NAMES), pictures, images, {}, True)
+
+
+@pytest.fixture
+def classifiers():
+    return dict(
+        good=scored([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]], [0, 1]),
+        poor=scored([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]], [0, 1]),
+    )
+
+
+def test_classifiers_are_scored_class_by_class(classifiers):
+    found = scored_contents(classifiers, 'teacher', 1)
+    assert found.models == ['teacher', 'good', 'poor'] and not found.boxes
+    assert found.accuracy['good'] == dict(cat=100, dog=100)
+    assert found.accuracy['poor'] == dict(cat=100, dog=0)
+    assert found.confused['poor']['dog', 'fish'] == 1
+    # The image on which they disagree.
+    assert [entry.name for entry in found.entries] == ['1']
+
+
+def test_agreement_with_the_teacher_is_a_mean_over_images(classifiers):
+    # One of the poor one's two first classes is the teacher's. The teacher
+    # orders 2 x 2 pairs; it puts dog before cat and before fish, and the
+    # poor one has fish before dog, cat equal: 1 of 4 swapped.
+    assert agreements(classifiers)['poor'] == (0.25, 50, 25)
+    assert agreements(classifiers)['good'] == (0.25, 100, 0)
+
+
+def test_answers_are_known_where_all_images_of_one_run_are(classifiers):
+    found = answers(classifiers, dict(good=1, poor=1))
+    assert found['poor'].tolist() == [True, False]
+    assert answers(classifiers, dict(good=2, poor=2)) == {}
+    part = {n: each._replace(whole=False) for n, each in classifiers.items()}
+    assert answers(part, dict(good=1, poor=1)) == {}
+
+
+def test_accuracies_have_an_interval_over_images():
+    def run(label, last):
+        record = dict(
+            label=label,
+            seed=0,
+            last=last,
+            best=last,
+            seconds=None,
+            processor_seconds=None,
+            agreement={},
+            gradient_shares={},
+        )
+        return SimpleNamespace(
+            label=label,
+            seed=0,
+            metric='accuracy/top1',
+            predictions=None,
+            record=record,
+        )
+
+    runs = [run('old', 50.0), run('new', 75.0)]
+    selection = SimpleNamespace(
+        runs=runs,
+        labels=['old', 'new'],
+        teacher=None,
+        baseline='old',
+        of=lambda label: [run for run in runs if run.label == label],
+    )
+    right = torch.rand(200, generator=torch.Generator().manual_seed(0)).numpy()
+    given = dict(old=right < 0.5, new=right < 0.75)
+    _, rows = class_scores_and_rows(selection, 500, given)
+    found = rows[1]['over_images']
+    share = ((right >= 0.5) & (right < 0.75)).mean()
+    assert found['mean'] == [pytest.approx(100 * share)]
+    # Normal approximation of a share: 1.96 sqrt(p (1 - p) / n).
+    half = 196 * np.sqrt(share * (1 - share) / 200)
+    assert found['high'][0] - found['low'][0] == pytest.approx(
+        2 * half, rel=0.2
+    )
+    assert (rows[0]['compared'], rows[1]['compared']) == (False, True)
+
+
+def test_a_table_escapes_its_cells():
+    text = html_table(
+        ['a', 'b'], [['<x>', '1']], caption='c & d', sortable=True
+    )
+    assert '<th scope="row">&lt;x&gt;</th><td class="number">1</td>' in text
+    assert '<table data-sort><caption>c &amp; d</caption>' in text
+    with pytest.raises(ValueError, match='zip'):
+        html_table(['a', 'b'], [['only']])
