@@ -1,4 +1,7 @@
-"""A dense pair from the drawn images to a plain student's scores."""
+"""A pair from the drawn images to a plain student's scores.
+
+Of dense detectors, and of one with queries.
+"""
 
 import re
 import subprocess
@@ -17,20 +20,21 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'tests' / 'test_models'))
 
 from small_dense_heads import dense_config  # noqa: E402
+from small_query_heads import query_config  # noqa: E402
 
 MMDET_TEST = f'{get_installed_path("mmdet")}/.mim/tools/test.py'
 pytestmark = pytest.mark.slow
 
 
 def detector(family):
-    model = dense_config(family)
+    model = query_config('dino') if family == 'dino' else dense_config(family)
     model.bbox_head.num_classes = len(CLASSES)
     # Scores of a few steps are low; keep every box.
     model.test_cfg.score_thr = 0.0
     return model
 
 
-@pytest.fixture(scope='module', params=['gfl', 'rtmdet'])
+@pytest.fixture(scope='module', params=['gfl', 'rtmdet', 'dino'])
 def folder(request, tmp_path_factory):
     """Data, a teacher of two steps, and the config of a distillation."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -86,8 +90,10 @@ def average_precision(output):
 def test_train_resume_and_score_as_a_plain_student(folder):
     command = ('tools/train.py', 'rkkd.py', '--work-dir', 'kd')
     output = run(folder, *command)
-    assert "matched logits: grid, cells of the student's head" in output
-    assert re.search(r'Labels of the cells: .* by level', output)
+    assert re.search(r'matched logits: (grid|queries), ', output)
+    assert re.search(
+        r'Labels of the (cells|queries): .* by l(evel|ayer)', output
+    )
     assert re.search(r'loss_binary_kd: [\d.]+  loss_rank: -?[\d.]+', output)
     assert re.search(r'kd/grad_share_rank: 0?\.?\d', output)
     output = run(
