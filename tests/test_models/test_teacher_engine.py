@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmrkkd.distillers import FrozenTeacher, build_teacher
-from mmrkkd.distillers.inference import TeacherEngine, engine, hardware
+from mmrkkd.distillers.inference import TeacherEngine, check, engine, hardware
 from mmrkkd.distillers.inference.check import Agreement
 from mmrkkd.distillers.inference.parts import find_parts
 from mmrkkd.distillers.inference.reduced import fold, foldable
@@ -354,6 +354,14 @@ def test_slow_hardware_keeps_float32(monkeypatch, said):
     assert 'stays float32: cpu is not fast' in said[-1][1]
 
 
+def test_a_teacher_without_a_backbone_keeps_float32(fast, said):
+    teacher = FrozenTeacher(nn.Linear(2, 2), engine=TeacherEngine('auto'))
+    teacher.engine.settle(teacher.model, list, 'softmax')
+    assert teacher.engine.settled
+    assert 'has no backbone' in said[-1][1]
+    assert teacher.begin([torch.zeros(1, 2)]) is None
+
+
 @pytest.mark.parametrize(
     ('flags', 'expected'),
     [
@@ -549,6 +557,42 @@ def test_nothing_is_decided_without_a_row(fast):
 )
 def test_limits(values, good):
     assert Agreement(*values).good is good
+
+
+@pytest.mark.parametrize(
+    ('others', 'running'),
+    [([1.0] * 4, 'bfloat16'), ([1.0, -1.0, 1.0, -1.0], 'float32')],
+    ids=['as this one', 'one that refuses'],
+)
+def test_processes_decide_alike(others, running, fast, monkeypatch):
+    """A reader may add up over all processes: all read as often."""
+
+    def least(values, op):
+        assert op == 'min'
+        other = torch.tensor(others[: len(values)], dtype=values.dtype)
+        values.copy_(torch.minimum(values, other))
+
+    monkeypatch.setattr(check, 'all_reduce', least)
+    model = built()
+    step('two_stage', model)
+    assert model.teacher.engine.settled
+    assert model.teacher.engine.running == running
+
+
+def test_nan_is_the_least_of_all():
+    assert check.least_of_all(0.5, 2) == [0.5, 2]
+    first, second = check.least_of_all(float('nan'), 1)
+    assert first != first and second == 1
+
+
+def test_autocast_around_the_step_changes_nothing_inside():
+    found = []
+    for around in (False, True):
+        model = built('classifier', precision='bfloat16')
+        with torch.autocast('cpu', torch.bfloat16, enabled=around):
+            found.append(logits('classifier', model))
+    assert torch.equal(*found)
+    assert found[0].dtype == torch.float32
 
 
 def test_random_weights_stay_float32_unless_stated():

@@ -1,9 +1,11 @@
 """Does a teacher in a reduced precision still say the same?"""
 
 from collections.abc import Sequence
+from math import isnan, nan
 from typing import NamedTuple
 
 import torch
+from mmengine.dist import all_reduce
 from torch import Tensor
 
 from ..readers import Match
@@ -23,7 +25,7 @@ class Agreement(NamedTuple):
     """How well the logits of a fast teacher agree with the float32 ones.
 
     Args:
-        rows: The number of rows compared.
+        rows: The number of rows compared, of the match with the fewest.
         tau: Mean Kendall tau-b of a row, in [-1, 1].
         same_class: Share of the rows with the same highest class.
         kl: Mean KL(float32 || fast) of a row, in nats.
@@ -57,7 +59,7 @@ class Agreement(NamedTuple):
 
 def compare(
     exact: Sequence[Match], fast: Sequence[Match], activation: str
-) -> Agreement | None:
+) -> Agreement:
     """Compares the teacher's logits in two readings of one batch.
 
     Args:
@@ -66,24 +68,42 @@ def compare(
         activation: Of the logits, 'softmax' or 'sigmoid'.
 
     Returns:
-        The worst of the matches; None where none has a row.
+        The worst of the matches, and of the processes that train together:
+        all of them decide alike.
     """
-    found = []
-    for one, other in zip(exact, fast, strict=True):
-        if len(one.teacher_logits):
-            found.append(_agreement(one, other.teacher_logits, activation))
-    if not found:
-        return None
-    return Agreement(
-        sum(each.rows for each in found),
+    found = [
+        _agreement(one, other.teacher_logits, activation)
+        for one, other in zip(exact, fast, strict=True)
+        if len(one.teacher_logits)
+    ]
+    rows, tau, same_class, low_kl = least_of_all(
+        min(each.rows for each in found),
         min(each.tau for each in found),
         min(each.same_class for each in found),
-        max(each.kl for each in found),
+        -max(each.kl for each in found),
     )
+    return Agreement(int(rows), tau, same_class, -low_kl)
+
+
+def least_of_all(*values: float) -> list[float]:
+    """The least of each value among the processes that train together.
+
+    NaN is less than everything, and stays NaN.
+    """
+    lowest = -torch.finfo(torch.float64).max
+    least = torch.tensor(
+        [lowest if isnan(value) else value for value in values],
+        dtype=torch.float64,
+    )
+    all_reduce(least, 'min')
+    return [nan if value == lowest else value for value in least.tolist()]
 
 
 def _agreement(exact: Match, fast: Tensor, activation: str) -> Agreement:
     logits = exact.teacher_logits
+    if fast.shape != logits.shape:
+        # It is sure of other samples.
+        return Agreement(len(logits), nan, nan, nan)
     if exact.confidence is not None:
         # Of cells, those that a teacher is sure of: the others are
         # background, and the order of their classes is noise.

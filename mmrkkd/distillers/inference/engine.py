@@ -12,7 +12,7 @@ from torch import nn
 from mmrkkd.ops.checks import check_choice, check_flag
 
 from ..readers import Match
-from .check import Agreement, compare
+from .check import Agreement, compare, least_of_all
 from .hardware import fast_dtype
 from .parts import find_parts, scores_by
 from .reduced import Undo, fold, foldable, keep_float32, narrow
@@ -114,6 +114,8 @@ class TeacherEngine:
             self._say(f'stays {weight.dtype}, as it was moved to')
         elif dtype is None:
             self._say(f'stays float32: {weight.device.type} is not fast at it')
+        elif not find_parts(model).body:
+            self._say('stays float32: it has no backbone to make faster')
         elif dtype != torch.float32 and not self._reduce(
             model, dtype, read, activation, kept, crosses
         ):
@@ -123,9 +125,10 @@ class TeacherEngine:
             self._compile(model, read)
 
     def _wanted(self, device: torch.device) -> torch.dtype | None:
-        if self.precision == 'auto':
-            return fast_dtype(device)
-        return DTYPES[self.precision]
+        if self.precision != 'auto':
+            return DTYPES[self.precision]
+        dtype = fast_dtype(device)
+        return dtype if least_of_all(dtype is not None) == [1] else None
 
     def _reduce(
         self,
@@ -138,11 +141,12 @@ class TeacherEngine:
     ) -> bool:
         """Takes the first plan that works; False where nothing was read."""
         trace, exact = _exact(model, read)
-        if not any(len(match.teacher_logits) for match in exact):
+        rows = sum(len(match.teacher_logits) for match in exact)
+        if least_of_all(rows) == [0]:
             return False
         layers = {model.get_submodule(path) for path in kept}
         unused = set() if crosses else _unused(model, trace, layers)
-        refused = 'it has no backbone'
+        refused = ''
         for plan in PLANS:
             if plan.heads and (crosses or not trace.score_layers):
                 continue
@@ -217,12 +221,13 @@ def _unused(
     """Layers whose numbers no loss reads, none where it reads inside."""
     found: set[nn.Module] = set()
     for head, inputs in trace.inputs.items():
-        if kept.intersection(head.modules()):
+        scores = scores_by(model, head)
+        if scores is None or kept.intersection(head.modules()):
             continue
         few = [each[:2] for each in inputs]
         # Heads that take more than features, or cannot be differentiated.
         with suppress(*FAILURES):
-            found |= unused_layers(head, scores_by(model, head), few)
+            found |= unused_layers(head, scores, few)
     return found
 
 
