@@ -80,6 +80,12 @@ def batch_first(
     return tensor.movedim(dim, 0)
 
 
+def compiling() -> bool:
+    """Whether torch.compile is reading the code; False before torch 2.3."""
+    asked = getattr(torch.compiler, 'is_compiling', None)
+    return asked is not None and asked()
+
+
 def with_slopes(
     eager: Callable[..., Tensor],
     fast: Callable[..., tuple[Tensor, Tensor]],
@@ -106,7 +112,7 @@ def with_slopes(
         The shape of the student without ``dim``.
     """
     known = any(isinstance(x, Tensor) and x.requires_grad for x in others)
-    if known or not student.requires_grad or torch.compiler.is_compiling():
+    if known or not student.requires_grad or compiling():
         return eager(student, *others)
     return _WithSlopes.apply(student, eager, fast, dim, *others)[0]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .autograd import known_signature, scaled_once
+from .autograd import compiling, known_signature, scaled_once
 from .fast_path import FastPath
 
 
@@ -61,8 +61,7 @@ def rank_term_fused(
     else:
         divisor = weight.sum()
     settings = scale, steepness, form, normalize, eps, floor, relative
-    result = TRITON(
-        (student_logits.shape[1], student_logits.dtype, form),
+    arguments = (
         student_logits,
         teacher_logits.detach(),
         kept,
@@ -71,7 +70,10 @@ def rank_term_fused(
         divisor,
         *settings,
     )
-    return result
+    if compiling():
+        return _term(*arguments)
+    kind = student_logits.shape[1], student_logits.dtype, form
+    return TRITON(kind, *arguments)
 
 
 def usable(student_logits: Tensor, teacher_logits: Tensor) -> bool:
