@@ -1,6 +1,7 @@
 """Teachers and students whose training steps are measured."""
 
 import copy
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from mmrkkd.distillers.teacher import read_teacher_config
 from mmrkkd.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -96,6 +98,12 @@ def model_config(config: str | Path, scope: str) -> ConfigDict:
         config: Path of the config.
         scope: 'mmdet' or 'mmpretrain'.
     """
+    return copy.deepcopy(_read(str(config), scope))
+
+
+@functools.cache
+def _read(config: str, scope: str) -> ConfigDict:
+    """Read once: MMEngine reads 400 files for a name such as mmdet::..."""
     whole = Config.fromfile(config)
     model, data = whole.model, whole.get('data_preprocessor')
     names = dict()
@@ -104,7 +112,12 @@ def model_config(config: str | Path, scope: str) -> ConfigDict:
 
         names['classes'] = CocoDataset.METAINFO['classes']
         model.class_names = names['classes']
-    model.teacher.update(checkpoint=None, allow_random_weights=True, **names)
+    model.teacher.update(
+        config=read_teacher_config(model.teacher.config),
+        checkpoint=None,
+        allow_random_weights=True,
+        **names,
+    )
     model.teacher.pop('sha256', None)
     model.student.backbone.pop('init_cfg', None)
     if data is not None:
