@@ -8,7 +8,8 @@ model = dict(
         temperature=1.0,
         kd_weight=1.0,
         rank_weight=1.0,
-        steepness=1.0,
+        # Steeper than the default: see choices.yml.
+        steepness=4.0,
         form=1,
     )
 )
