@@ -128,8 +128,11 @@ class StudentWithTeacher(ActsAsStudent):
         scores = self.reader.scores(self.student)
         for loss in self._losses_of(LogitLoss):
             loss.suit(scores.activation)
-            if loss.needs_objects:
-                self.reader.want_objects(type(loss).__name__)
+            name = type(loss).__name__
+            if 'groups' in loss.asks_for:
+                self.reader.want_objects(name)
+            if 'bins' in loss.asks_for:
+                self.reader.want_bins(name, self.student, self.teacher.model)
             if scores.channels < loss.min_classes:
                 raise ValueError(
                     f'{type(loss).__name__} compares classes, and the '

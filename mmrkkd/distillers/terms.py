@@ -111,7 +111,7 @@ def logit_terms(
 
     terms = {}
     for loss in losses:
-        asked = (match.groups,) if loss.needs_objects else ()
+        asked = [getattr(match, name) for name in loss.asks_for]
         add_terms(
             terms,
             {

@@ -22,7 +22,7 @@ class ObjectLoss(LogitLoss):
     is_base = True
     activations = ('softmax', 'sigmoid')
     needs_labels = True
-    needs_objects = True
+    asks_for = ('groups',)
     activation = 'sigmoid'
     groups: Tensor | None = None
 

@@ -69,13 +69,15 @@ class Placed:
     """Of a loss: which scores it is for, and where among them it applies.
 
     ``activations`` are the kinds of scores that the loss is for, and
-    ``default_normalizer`` is what it was published with. With
-    ``needs_objects`` it compares the candidates of an object.
+    ``default_normalizer`` is what it was published with. ``asks_for`` names
+    what :meth:`located` gets besides of a detector's samples: 'groups', the
+    object that each is a candidate of, or 'bins', the distributions of the
+    sides of its box.
     """
 
     activations: tuple[str, ...] = ('softmax',)
     default_normalizer = 'weight'
-    needs_objects = False
+    asks_for: tuple[str, ...] = ()
     placement = Placement()
 
     def place(self, **options: object) -> None:

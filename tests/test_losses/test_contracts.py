@@ -71,7 +71,7 @@ def batch(loss, *samples, classes=C, seed=0, dtype=torch.float64):
         2, *views, classes, generator=generator, dtype=torch.float64
     )
     labels = torch.randint(classes, samples, generator=generator)
-    if loss.needs_objects:
+    if 'groups' in loss.asks_for:
         # Several candidates of an object.
         labels = 3 + labels % 2
     return (

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 ACTIVATIONS = ('softmax', 'sigmoid')
@@ -68,6 +69,8 @@ class Match:
             it is known already.
         groups: (N,), the number of the object that each sample is a
             candidate of, -1 for none; None where nobody asked.
+        bins: The student's and the teacher's logits of how far each side of
+            the box is, (N, 4, K) each; None where nobody asked.
         images: B, where the samples are those of image 0, then of image 1
             and so on, as many of each. None where they are not.
     """
@@ -84,6 +87,7 @@ class Match:
     normalizer: Tensor | None = None
     confidence: Tensor | None = None
     groups: Tensor | None = None
+    bins: tuple[Tensor, Tensor] | None = None
     images: int | None = None
 
     def __post_init__(self) -> None:
@@ -142,6 +146,8 @@ class Reader(ABC):
     prompts: Sequence[str] | None = None
     has_objects = False
     wants_objects = False
+    wants_bins = False
+    labels_from: str | None = None
 
     @classmethod
     @abstractmethod
@@ -193,6 +199,41 @@ class Reader(ABC):
         Returns:
             One match for each head or stage, the same ones in every step.
         """
+
+    def say_where_labels_are_from(self, order: str) -> None:
+        """Says in the log, once, where a head's labels were found.
+
+        Args:
+            order: In which order of its loss's calls; 'none' if nowhere.
+        """
+        if self.labels_from is not None:
+            return
+        self.labels_from = order
+        source = (
+            "none, the student's head does not show them"
+            if order == 'none'
+            else f"the student's own, {order}"
+        )
+        print_log(f'Labels of the {self.unit}: {source}', logger='current')
+
+    def want_bins(
+        self, loss: str, student: nn.Module, teacher: nn.Module
+    ) -> None:
+        """Makes matches say how each side of a box is distributed.
+
+        Args:
+            loss: Name of the loss that asks.
+            student: The student.
+            teacher: The teacher.
+
+        Raises:
+            TypeError: a head has no such distributions, or others.
+        """
+        raise TypeError(
+            f'{loss} compares the distributions of the sides of boxes, which '
+            f'GFL has, and the {self.unit} of the reader {self.name!r} have '
+            'none. Leave it out'
+        )
 
     def want_objects(self, loss: str) -> None:
         """Makes matches say which object their samples are candidates of.

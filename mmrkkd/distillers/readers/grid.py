@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmrkkd.losses.placement import LOCATIONS, Placement
@@ -12,6 +11,7 @@ from mmrkkd.ops.checks import check_choice
 
 from .base import Match, Reader, Scores
 from .cross_head import CrossHead
+from .grid_bins import check_bins, noted_outputs, side_bins
 from .grid_checks import check_cells, check_kind, check_meaning
 from .grid_levels import levels_of, rows_of, training_levels
 from .grid_mapping import GridMapping
@@ -105,7 +105,6 @@ class GridReader(Reader):
         self.placement = Placement(locations, top)
         self.cross = None if cross_layer is None else CrossHead(cross_layer)
         self.crosses = self.cross is not None
-        self.labels_from: str | None = None
         self.known = KnownOrder()
 
     def __repr__(self) -> str:
@@ -203,7 +202,11 @@ class GridReader(Reader):
         spec, scores = spec_of(head), scores_of(head)
         levels = spec.levels(taps.outputs, head)
         sources, teacher_head = spec.sources(taps.outputs), dense_head(teacher)
-        with torch.no_grad(), self._tapped(teacher_head) as seen:
+        with (
+            torch.no_grad(),
+            self._tapped(teacher_head) as seen,
+            noted_outputs(teacher_head, self.wants_bins) as noted,
+        ):
             others, features = levels_of(
                 teacher, teacher_inputs, data_samples, self.prompts
             )
@@ -219,7 +222,7 @@ class GridReader(Reader):
             if not self.mapping:
                 cells = [each[0, ..., 0].numel() for each in levels]
                 targets = taps.loss.targets(raw, cells, self.known)
-        self._say_where_labels_are_from(targets.order)
+        self.say_where_labels_are_from(targets.order)
         if self.cross is not None:
             with self.cross.crossed(teacher_head, taps.crossing, seen):
                 crossed = training_levels(teacher_head, features)
@@ -237,6 +240,11 @@ class GridReader(Reader):
         )
         match.normalizer = positives(match, scores)
         match.weight = located(match, scores, self.placement)
+        if self.wants_bins:
+            match.bins = (
+                side_bins(head, taps.outputs),
+                side_bins(teacher_head, noted[0]),
+            )
         if self.wants_objects:
             match.groups = objects_of_cells(
                 head, levels, targets.labels, data_samples
@@ -275,21 +283,16 @@ class GridReader(Reader):
             for logits in (own, taught)
         )
 
+    def want_bins(
+        self, loss: str, student: nn.Module, teacher: nn.Module
+    ) -> None:
+        """See :meth:`Reader.want_bins`."""
+        heads = dense_head(student), dense_head(teacher)
+        check_bins(loss, *heads, self.mapping)
+        self.wants_bins = True
+
     def _tapped(self, head: nn.Module) -> AbstractContextManager[list[Tensor]]:
         """Notes what goes into the crossing layer, if there is one."""
         return (
             nullcontext([]) if self.cross is None else self.cross.tapped(head)
         )
-
-    def _say_where_labels_are_from(self, order: str) -> None:
-        if self.labels_from is None:
-            self.labels_from = order
-            print_log(
-                'Labels of the cells: '
-                + (
-                    "none, the student's head does not show them"
-                    if order == 'none'
-                    else f"the student's own, {order}"
-                ),
-                logger='current',
-            )

@@ -183,7 +183,7 @@ class QueryReader(PairedQueries):
             shared = False
             students = layers_of(student, taps.outputs)
             labels = labels_of_layers(taps.loss, students)
-            self.say_where_labels_are_from(labels)
+            self.say_where_labels_are_from('by layer' if labels else 'none')
         else:
             labels, shared = None, True
             sources, students = _rerun(student, taps.decoder, decoder)

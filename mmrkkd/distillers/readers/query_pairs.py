@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor
 
 from mmrkkd.losses.placement import Placement
@@ -61,7 +60,6 @@ class PairedQueries(Reader):
         self.teacher_top = teacher_top
         self.layers, self.teacher_layer = layers, teacher_layer
         self.locations = locations
-        self.labels_from: str | None = None
 
     def learning(self, layers: Sequence) -> list[int]:
         """The indices of the student's layers that learn."""
@@ -163,18 +161,6 @@ class PairedQueries(Reader):
             confidence=confidence(teacher_logits, scores),
             images=len(asked.scores),
         )
-
-    def say_where_labels_are_from(self, labels: list | None) -> None:
-        """Says in the log, once, whether the student's loss shows labels."""
-        if self.labels_from is not None:
-            return
-        self.labels_from = 'none' if labels is None else 'by layer'
-        source = (
-            "none, the student's head does not show them"
-            if labels is None
-            else f"the student's own, {self.labels_from}"
-        )
-        print_log(f'Labels of the {self.unit}: {source}', logger='current')
 
 
 def share_normalizer(

@@ -134,7 +134,7 @@ class SparseReader(PairedQueries):
         ]
         if any(each is None for each in labels):
             labels = None
-        self.say_where_labels_are_from(labels)
+        self.say_where_labels_are_from('by layer' if labels else 'none')
         matches = self.pair(students, teachers, self.scores(student), labels)
         weights = student.roi_head.stage_loss_weights
         for stage, match in zip(self.learning(students), matches, strict=True):

@@ -1,0 +1,14 @@
+# BinaryKD of every cell, and LD of the boxes of objects.
+_base_ = [
+    'mmdet::gfl/gfl_r50_fpn_1x_coco.py',
+    '../../_base_/teachers/gfl_r101_coco.py',
+    '../../_base_/methods/dense_ld.py',
+]
+
+model = dict(
+    _delete_=True,
+    type='mmrkkd.KDDetector',
+    student=_base_.model,
+    teacher=_base_.teacher,
+    **_base_.distillation,
+)
