@@ -109,6 +109,7 @@ def find_problems() -> list[Problem]:
     problems += _check_mmengine()
     problems += _check_mmcv(torch)
     problems += _check_codebases()
+    problems += _check_transformers()
     return problems
 
 
@@ -398,6 +399,23 @@ def _check_codebases() -> list[Problem]:
             found = f'{_version_in(package_folder(name))}: {reason}'
             problems.append(Problem(name, found, _make_agree(name)))
     return problems
+
+
+def _check_transformers() -> list[Problem]:
+    """Where there is one, MMPretrain builds on what version 5 dropped."""
+    folder = package_folder('transformers')
+    needed = package_folder('mmpretrain') and find_version('pycocotools')
+    source = folder and folder / 'pytorch_utils.py'
+    if not (needed and source and source.is_file()):
+        return []
+    wanted = 'find_pruneable_heads_and_indices'
+    if wanted in source.read_text(encoding='utf-8'):
+        return []
+    found = (
+        f'{find_version("transformers")}: mmpretrain cannot be imported '
+        f'beside it, {wanted} is gone from it'
+    )
+    return [Problem('transformers', found, _pip_install('transformers<5'))]
 
 
 def _make_agree(name: str) -> str:

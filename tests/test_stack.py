@@ -317,6 +317,30 @@ def test_mmdet_whose_assertion_was_edited_out_is_let_through(site):
     assert site.problems() == [[], None]
 
 
+@pytest.mark.parametrize('beside', ['pycocotools', 'mmpretrain'])
+def test_transformers_that_dropped_what_mmpretrain_imports(site, beside):
+    site.add_metadata('pycocotools', '2.0.8')
+    site.add('transformers', '5.17.0')
+    assert site.problems() == [[], None]
+    module = site.folder / 'transformers' / 'pytorch_utils.py'
+    module.write_text('def prune_linear_layer(): ...\n')
+    name, found, command = site.only_problem()
+    assert name == 'transformers'
+    assert found.startswith('5.17.0: mmpretrain cannot be imported')
+    assert command == "python -m pip install 'transformers<5'"
+    # Without either, MMPretrain leaves its multimodal models alone.
+    site.remove(beside, *['onedl-mmpretrain'] * (beside == 'mmpretrain'))
+    assert site.problems() == [[], None]
+
+
+def test_transformers_4_is_let_through(site):
+    site.add_metadata('pycocotools', '2.0.8')
+    site.add('transformers', '4.57.0')
+    module = site.folder / 'transformers' / 'pytorch_utils.py'
+    module.write_text('def find_pruneable_heads_and_indices(): ...\n')
+    assert site.problems() == [[], None]
+
+
 def test_mmengine_that_needs_pkg_resources(site):
     utils = site.folder / 'mmengine' / 'utils'
     utils.mkdir()
