@@ -4,8 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmrkkd.ops.backends.autograd import with_slopes
+
 from .base import LogitLoss
 from .schedule import build_schedule
+
+LOWEST = -1e5
 
 
 class BinaryKDLoss(LogitLoss):
@@ -67,20 +71,57 @@ class BinaryKDLoss(LogitLoss):
         labels: Tensor | None,
     ) -> dict[str, Tensor]:
         """See :meth:`LogitLoss.per_sample`."""
-        target = teacher_logits.sigmoid()
-        # 0 times -inf, of a class that both rule out, is NaN; 0 times -1e5,
-        # below what half precision holds, is the limit.
-        student_logits = student_logits.clamp(min=-1e5)
-        entropy = F.binary_cross_entropy_with_logits(
-            student_logits, target, reduction='none'
+        entropy = with_slopes(
+            _entropy,
+            _entropy_and_slopes,
+            student_logits,
+            teacher_logits,
+            self.beta,
         )
-        if self.beta:
-            distance = (student_logits.sigmoid() - target).abs()
-            if self.beta != 1:
-                distance = distance**self.beta
-            entropy = distance * entropy
-        return dict(loss_binary_kd=self.now(self.loss_weight) * entropy.sum(1))
+        return dict(loss_binary_kd=self.now(self.loss_weight) * entropy)
 
     def extra_repr(self) -> str:
         """The settings, for the log."""
         return f'beta={self.beta:g}, loss_weight={self.loss_weight}'
+
+
+def _entropy(
+    student_logits: Tensor, teacher_logits: Tensor, beta: float
+) -> Tensor:
+    """The equation, (N, C) -> (N,), by autograd."""
+    target = teacher_logits.sigmoid()
+    # 0 times -inf, of a class that both rule out, is NaN; 0 times LOWEST,
+    # below what half precision holds, is the limit.
+    student_logits = student_logits.clamp(min=LOWEST)
+    entropy = F.binary_cross_entropy_with_logits(
+        student_logits, target, reduction='none'
+    )
+    if beta:
+        distance = (student_logits.sigmoid() - target).abs()
+        entropy = entropy * (distance if beta == 1 else distance**beta)
+    return entropy.sum(1)
+
+
+def _entropy_and_slopes(
+    student_logits: Tensor, teacher_logits: Tensor, beta: float
+) -> tuple[Tensor, Tensor]:
+    """It, and its gradient: with d = q - p and E the cross entropy ::
+
+    |d|^beta d + beta |d|^(beta - 1) sign(d) q (1 - q) E
+    """
+    target = teacher_logits.sigmoid()
+    student_logits = student_logits.clamp(min=LOWEST)
+    entropy = F.binary_cross_entropy_with_logits(
+        student_logits, target, reduction='none'
+    )
+    chance = student_logits.sigmoid_()
+    slopes = chance - target
+    if beta:
+        distance, sign = slopes.abs(), slopes.sign()
+        pull = sign.mul_(chance).mul_(1 - chance).mul_(entropy)
+        if beta != 1:
+            pull = pull.mul_(distance ** (beta - 1)).mul_(beta)
+            distance = distance.pow_(beta)
+        slopes = slopes.mul_(distance).add_(pull)
+        entropy = entropy.mul_(distance)
+    return entropy.sum(1), slopes

@@ -57,7 +57,9 @@ class KendallLoss(LogitLoss):
         ignore_channels: Classes cut out before everything else, negative
             indices counting from the end: ``[-1]`` leaves a detector's
             background out of the ranking. Defaults to none.
-        impl: Backend of the operator. Defaults to 'auto'.
+        impl: Backend of the operator, see :func:`mmrkkd.ops.kendall_tau`;
+            'approx' makes a GPU's step wait. Defaults to 'auto', on a GPU
+            one operator for the whole term.
         min_std: The least deviation that the student's logits are divided
             by (:class:`~mmrkkd.losses.min_std.MinStd`): a number >= 0
             times the teacher's own of that sample, or

@@ -3,7 +3,7 @@
 Each operator has its own tests of torch.compile and vmap; here are all of
 them in one function, as a training step has them. Processes of a
 distributed run are tested with whole models. What a CUDA graph cannot hold
-is soft_rank and impl='approx': both ask the GPU for a number on the way.
+is impl='approx', which asks the GPU for numbers on the way.
 """
 
 import pytest

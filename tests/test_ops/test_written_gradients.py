@@ -4,12 +4,20 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from mmrkkd.losses import list_mle
+from mmrkkd.losses import BinaryKDLoss, list_mle
 from mmrkkd.losses.list_mle import ranking, surprise_of
 from mmrkkd.ops import divergence, kl_divergence, pearson
 from mmrkkd.ops.backends.autograd import with_slopes
 
-NAMES = ('kl', 'pearson of rows', 'pearson of columns', 'list', 'weighted')
+NAMES = (
+    'kl',
+    'pearson of rows',
+    'pearson of columns',
+    'list',
+    'weighted',
+    'binary',
+    'binary, squared',
+)
 
 
 def functions():
@@ -27,9 +35,16 @@ def functions():
                 lambda s: pearson(s, teacher, dim=0),
                 lambda s: surprise_of(s, order),
                 lambda s: surprise_of(s, order, weight),
+                lambda s: binary(s, teacher, 1.0),
+                lambda s: binary(s, teacher, 2.0),
             ),
         )
     )
+
+
+def binary(student, teacher, beta):
+    loss = BinaryKDLoss(beta=beta)
+    return loss.per_sample(student, teacher, None)['loss_binary_kd']
 
 
 def student():

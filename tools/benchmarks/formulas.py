@@ -130,14 +130,24 @@ def pld(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     return (p.gather(1, order) * (left.log() - scores)).sum(1).mean()
 
 
+def soft_ranks(logits: Tensor) -> Tensor:
+    """Of each row with e = 1, by the min-max formula over all stretches."""
+    n = logits.shape[1]
+    z, order = (-logits).sort(1, descending=True)
+    y = z - torch.arange(n, 0, -1, device=z.device)
+    sums = F.pad(y.cumsum(1), (1, 0))
+    a, b = torch.arange(n)[:, None], torch.arange(n)[None]
+    means = (sums[:, None, 1:] - sums[:, :-1, None]) / (b - a + 1).clamp(1)
+    means = means.masked_fill(a > b, -torch.inf)
+    # The highest mean from a to any b >= p, then the lowest over a <= p.
+    highest = means.flip(2).cummax(2).values.flip(2)
+    lowest = highest.masked_fill(a > b, torch.inf).amin(1)
+    return torch.zeros_like(z).scatter(1, order, z - lowest)
+
+
 def lra(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-    # With e = 1 and logits of usual size the soft ranks are one block.
-    difference = standardless(student) - standardless(teacher)
+    difference = soft_ranks(student) - soft_ranks(teacher)
     return 5 * difference.square().mean(1).mean()
-
-
-def standardless(logits: Tensor) -> Tensor:
-    return logits - logits.mean(1, keepdim=True)
 
 
 def binary_kd(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
