@@ -26,10 +26,18 @@ def markdown(result: dict) -> str:
         'step beyond that between steps, models and momentum.',
         *(f'{pair_table(pair)}' for pair in result['pairs']),
         'Measured on {gpu}, {processor}, {threads} threads, Python {python}, '
-        'torch {torch}, commit {commit}, {date}; load average {load_average} '
-        'at the start.'.format(**dict(machine, gpu=device_of(result))),
+        'torch {torch}, {commit}{date}; load average {load_average} at the '
+        'start.'.format(
+            **dict(machine, gpu=device_of(result), commit=_commit(machine))
+        ),
     ]
     return '\n\n'.join(parts) + '\n'
+
+
+def _commit(machine: dict) -> str:
+    """Left out where only the files were brought."""
+    commit = machine['commit']
+    return '' if commit == 'unknown' else f'commit {commit}, '
 
 
 def device_of(result: dict) -> str:
