@@ -1,6 +1,6 @@
 """Import arrows point down.
 
-ops <- losses <- distillers <- evaluation <- report, engine <- commands and
+ops <- losses <- distillers <- evaluation <- report <- engine <- commands and
 tools, and checkpoint below the distillers.
 """
 
@@ -29,6 +29,7 @@ ALLOWED = {
         'evaluation',
         'ops',
         'registry',
+        'report',
     },
     'evaluation': {'datasets', 'distillers', 'ops', 'registry'},
     'report': {'checkpoint', 'datasets', 'evaluation', 'registry'},

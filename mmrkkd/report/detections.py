@@ -1,5 +1,6 @@
 """Detections of several models beside the ground truth, as one picture."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ LABEL_POINTS = 7.5
 
 
 def draw_detections(
-    path: str | Path,
+    path: str | Path | io.BytesIO,
     images: Sequence[str | np.ndarray],
     truths: Sequence[Detections],
     columns: dict[str, Sequence[Detections]],
@@ -30,7 +31,7 @@ def draw_detections(
     """Draws images as rows, the ground truth and each model as columns.
 
     Args:
-        path: PNG file to write.
+        path: PNG file to write, or an open one.
         images: N files, or uint8 arrays (H, W, 3), RGB.
         truths: The ground truth of each image.
         columns: Title to the detections of each image.

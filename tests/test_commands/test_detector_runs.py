@@ -11,11 +11,14 @@ import torch
 from conftest import detector_config
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
+from PIL import Image
 from small_runs import random_weights
 
+from mmrkkd.commands.distill import distill
 from mmrkkd.commands.program import main
 from mmrkkd.commands.wrapping import wrap
 from mmrkkd.datasets.demo_shapes import CLASSES, Recipe, make_demo_shapes
+from mmrkkd.engine.hooks import DrawDetectionsHook
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = ['student.py', '--teacher', 'student.py', 'teacher.pth']
@@ -92,6 +95,38 @@ def test_a_detector_is_distilled_evaluated_and_left_plain(folder, capsys):
 
 
 @pytest.mark.slow
+def test_a_hook_draws_the_same_images_for_the_visualizer(folder):
+    def weights(name, *hooks):
+        # Both write their log into the folder of their experiment.
+        distill(
+            *('student.py', 'student.py', 'teacher.pth', 'kd'),
+            work_dir=name,
+            cfg_options=dict(custom_hooks=list(hooks), experiment_name=name),
+        )
+        return torch.load(f'{name}/student.pth', weights_only=True)
+
+    hook = dict(type='mmrkkd.DrawDetectionsHook', images=2, threshold=0.0)
+    drawn, plain = weights('drawn', hook), weights('plain')
+    (picture,) = Path('drawn').glob('*/vis_data/vis_image/*.png')
+    assert picture.name == 'teacher_and_student_2.png'
+    with Image.open(picture) as image:
+        # Two rows; three columns, so wider than high.
+        assert image.width > image.height > 500
+    torch.testing.assert_close(
+        drawn['state_dict'], plain['state_dict'], rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize(
+    ('argument', 'value'),
+    [('images', 0), ('interval', 1.5), ('threshold', 2)],
+)
+def test_the_drawing_hook_refuses(argument, value):
+    with pytest.raises(ValueError, match=f'{argument} must be .* got {value}'):
+        DrawDetectionsHook(**{argument: value})
+
+
+@pytest.mark.slow
 def test_a_random_detector_is_a_useless_teacher(capsys):
     arguments = ['student.py', 'teacher.pth', '--student', 'student.py']
     arguments += ['--images', '4', '--batches', '1']
@@ -116,6 +151,7 @@ def test_an_installed_wheel_has_all_it_needs(folder, tmp_path):
     subprocess.run(command, check=True)
     shutil.rmtree(source)
     assert (site / 'bin' / 'mmrkkd').is_file()
+    assert (site / 'mmrkkd' / 'report' / 'assets' / 'page.html').is_file()
 
     def run(*arguments):
         # The wheel's mmrkkd comes before that of the checkout.

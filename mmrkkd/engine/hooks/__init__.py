@@ -2,12 +2,14 @@
 
 from .atomic_checkpoint import AtomicCheckpointHook
 from .check_teacher import CheckTeacherHook, UselessTeacherError
+from .draw_detections import DrawDetectionsHook
 from .non_finite import NonFiniteHook, NonFiniteLossError
 from .run_state import RunStateHook
 
 __all__ = [
     'AtomicCheckpointHook',
     'CheckTeacherHook',
+    'DrawDetectionsHook',
     'NonFiniteHook',
     'NonFiniteLossError',
     'RunStateHook',

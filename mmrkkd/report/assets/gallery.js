@@ -186,8 +186,9 @@ class Gallery {
   }
 
   drawPanel({ picture, marks, caption }, boxes, title, words, chosen, entry) {
-    // The worst for last: it lies on top.
-    marks.replaceChildren(...boxes.map((mark) => this.drawBox(mark, entry, chosen.labels)));
+    // Names lie upon all boxes.
+    const names = chosen.labels ? boxes.map((mark) => this.drawName(mark, entry)) : [];
+    marks.replaceChildren(...boxes.map((mark) => this.drawBox(mark, entry)), ...names);
     const counts = KINDS.map((kind) => [kind, boxes.filter((mark) => mark.kind === kind).length])
       .filter(([, number]) => number).map(([kind, number]) => `${number} ${this.data.meanings[kind]}`);
     picture.setAttribute('aria-label', `${title}: ${counts.join(', ') || words}`);
@@ -195,33 +196,45 @@ class Gallery {
     caption.replaceChildren(element('b', {}, this.data.boxes ? title : ''), `${this.data.boxes ? ' \u00b7 ' : ''}${truth}`);
   }
 
-  drawBox(mark, entry, labels) {
+  /** A mark's class and score. */
+  textOf({ label, score }) {
+    const name = this.data.names[label];
+    return score === undefined ? name : `${name} ${score.toFixed(2)}`;
+  }
+
+  drawBox(mark, entry) {
     const [left, top, right, bottom] = mark.box;
     const { colour, dash } = this.data.styles[mark.kind];
     const unit = Math.max(entry.width, entry.height) / 240;
-    const shape = (attributes) => element('rect', {
-      x: left, y: top, width: Math.max(right - left, 0), height: Math.max(bottom - top, 0),
-      fill: 'none', ...attributes });
-    const score = mark.score === undefined ? '' : mark.score.toFixed(2);
-    const text = `${this.data.names[mark.label]} ${score}`.trim();
-    // The ground truth beside it says what is right, and what was missed.
-    const shown = { correct: score, missed: '' }[mark.kind] ?? text;
-    const made = element('g', { class: `box ${mark.kind}` },
-      element('title', {}, `${text}: ${this.data.meanings[mark.kind]}`),
-      shape({ class: 'halo', 'stroke-width': 4 * unit }),
-      shape({
+    const scaled = STROKES[dash].split(' ').map((each) => each * unit).join(' ');
+    const frame = (attributes) => element('rect', {
+      x: left, y: top, width: Math.max(right - left, 0),
+      height: Math.max(bottom - top, 0), fill: 'none', ...attributes,
+    });
+    return element('g', { class: `box ${mark.kind}` },
+      element('title', {}, `${this.textOf(mark)}: ${this.data.meanings[mark.kind]}`),
+      frame({ class: 'halo', 'stroke-width': 4 * unit }),
+      frame({
         stroke: colour, 'stroke-width': 2 * unit, 'pointer-events': 'all',
-        'stroke-dasharray': STROKES[dash] ? STROKES[dash].split(' ').map((each) => each * unit).join(' ') : 'none',
+        'stroke-dasharray': STROKES[dash] ? scaled : 'none',
       }));
-    if (labels && shown) {
-      const size = 11 * unit;
-      const wide = 0.56 * size * shown.length;
-      made.append(element('text', {
-        x: Math.max(Math.min(left, entry.width - wide), 1), y: top > size * 1.2 ? top - 3 * unit : Math.min(bottom + size, entry.height - 2),
-        fill: colour, 'font-size': size, 'stroke-width': 2.5 * unit,
-      }, shown));
-    }
-    return made;
+  }
+
+  /** The text above a box, inside the picture. */
+  drawName(mark, entry) {
+    const [left, top, , bottom] = mark.box;
+    const unit = Math.max(entry.width, entry.height) / 240;
+    // The ground truth beside it says what is right, and what was missed.
+    const short = { correct: mark.score?.toFixed(2), missed: '' };
+    const text = short[mark.kind] ?? this.textOf(mark);
+    const size = 11 * unit;
+    const room = entry.width - 0.56 * size * text.length;
+    return element('text', {
+      x: Math.max(Math.min(left, room), 1),
+      y: top > size * 1.2 ? top - 3 * unit : Math.min(bottom + size, entry.height - 2),
+      fill: this.data.styles[mark.kind].colour, 'font-size': size,
+      'stroke-width': 2.5 * unit,
+    }, text);
   }
 
   drawAnswers(card, all) {
