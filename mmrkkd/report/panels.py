@@ -1,6 +1,7 @@
 """Which curves of runs are shown, and their points."""
 
 from collections.abc import Sequence
+from math import isfinite
 
 from .curves import Curve, Series, band
 from .logs import points_of, validations
@@ -126,10 +127,7 @@ def as_data(
                 points = thinned(band([seed.get(key, ()) for seed in seeds]))
                 if points:
                     columns = zip(*points, strict=True)
-                    rounded = [
-                        [float(f'{value:.5g}') for value in column]
-                        for column in columns
-                    ]
+                    rounded = [list(map(_short, column)) for column in columns]
                     lines.append([label, *rounded])
             data.append(
                 dict(
@@ -140,3 +138,8 @@ def as_data(
                 )
             )
     return data
+
+
+def _short(value: float) -> float | None:
+    """Five digits; JSON knows no NaN, and a curve has a gap there."""
+    return float(f'{value:.5g}') if isfinite(value) else None

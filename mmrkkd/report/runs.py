@@ -80,6 +80,8 @@ class Run:
         """What :func:`mmrkkd.evaluation.summary.summarize` takes."""
         own = dict(agreement={}, seconds=None, processor_seconds=None)
         own.update(self.result, label=self.label, seed=self.seed)
+        if 'last' in own and not self.log:
+            return own
         return dict(own, **measurements(self.folder, self.metric))
 
     @property
@@ -206,8 +208,8 @@ def _tell_apart(runs: Sequence[tuple[str, Run]]) -> None:
     shared = {label for (label, _), count in counts.items() if count > 1}
     for root, run in runs:
         if run.label in shared:
-            parent = run.folder.parent.name if run.label == root else root
-            run.label = f'{parent}/{run.label}'
+            above = root if run.result else run.folder.parent.name
+            run.label = f'{above}/{run.label}'
     counts = Counter((run.label, run.seed) for _, run in runs)
     (label, seed), count = counts.most_common(1)[0]
     if count > 1:
@@ -248,17 +250,22 @@ def check_alike(runs: Sequence[Run]) -> None:
 
 
 def teacher_label(runs: Sequence[Run]) -> str | None:
-    """The label of the run whose checkpoint teaches the others.
-
-    Also where the folder of the runs was moved: by the names of the
-    checkpoint and of its folder.
-    """
+    """The label of the run whose checkpoint teaches the others."""
     for run in runs:
         if not run.distils:
             continue
-        path = Path(run.config.model.teacher.checkpoint)
+        folders = [path.parent for path in _teacher_files(run)]
         for other in runs:
-            same = other.folder.name == path.parent.name
-            if same and (other.folder / path.name).is_file():
+            if other.folder in folders:
                 return other.label
     return None
+
+
+def _teacher_files(run: Run) -> Iterator[Path]:
+    """Where the teacher's weights are, or were moved together with a run."""
+    path = Path(run.config.model.teacher.checkpoint)
+    yield path.resolve()
+    home = run.config.get('work_dir')
+    if home:
+        place = run.folder / os.path.relpath(path, home)
+        yield Path(os.path.normpath(place))

@@ -69,6 +69,7 @@ def write_cell(cell, label, seed, config, data, folder, where):
         settings[loader].dataset.data_root = f'{data}/'
     for evaluator in ('val_evaluator', 'test_evaluator'):
         settings[evaluator].ann_file = f'{data}/annotations/val.json'
+    settings.work_dir = str(cell)
     settings.dump(cell / 'cell_config.py')
     torch.save({}, cell / 'iter_8.pth')
     (cell / 'last_checkpoint').write_text(str(cell / 'iter_8.pth'))

@@ -168,6 +168,42 @@ def test_a_moved_folder_still_knows_its_teacher(folder, tmp_path):
         assert run.checkpoint == run.folder / 'iter_8.pth'
 
 
+def test_a_student_is_no_teacher_for_bearing_its_folder_s_name(tmp_path):
+    for name in ('one', 'two'):
+        teacher = dict(TEACHER, checkpoint='/elsewhere/seed0/teacher.pth')
+        run = by_hand(tmp_path / name, 'seed0', model=dict(teacher=teacher))
+        (run / 'teacher.pth').touch()
+    runs, _ = find_runs([tmp_path])
+    assert len(runs) == 2 and teacher_label(runs) is None
+
+
+def test_a_cell_without_its_log_has_its_recorded_score(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / 'moved')
+    for log in (copy / 'kd').glob('*/*/vis_data/scalars.json'):
+        log.unlink()
+    before, after = (
+        [run.record['last'] for run in find_runs([root])[0]]
+        for root in (folder, copy)
+    )
+    assert after == before
+    text = report([copy], images=0, samples=0).read_text()
+    assert 'kd minus student: ' in text
+    lines = {
+        line[0] for each in data_of(text)['curves'] for line in each['lines']
+    }
+    assert lines == {'teacher', 'student', 'rkkd'}
+
+
+def test_a_loss_that_is_not_finite_is_a_gap(tmp_path):
+    run = by_hand(tmp_path, 'run')
+    log = next(run.glob('*/vis_data/scalars.json'))
+    step = '{"loss": NaN, "iter": 2, "step": 2, "epoch": 1}'
+    log.write_text(f'{log.read_text()}\n{step}')
+    text = report([run]).read_text()
+    losses = [p for p in data_of(text)['curves'] if p['title'] == 'Total loss']
+    assert losses[0]['lines'] == [['run', [1, 2], *[[1, None]] * 3]]
+
+
 def test_unfinished_cells_are_named(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / 'moved')
     (copy / 'kd' / 'seed1' / 'result.json').rename(
