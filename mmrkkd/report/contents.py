@@ -70,7 +70,7 @@ class Contents:
                 for label, found in scored.items()
             }
             if all(each.values()):
-                names = next(iter(scored.values())).names
+                names = {label: found.names for label, found in scored.items()}
                 entry.ranks = ranked_rows(each, names, self.known)
 
 
@@ -199,18 +199,16 @@ def _scored_classifiers(
     scored: Mapping[str, Scored], teacher: str, limit: int
 ) -> Contents:
     first = next(iter(scored.values()))
-    names = list(dict.fromkeys([*first.data_names, *first.names]))
+    every = [name for found in scored.values() for name in found.names]
+    names = list(dict.fromkeys([*first.data_names, *every]))
     known = {name: index for index, name in enumerate(names)}
     models = [teacher, *scored]
     entries, confused = [], {model: Counter() for model in models}
     for image, truth in first.images.items():
-        said = {teacher: truth.teacher[0]}
+        wide = {teacher: _spread(truth.teacher[0], first.names, known)}
         for label, found in scored.items():
-            said[label] = found.images[image].student[0]
-        wide = {
-            model: _spread(row, first.names, known)
-            for model, row in said.items()
-        }
+            row = found.images[image].student[0]
+            wide[label] = _spread(row, found.names, known)
         true = truth.labels[0]
         entries.append(
             classified_entry(image, first.pictures[image], known[true], wide)

@@ -128,7 +128,7 @@ def disagreement(entry: Entry, threshold: float) -> int:
 
 def ranked_rows(
     scores: Mapping[str, ImageScores],
-    names: Sequence[str],
+    names: Mapping[str, Sequence[str]],
     known: Mapping[str, int],
 ) -> list[dict]:
     """The teacher's leading classes, and where each student has them.
@@ -136,7 +136,7 @@ def ranked_rows(
     Args:
         scores: Student to what it and its teacher say of the image; the
             rows are the same for all.
-        names: The classes of the scores.
+        names: Student to the classes of its scores.
         known: Class name to its number on the page.
 
     Returns:
@@ -164,7 +164,7 @@ def ranked_rows(
                         classes=_ranked(
                             each.student[index],
                             each.teacher[index],
-                            names,
+                            names[student],
                             known,
                         ),
                     )

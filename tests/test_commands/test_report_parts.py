@@ -3,6 +3,7 @@
 import base64
 import io
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -197,6 +198,27 @@ def test_classifiers_are_scored_class_by_class(classifiers):
     assert found.confused['poor']['dog', 'fish'] == 1
     # The image on which they disagree.
     assert [entry.name for entry in found.entries] == ['1']
+
+
+def test_students_may_have_their_classes_in_another_order(classifiers):
+    images = {
+        name: replace(
+            each, student=each.student[:, ::-1], teacher=each.teacher[:, ::-1]
+        )
+        for name, each in classifiers['good'].images.items()
+    }
+    turned = classifiers['good']._replace(names=NAMES[::-1], images=images)
+    both = dict(classifiers, turned=turned)
+    found = scored_contents(both, 'teacher', 2)
+    assert found.accuracy['turned'] == found.accuracy['good']
+    found.rank(both)
+    lists = found.entries[0].ranks[0]['lists']
+    # Without the ranks: equal scores have any order.
+    good, turned = (
+        sorted(each[:3] for each in lists[name]['classes'])
+        for name in ('good', 'turned')
+    )
+    assert turned == good
 
 
 def test_agreement_with_the_teacher_is_a_mean_over_images(classifiers):
