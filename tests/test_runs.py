@@ -74,7 +74,12 @@ def teacher(data_root, tmp_path_factory):
     """A teacher's config with the checkpoint of two steps as a student."""
     train = trains(data_root, tmp_path_factory.mktemp('teacher'))
     runner = train(student(), steps=2)
-    return dict(config=student(), checkpoint=f'{runner.work_dir}/iter_2.pth')
+    return dict(
+        config=student(),
+        checkpoint=f'{runner.work_dir}/iter_2.pth',
+        # Runs are compared bit for bit.
+        precision='float32',
+    )
 
 
 def distilled(teacher, **changes):
