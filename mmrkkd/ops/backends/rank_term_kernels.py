@@ -130,9 +130,41 @@ def _tanh_far(difference, twice_k):
 
 
 @triton.jit
-def _standardized(logits, c, used, row):
-    """z of some classes, by what :func:`_statistics` says of their row."""
-    return (_read(logits, c, used) * row[0] - row[1]) * row[2]
+def _places(logits, c, used, row, twice_k, NEAR: tl.constexpr):
+    """z of some classes, by what :func:`_statistics` says of their row.
+
+    Where near A, which is 1 in the middle of the row's range.
+    """
+    z = (_read(logits, c, used) * row[0] - row[1]) * row[2]
+    if NEAR:
+        # Halves first: the sum of two huge numbers is infinite.
+        z = tl.exp((z - (0.5 * row[5] + 0.5 * row[6])) * twice_k)
+    return z
+
+
+@triton.jit
+def _block(
+    student,
+    teacher,
+    kept,
+    chosen,
+    c,
+    classes,
+    twice_k,
+    s_row,
+    t_row,
+    NEAR: tl.constexpr,
+    FORM: tl.constexpr,
+    KEPT: tl.constexpr,
+    CHOSEN: tl.constexpr,
+):
+    """What :func:`_pairs` takes of some classes, and which are ranked."""
+    used = _used(kept, c, classes, KEPT)
+    s = _places(student, c, used, s_row, twice_k, NEAR)
+    t = _places(teacher, c, used, t_row, twice_k, NEAR and FORM == 1)
+    if CHOSEN:
+        used = used & (tl.load(chosen + c, mask=used, other=0) != 0)
+    return s, t, used
 
 
 @triton.jit
@@ -154,44 +186,84 @@ def _pair_sums(
     STEP: tl.constexpr,
 ):
     """Sums over j of the agreements and slopes of the classes i."""
-    used_i = _used(kept, i, classes, KEPT)
-    s_i = _standardized(student, i, used_i, s_row)
-    t_i = _standardized(teacher, i, used_i, t_row)
-    if CHOSEN:
-        used_i = used_i & (tl.load(chosen + i, mask=used_i, other=0) != 0)
-    # Halves first: the sum of two huge numbers is infinite.
-    s_middle = 0.5 * s_row[5] + 0.5 * s_row[6]
-    t_middle = 0.5 * t_row[5] + 0.5 * t_row[6]
-    if NEAR:
-        s_i = tl.exp((s_i - s_middle) * twice_k)
-        if FORM == 1:
-            t_i = tl.exp((t_i - t_middle) * twice_k)
-    agreements = tl.zeros([TILE], tl.float32)
-    slopes = tl.zeros([TILE], tl.float32)
-    for first in range(0, classes, STEP):
+    s_i, t_i, used_i = _block(
+        student,
+        teacher,
+        kept,
+        chosen,
+        i,
+        classes,
+        twice_k,
+        s_row,
+        t_row,
+        NEAR,
+        FORM,
+        KEPT,
+        CHOSEN,
+    )
+    s_i, t_i = s_i[:, None], t_i[:, None]
+    # Added up at the end: a sum over j needs other threads' numbers.
+    agreements = tl.zeros([TILE, STEP], tl.float32)
+    slopes = tl.zeros([TILE, STEP], tl.float32)
+    # Whole steps need no mask.
+    whole = classes // STEP * STEP
+    if KEPT or CHOSEN:
+        whole = classes * 0
+    for first in range(0, whole, STEP):
         j = first + tl.arange(0, STEP)
-        used_j = _used(kept, j, classes, KEPT)
-        s_j = _standardized(student, j, used_j, s_row)
-        t_j = _standardized(teacher, j, used_j, t_row)
-        if CHOSEN:
-            used_j = used_j & (tl.load(chosen + j, mask=used_j, other=0) != 0)
-        if NEAR:
-            s_j = tl.exp((s_j - s_middle) * twice_k)
-            if FORM == 1:
-                t_j = tl.exp((t_j - t_middle) * twice_k)
-        agreement, slope = _pairs(
-            s_i[:, None],
-            s_j[None, :],
-            t_i[:, None],
-            t_j[None, :],
+        s_j, t_j, used_j = _block(
+            student,
+            teacher,
+            kept,
+            chosen,
+            j,
+            classes,
             twice_k,
+            s_row,
+            t_row,
             NEAR,
             FORM,
+            KEPT,
+            CHOSEN,
         )
-        both = used_i[:, None] & used_j[None, :]
-        agreements += tl.sum(tl.where(both, agreement, 0.0), axis=1)
-        slopes += tl.sum(tl.where(both, slope, 0.0), axis=1)
-    return agreements, slopes
+        agreement, slope = _pairs(
+            s_i, s_j[None, :], t_i, t_j[None, :], twice_k, NEAR, FORM
+        )
+        agreements += agreement
+        slopes += slope
+    for first in range(whole, classes, STEP):
+        j = first + tl.arange(0, STEP)
+        s_j, t_j, used_j = _block(
+            student,
+            teacher,
+            kept,
+            chosen,
+            j,
+            classes,
+            twice_k,
+            s_row,
+            t_row,
+            NEAR,
+            FORM,
+            KEPT,
+            CHOSEN,
+        )
+        agreement, slope = _pairs(
+            s_i, s_j[None, :], t_i, t_j[None, :], twice_k, NEAR, FORM
+        )
+        agreements += tl.where(used_j[None, :], agreement, 0.0)
+        slopes += tl.where(used_j[None, :], slope, 0.0)
+    return (
+        tl.where(used_i, tl.sum(agreements, axis=1), 0.0),
+        tl.where(used_i, tl.sum(slopes, axis=1), 0.0),
+    )
+
+
+@triton.jit
+def _reciprocal(x):
+    """1 / x to two units, of a normal x > 0: two instructions, not seven."""
+    root = tl.rsqrt(x)
+    return root * root
 
 
 @triton.jit
@@ -215,11 +287,11 @@ def _pairs(
             s_sum = s_i + s_j
             if FORM == 1:
                 t_sum = t_i + t_j
-                r = 1 / (s_sum * t_sum)
+                r = _reciprocal(s_sum * t_sum)
                 p = ds * (t_sum * r)
                 q = dt * (s_sum * r)
             else:
-                p = ds / s_sum
+                p = ds * _reciprocal(s_sum)
             flatness = 1 - p * p
         else:
             p, flatness = _tanh_far(ds, twice_k)
@@ -418,7 +490,7 @@ def rows_kernel(
         for first in range(0, classes, AT_ONCE):
             c = first + tl.arange(0, AT_ONCE)
             used = _used(kept, c, classes, KEPT)
-            z = _standardized(student, c, used, s_row)
+            z = _places(student, c, used, s_row, 0.0, False)
             g = tl.load(slope_sums + c, mask=used, other=0)
             sums += g
             products += tl.where(used, g * z, 0.0)
@@ -441,7 +513,7 @@ def rows_kernel(
             used = _used(kept, c, classes, KEPT)
             g = tl.load(slope_sums + c, mask=used, other=0)
             if NORMALIZE:
-                z = _standardized(student, c, used, s_row)
+                z = _places(student, c, used, s_row, 0.0, False)
                 across = (g - center) - z * slope
                 g = across * s_row[2] * s_row[0]
             g = tl.where(bad, float('nan'), share * g)

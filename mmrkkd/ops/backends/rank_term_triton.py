@@ -20,8 +20,13 @@ from .rank_term_kernels import pairs_kernel, rows_kernel
 NEAR_BOUND = 80.0
 # Classes of a row that are read at a time.
 MOST_AT_ONCE = 1024
-# Up to so many classes: classes of a program, classes a step, warps.
-TILES = ((32, 32, 32, 1), (128, 32, 64, 4), (1 << 31, 32, 64, 4))
+# Up to so many classes: classes of a program, classes a step, warps. With 32
+# classes a step each thread has one of them, and TILE / warps classes i.
+TILES = (
+    (16, 16, 16, 1),
+    (128, 32, 32, 2),
+    (1 << 31, 64, 32, 4),
+)
 
 
 def rank_term_triton(
