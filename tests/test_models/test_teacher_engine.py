@@ -383,14 +383,16 @@ def test_processors_that_multiply_bfloat16(
         hardware._cpu_flags.cache_clear()
 
 
-def test_a_head_that_the_student_crosses_keeps_float32(fast, said):
+@pytest.mark.parametrize('around', [False, True], ids=['', 'autocast'])
+def test_a_head_that_the_student_crosses_keeps_float32(around, fast, said):
     with DefaultScope.overwrite_default_scope('mmdet'):
         torch.manual_seed(0)
         model = MODELS.build(
             small_dense_heads.distilled('gfl', BINARY, matching=CROSS)
         ).train()
         model.teacher.engine = TeacherEngine('bfloat16')
-        terms = model(**data_of('dense', model), mode='loss')
+        with torch.autocast('cpu', torch.bfloat16, enabled=around):
+            terms = model(**data_of('dense', model), mode='loss')
     teacher = model.teacher.model
     assert model.teacher.engine.running == 'bfloat16', said
     assert teacher.backbone.conv1.weight.dtype == torch.bfloat16
@@ -616,6 +618,16 @@ def test_random_weights_stay_float32_unless_stated():
 def test_unknown_options(option, message):
     with pytest.raises(ValueError, match=message):
         build_teacher(dict(type='x'), allow_random_weights=True, **option)
+
+
+def test_layers_that_are_read_are_not_compiled(said):
+    model = built('classifier')
+    teacher = model.teacher.model
+    compiled = TeacherEngine('float32', compile=True)
+    compiled.settle(teacher, list, 'softmax', kept={'backbone.conv1'})
+    assert compiled.settled
+    assert "losses read its layers ['backbone.conv1']" in said[-1][1]
+    assert teacher.backbone._compiled_call_impl is None
 
 
 @pytest.mark.slow

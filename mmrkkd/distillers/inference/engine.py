@@ -121,7 +121,13 @@ class TeacherEngine:
         ):
             return
         self.settled = True
-        if self.compile:
+        if self.compile and kept:
+            # Hooks are new ones in every step, and compiled anew each time.
+            self._say(
+                f'is not compiled: losses read its layers {sorted(kept)}',
+                logging.WARNING,
+            )
+        elif self.compile:
             self._compile(model, read)
 
     def _wanted(self, device: torch.device) -> torch.dtype | None:
@@ -140,15 +146,15 @@ class TeacherEngine:
         crosses: bool,
     ) -> bool:
         """Takes the first plan that works; False where nothing was read."""
-        trace, exact = _exact(model, read)
+        trace, exact = _exact(model, read, with_heads=not crosses)
         rows = sum(len(match.teacher_logits) for match in exact)
         if least_of_all(rows) == [0]:
             return False
         layers = {model.get_submodule(path) for path in kept}
-        unused = set() if crosses else _unused(model, trace, layers)
+        unused = _unused(model, trace, layers)
         refused = ''
         for plan in PLANS:
-            if plan.heads and (crosses or not trace.score_layers):
+            if plan.heads and not trace.score_layers:
                 continue
             undo = Undo(model)
             try:
@@ -203,9 +209,12 @@ class TeacherEngine:
         )
 
 
-def _exact(model: nn.Module, read: Read) -> tuple[LayerTrace, Sequence[Match]]:
+def _exact(
+    model: nn.Module, read: Read, with_heads: bool
+) -> tuple[LayerTrace, Sequence[Match]]:
     """What the float32 teacher says, whatever autocast is around it."""
-    parts, trace, undo = find_parts(model), LayerTrace(), Undo(model)
+    parts, trace = find_parts(model, with_heads), LayerTrace()
+    undo = Undo(model)
     try:
         for part in (*parts.body, *parts.heads):
             keep_float32(part)
