@@ -232,6 +232,31 @@ def test_a_loss_waits_at_most_as_often_as_stated(name, weighted):
     assert len(noted) <= MOST.get(name, (0, 0))[weighted], noted
 
 
+# CRD makes a tensor of the images' numbers on the host, and sends it without
+# waiting; the count cannot tell.
+OF_FEATURES = dict(CRDLoss=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('where', ['classifier', 'detector'])
+def test_feature_losses_wait_nowhere(where):
+    import test_feature_losses as features
+
+    make, found = getattr(features, where), {}
+    for name, config in getattr(features, where.upper()).items():
+        model, data = make(copy.deepcopy(config))
+        for _ in range(2):
+            batch = model.data_preprocessor(copy.deepcopy(data), True)
+            with waits() as noted:
+                terms = model(**batch, mode='loss')
+                model.parse_losses(terms)[0].backward()
+        DefaultScope._instance_dict.clear()
+        asked = [wait for wait in noted if wait.package == 'mmrkkd']
+        if len(asked) != OF_FEATURES.get(name, 0):
+            found[name] = asked
+    assert not found
+
+
 def test_soft_ranks_of_a_gpu_are_found_without_coming_back():
     values = 3 * torch.randn(5, 40)
     with waits() as noted:
