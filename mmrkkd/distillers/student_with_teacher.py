@@ -128,11 +128,10 @@ class StudentWithTeacher(ActsAsStudent):
         scores = self.reader.scores(self.student)
         for loss in self._losses_of(LogitLoss):
             loss.suit(scores.activation)
-            name = type(loss).__name__
-            if 'groups' in loss.asks_for:
-                self.reader.want_objects(name)
-            if 'bins' in loss.asks_for:
-                self.reader.want_bins(name, self.student, self.teacher.model)
+            for what in loss.asks_for:
+                self.reader.want(
+                    what, type(loss).__name__, self.student, self.teacher.model
+                )
             if scores.channels < loss.min_classes:
                 raise ValueError(
                     f'{type(loss).__name__} compares classes, and the '

@@ -46,7 +46,7 @@ class LDLoss(LogitLoss):
     asks_for = ('bins',)
     # Of a detector's classes; of distances there are always more.
     min_classes = 1
-    placement = Placement('foreground')
+    default_locations = 'foreground'
     apart = True
 
     def __init__(

@@ -69,14 +69,16 @@ class Placed:
     """Of a loss: which scores it is for, and where among them it applies.
 
     ``activations`` are the kinds of scores that the loss is for, and
-    ``default_normalizer`` is what it was published with. ``asks_for`` names
-    what :meth:`located` gets besides of a detector's samples: 'groups', the
-    object that each is a candidate of, or 'bins', the distributions of the
-    sides of its box.
+    ``default_normalizer`` is what it was published with, as is
+    ``default_locations`` where it has some. ``asks_for`` names what
+    :meth:`located` gets besides of a detector's samples: 'groups', the
+    object that each is a candidate of, 'bins', the distributions of the
+    sides of its box, or 'boxes'.
     """
 
     activations: tuple[str, ...] = ('softmax',)
     default_normalizer = 'weight'
+    default_locations: str | None = None
     asks_for: tuple[str, ...] = ()
     placement = Placement()
 
@@ -119,6 +121,8 @@ class Placed:
                 takes: logits, labels, weight and normalizer.
         """
         placement = self.placement
+        if placement.locations is None:
+            placement = replace(placement, locations=self.default_locations)
         if placement.normalizer is None:
             placement = replace(placement, normalizer=self.default_normalizer)
         return self(*select(placement))

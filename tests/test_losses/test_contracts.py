@@ -29,8 +29,10 @@ WEIGHTS = [
     if argument.endswith('weight')
     and (name, argument) != ('KendallLoss', 'loss_weight')
 ]
-# Standardised logits and ranks need a number for every class.
+# Standardised logits and ranks need a number for every class, boxes for every
+# side.
 OF_FINITE_LOGITS = {
+    'BoxGIoULoss',
     'BoxRankLoss',
     'KendallLoss',
     'LRALoss',

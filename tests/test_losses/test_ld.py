@@ -56,7 +56,12 @@ def test_it_applies_at_objects_unless_told():
     bins = torch.zeros(2, 2, 4, 5)
     _, placement = placed(bins, None)
     assert placement == Placement('foreground', normalizer='weight')
-    loss = LDLoss()
+    loss, seen = LDLoss(), []
     loss.place(locations='confidence')
-    assert loss.placement.locations == 'confidence'
-    assert LDLoss().placement.locations == 'foreground'
+
+    def select(placement):
+        seen.append(placement.locations)
+        return None, None, None, None, None
+
+    loss.located(select, bins)
+    assert seen == ['confidence']

@@ -146,11 +146,13 @@ def test_nothing_is_looked_for_where_no_loss_asks():
         data['inputs'],
         data['data_samples'],
     )
-    assert match.groups is None and not model.reader.wants_objects
+    assert match.groups is None and not model.reader.wants
 
 
 def test_queries_have_no_candidates():
-    with pytest.raises(TypeError, match="RankMimicLoss .* queries .* 'queri"):
+    with pytest.raises(
+        TypeError, match='RankMimicLoss .* queries of the reader'
+    ):
         MODELS.build(query_distilled('dab', LOSSES))
 
 

@@ -14,6 +14,12 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 ACTIVATIONS = ('softmax', 'sigmoid')
+# What losses may ask for besides of the class scores.
+WANTED = dict(
+    groups='the candidates of each object',
+    bins='the distributions of the sides of boxes, which GFL has',
+    boxes='the boxes of the cells',
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,8 @@ class Match:
             candidate of, -1 for none; None where nobody asked.
         bins: The student's and the teacher's logits of how far each side of
             the box is, (N, 4, K) each; None where nobody asked.
+        boxes: The student's and the teacher's, x1, y1, x2, y2 in pixels,
+            (N, 4) each; None where nobody asked.
         images: B, where the samples are those of image 0, then of image 1
             and so on, as many of each. None where they are not.
     """
@@ -88,6 +96,7 @@ class Match:
     confidence: Tensor | None = None
     groups: Tensor | None = None
     bins: tuple[Tensor, Tensor] | None = None
+    boxes: tuple[Tensor, Tensor] | None = None
     images: int | None = None
 
     def __post_init__(self) -> None:
@@ -132,8 +141,8 @@ class Reader(ABC):
     reads texts is asked.
     With ``crosses`` the student's features run through the teacher's head,
     which then stays in float32.
-    With ``has_objects`` its samples are candidates of annotated objects, and
-    where ``wants_objects`` is set it says of which.
+    ``offers`` are the fields of :class:`Match` that it fills where a loss
+    asks for them (:meth:`want`).
     """
 
     name = ''
@@ -144,9 +153,8 @@ class Reader(ABC):
     crosses = False
     class_map: object | None = None
     prompts: Sequence[str] | None = None
-    has_objects = False
-    wants_objects = False
-    wants_bins = False
+    offers: tuple[str, ...] = ()
+    wants: frozenset[str] = frozenset()
     labels_from: str | None = None
 
     @classmethod
@@ -216,41 +224,26 @@ class Reader(ABC):
         )
         print_log(f'Labels of the {self.unit}: {source}', logger='current')
 
-    def want_bins(
-        self, loss: str, student: nn.Module, teacher: nn.Module
+    def want(
+        self, what: str, loss: str, student: nn.Module, teacher: nn.Module
     ) -> None:
-        """Makes matches say how each side of a box is distributed.
+        """Makes matches hold more of their samples.
 
         Args:
+            what: A field of :class:`Match`: 'groups', 'bins' or 'boxes'.
             loss: Name of the loss that asks.
             student: The student.
             teacher: The teacher.
 
         Raises:
-            TypeError: a head has no such distributions, or others.
+            TypeError: the samples have no such thing, or an unlike one.
         """
-        raise TypeError(
-            f'{loss} compares the distributions of the sides of boxes, which '
-            f'GFL has, and the {self.unit} of the reader {self.name!r} have '
-            'none. Leave it out'
-        )
-
-    def want_objects(self, loss: str) -> None:
-        """Makes matches say which object their samples are candidates of.
-
-        Args:
-            loss: Name of the loss that asks.
-
-        Raises:
-            TypeError: the samples are no candidates of annotated objects.
-        """
-        if not self.has_objects:
+        if what not in self.offers:
             raise TypeError(
-                f'{loss} compares the candidates of each object, boxes or '
-                f'cells; the {self.unit} of the reader {self.name!r} are '
-                'none. Use it with two-stage or dense detectors'
+                f'{loss} compares {WANTED[what]}, and the {self.unit} of the '
+                f'reader {self.name!r} have none. Leave it out'
             )
-        self.wants_objects = True
+        self.wants = self.wants | {what}
 
     def held_out(
         self,

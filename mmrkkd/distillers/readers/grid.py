@@ -11,13 +11,12 @@ from mmrkkd.ops.checks import check_choice
 
 from .base import Match, Reader, Scores
 from .cross_head import CrossHead
-from .grid_bins import check_bins, noted_outputs, side_bins
 from .grid_checks import check_cells, check_kind, check_meaning
 from .grid_levels import levels_of, rows_of, training_levels
 from .grid_mapping import GridMapping
+from .grid_wanted import add_wanted, check_wanted, noted_outputs
 from .heads import dense_head, scores_of, spec_of
 from .locations import confidence, highest, located, positives
-from .objects import objects_of_cells
 from .targets import LOSSES, GridLossTap, KnownOrder, Targets
 from .text_heads import is_text_head, text_scores
 
@@ -82,7 +81,7 @@ class GridReader(Reader):
     unit = 'cells'
     rank = 1
     keeps_size = True
-    has_objects = True
+    offers = ('groups', 'bins', 'boxes')
     # Standardised rows of the background are noise, and a hundred times as
     # many as those of objects: weights alone do not silence them.
     ranked_at = 'top'
@@ -205,7 +204,7 @@ class GridReader(Reader):
         with (
             torch.no_grad(),
             self._tapped(teacher_head) as seen,
-            noted_outputs(teacher_head, self.wants_bins) as noted,
+            noted_outputs(teacher_head, self.wants) as noted,
         ):
             others, features = levels_of(
                 teacher, teacher_inputs, data_samples, self.prompts
@@ -240,14 +239,15 @@ class GridReader(Reader):
         )
         match.normalizer = positives(match, scores)
         match.weight = located(match, scores, self.placement)
-        if self.wants_bins:
-            match.bins = (
-                side_bins(head, taps.outputs),
-                side_bins(teacher_head, noted[0]),
-            )
-        if self.wants_objects:
-            match.groups = objects_of_cells(
-                head, levels, targets.labels, data_samples
+        if self.wants:
+            outputs = taps.outputs, noted[0]
+            add_wanted(
+                match,
+                self.wants,
+                (head, teacher_head),
+                outputs,
+                levels,
+                data_samples,
             )
         return [match]
 
@@ -283,13 +283,13 @@ class GridReader(Reader):
             for logits in (own, taught)
         )
 
-    def want_bins(
-        self, loss: str, student: nn.Module, teacher: nn.Module
+    def want(
+        self, what: str, loss: str, student: nn.Module, teacher: nn.Module
     ) -> None:
-        """See :meth:`Reader.want_bins`."""
+        """See :meth:`Reader.want`."""
         heads = dense_head(student), dense_head(teacher)
-        check_bins(loss, *heads, self.mapping)
-        self.wants_bins = True
+        check_wanted(what, loss, *heads, self.mapping)
+        super().want(what, loss, student, teacher)
 
     def _tapped(self, head: nn.Module) -> AbstractContextManager[list[Tensor]]:
         """Notes what goes into the crossing layer, if there is one."""

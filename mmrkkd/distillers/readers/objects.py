@@ -57,7 +57,7 @@ def objects_of_cells(
         TypeError: it does not say where its cells are.
     """
     _check_labels(labels)
-    places = _places(head, levels)
+    places = torch.cat(places_of(head, levels))
     images, cells = len(levels[0]), len(places)
     boxes, classes, owners = _objects(data_samples, labels.device)
     found = []
@@ -96,8 +96,16 @@ def _objects(
     return torch.cat(boxes), torch.cat(classes), torch.cat(images)
 
 
-def _places(head: nn.Module, levels: Sequence[Tensor]) -> Tensor:
-    """Anchors (R, 4) or points (R, 2) of an image's cells."""
+def places_of(head: nn.Module, levels: Sequence[Tensor]) -> list[Tensor]:
+    """Anchors (R, 4) or points (R, 2) of the cells of each level.
+
+    Args:
+        head: The dense head.
+        levels: Its scores, (B, H, W, A, C) of each level.
+
+    Raises:
+        TypeError: it does not say where its cells are.
+    """
     prior = getattr(
         head, 'square_anchor_generator', getattr(head, 'prior_generator', None)
     )
@@ -108,11 +116,10 @@ def _places(head: nn.Module, levels: Sequence[Tensor]) -> Tensor:
             'are not known: leave RankMimicLoss and BoxRankLoss out'
         )
     sizes = [tuple(level.shape[1:3]) for level in levels]
-    places = [
-        getattr(each, 'tensor', each)
+    return [
+        getattr(each, 'tensor', each).float()
         for each in prior.grid_priors(sizes, device=levels[0].device)
     ]
-    return torch.cat(places).float()
 
 
 def _best(fit: Tensor, allowed: Tensor) -> Tensor:

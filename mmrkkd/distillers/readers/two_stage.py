@@ -55,7 +55,7 @@ class TwoStageReader(Reader):
 
     name = 'rois'
     unit = 'boxes'
-    has_objects = True
+    offers = ('groups',)
 
     def __init__(
         self, locations: str = 'all', teacher_stage: int | str = 'same'
@@ -184,7 +184,7 @@ class TwoStageReader(Reader):
                 sources=(tap.source,),
             )
             match.weight = located(match, self.scores(student), placement)
-            if self.wants_objects:
+            if 'groups' in self.wants:
                 match.groups = objects_of_boxes(
                     match.places, match.labels, data_samples
                 )

@@ -1,0 +1,105 @@
+"""The boxes of the cells of dense heads, decoded as their predict does."""
+
+import pytest
+import torch
+from small_dense_heads import batch, distilled
+
+from mmrkkd.distillers.readers.grid_boxes import cell_boxes
+from mmrkkd.distillers.readers.heads import spec_of
+from mmrkkd.registry import MODELS
+
+pytestmark = pytest.mark.usefixtures('mmdet_scope')
+LOSS = dict(type='mmrkkd.BoxGIoULoss')
+FAMILIES = ('retinanet', 'atss', 'gfl', 'fcos')
+
+
+def built(family, losses=LOSS, teacher=None, **changes):
+    torch.manual_seed(0)
+    config = distilled(family, losses, teacher, **changes)
+    model = MODELS.build(config).train()
+    model.student.init_weights()
+    model.teacher.model.init_weights()
+    return model, model.data_preprocessor(batch(family), True)
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_boxes_are_those_that_it_predicts(family):
+    """Without suppression and clipping, every box of a head's predict."""
+    model, data = built(family)
+    detector = model.teacher.model
+    head = detector.bbox_head
+    with torch.no_grad():
+        features = detector.extract_feat(data['inputs'])
+        head.training = True
+        outputs = head(features)
+        head.training = False
+        levels = spec_of(head).levels(outputs, head)
+        ours = cell_boxes(head, outputs, levels).view(2, -1, 4)
+        config = head.test_cfg.copy()
+        config.update(score_thr=-1.0, nms_pre=-1, min_bbox_size=-1)
+        metas = [
+            dict(img_shape=(10**6, 10**6), scale_factor=(1.0, 1.0))
+            for _ in data['data_samples']
+        ]
+        predicted = head.predict_by_feat(
+            *head(features), batch_img_metas=metas, cfg=config, with_nms=False
+        )
+    for mine, instances in zip(ours, predicted):
+        theirs = getattr(instances.bboxes, 'tensor', instances.bboxes)
+        # Every class of a box is a prediction there; its order is another,
+        # and what lies outside of the image is cut off.
+        mine = mine.clamp(min=0)[::29]
+        apart = torch.cdist(
+            mine.double(),
+            theirs.unique(dim=0).double(),
+            compute_mode='donot_use_mm_for_euclid_dist',
+        )
+        assert len(mine) > 10 and apart.amin(1).max() < 1e-2
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_a_step(family):
+    model, data = built(family)
+    terms = model(**data, mode='loss')
+    value = terms['loss_box_giou']
+    assert value.isfinite() and value > 0
+    value.backward()
+    gradients = [weight.grad for weight in model.backbone.parameters()]
+    assert any(each is not None and each.any() for each in gradients)
+    classes = [
+        weight.grad
+        for name, weight in model.bbox_head.named_parameters()
+        if name.endswith(('_cls.weight', 'conv_cls.weight'))
+    ]
+    assert classes and all(each is None for each in classes)
+
+
+def test_the_term_is_made_of_the_matched_boxes():
+    from mmrkkd.losses.box_giou import giou, greatest_difference
+
+    model, data = built('gfl')
+    with model.reader.tap(model.student) as taps:
+        model.student(**data, mode='loss')
+    (match,) = model.reader.read(
+        taps,
+        model.student,
+        model.teacher.model,
+        data['inputs'],
+        data['data_samples'],
+    )
+    apart = greatest_difference(
+        match.student_logits, match.teacher_logits, 'sigmoid'
+    )
+    expected = 4 * (match.counts * apart * (1 - giou(*match.boxes))).sum()
+    terms = model(**data, mode='loss')
+    torch.testing.assert_close(
+        terms['loss_box_giou'], expected / match.normalizer
+    )
+
+
+def test_heads_with_other_boxes_are_refused():
+    for family in ('vfnet', 'tood', 'yolox'):
+        with pytest.raises(TypeError, match='BoxGIoULoss .* has none of the'):
+            built(family)
+    with pytest.raises(TypeError, match="teacher's VFNetHead has none of"):
+        built('gfl', teacher='vfnet')
