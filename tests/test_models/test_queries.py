@@ -87,7 +87,9 @@ def tell_queries_apart(model):
 @pytest.fixture(
     scope='module',
     params=[
-        name if name in COMMON else pytest.param(name, marks=pytest.mark.slow)
+        name
+        if name in (*COMMON, 'sparse_rcnn')
+        else pytest.param(name, marks=pytest.mark.slow)
         for name in FAMILIES
     ],
 )
