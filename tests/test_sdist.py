@@ -19,6 +19,7 @@ def test_an_sdist_carries_what_an_installation_needs_and_no_tests(tmp_path):
     for name in (
         'mmrkkd/__init__.py',
         'mmrkkd/ops/backends/cpu/pairs.c',
+        'mmrkkd/report/assets/page.html',
         'configs/kd.py',
         'tools/train.py',
         'tests/conftest.py',
@@ -41,6 +42,7 @@ def test_an_sdist_carries_what_an_installation_needs_and_no_tests(tmp_path):
         'requirements/runtime.txt',
         'mmrkkd/version.py',
         'mmrkkd/ops/backends/cpu/pairs.c',
+        'mmrkkd/report/assets/page.html',
         'configs/kd.py',
         'tools/train.py',
     } <= names
