@@ -72,11 +72,12 @@ def html_table(
         ]
         cells[0] = f'<th scope="row">{escape(line[0])}</th>'
         rows.append(f'<tr>{"".join(cells)}</tr>')
+    name = escape(caption or head[0])
+    shown = f'<caption>{name}</caption>' if caption else ''
     return (
-        f'<div class="wide" tabindex="0"><table{" data-sort" * sortable}>'
-        + f'<caption>{escape(caption)}</caption>' * bool(caption)
-        + f'<thead>{rows[0]}</thead><tbody>{"".join(rows[1:])}</tbody>'
-        '</table></div>'
+        f'<div class="wide" role="region" tabindex="0" aria-label="{name}">'
+        f'<table{" data-sort" * sortable}>{shown}<thead>{rows[0]}</thead>'
+        f'<tbody>{"".join(rows[1:])}</tbody></table></div>'
     )
 
 

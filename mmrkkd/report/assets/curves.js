@@ -113,7 +113,7 @@ class Plots {
   }
 
   add(parent, kind, title, traces, makeLayout) {
-    const place = element('div', { class: kind, role: 'img', 'aria-label': title });
+    const place = element('div', { class: kind, role: 'group', 'aria-label': title });
     parent.append(place);
     this.drawn.push({ place, traces, makeLayout });
     this.draw(this.drawn.at(-1), theme());
