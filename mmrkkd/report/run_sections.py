@@ -48,7 +48,9 @@ def summary_section(
         _facts(facts),
     ]
     if unfinished:
-        folders = ', '.join(path.name for path in unfinished)
+        folders = ', '.join(
+            f'{path.parent.name}/{path.name}' for path in unfinished
+        )
         parts.append(
             '<p class="warning">Not finished, and left out: '
             f'{escape(folders)}.</p>'

@@ -210,7 +210,7 @@ def test_unfinished_cells_are_named(folder, tmp_path):
         copy / 'kd' / 'seed1' / 'cell.json'
     )
     text = report([copy], images=0, samples=0).read_text()
-    assert 'Not finished, and left out: seed1' in text
+    assert 'Not finished, and left out: kd/seed1' in text
 
 
 def test_without_images_the_gallery_is_a_sentence(folder, tmp_path):

@@ -105,7 +105,7 @@ class Plots {
     }
     const place = document.getElementById('class-plot');
     if (place && data.classes) {
-      this.add(place, 'plot tall', 'Scores class by class',
+      this.add(place, 'plot', 'Scores class by class',
         (colours) => classTraces(data.classes, this.runs, colours),
         (colours) => classLayout(data.classes, colours));
     }
@@ -129,6 +129,8 @@ class Plots {
       made.xaxis.range = before.xaxis.range;
       made.yaxis.range = before.yaxis.range;
     }
+    // What comes below must know its height, on paper too.
+    if (made.height) place.style.height = `${made.height}px`;
     Plotly.react(place, shown, made, {
       responsive: true, displaylogo: false, displayModeBar: 'hover',
       showSendToCloud: false,
