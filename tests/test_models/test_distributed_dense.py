@@ -10,6 +10,7 @@ from mmengine.registry import init_default_scope
 from small_dense_heads import batch, distilled
 from small_query_heads import FAMILIES as QUERIES
 from small_query_heads import query_distilled
+from test_queries import tell_queries_apart
 
 from mmrkkd.registry import MODELS
 
@@ -25,9 +26,11 @@ def gradients(family, images):
     config = query_distilled if family in QUERIES else distilled
     model = MODELS.build(config(family, dict(type='mmrkkd.RankKDLoss')))
     if family in QUERIES:
-        # Proposals start with whatever lay in the memory.
-        model.student.init_weights()
-        model.teacher.model.init_weights()
+        # Proposals start with whatever lay in the memory, and two that say
+        # the same may be exchanged by a rounding.
+        for part in (model.student, model.teacher.model):
+            part.init_weights()
+            tell_queries_apart(part)
     model.train().double()
     for part in model.student.modules():
         # Statistics of the batch would differ between the two ways.
