@@ -3,8 +3,9 @@
 import pytest
 import torch
 from mmengine.registry import MODELS as MMENGINE
-from small_dense_heads import batch, dense_config, distilled
+from small_dense_heads import CLASSES, batch, dense_config, distilled
 
+from mmrkkd.distillers.class_map import match_classes
 from mmrkkd.distillers.readers.cross_head import as_teachers
 from mmrkkd.distillers.readers.grid import GridReader
 from mmrkkd.registry import MODELS
@@ -84,6 +85,19 @@ def test_a_twin_of_the_teacher_has_its_scores():
     assert match.student_logits.requires_grad
     # The moments are divided out and multiplied in again.
     assert difference.abs().max() < 1e-4
+
+
+def test_classes_in_another_order_are_compared_by_name():
+    model = build()
+    model.teacher.model.load_state_dict(model.student.state_dict())
+    model.student.eval()
+    names = ('dog', 'bird', 'cat')
+    class_map = match_classes(CLASSES, names, 3, 3)
+    model.reader.class_map = class_map
+    _, match = match_of(model)
+    crossed = class_map.select_student(match.student_logits)
+    taught = class_map.select_teacher(match.teacher_logits)
+    torch.testing.assert_close(crossed, taught, rtol=0, atol=1e-4)
 
 
 def test_scores_are_those_of_the_teachers_head():

@@ -205,20 +205,28 @@ def box_logits(
     """
     if not len(rois):
         return rois.new_zeros(0, box_scores(box_stages(model)[0][1]).channels)
-    heads = [head for _, head in box_stages(model)]
     _refuse_merged_branches(model.roi_head)
     if context is None:
         context = box_context(model, features)
-    last = len(heads) - 1
-    if stage == 'mean':
-        used = range(len(heads))
-    else:
-        used = [last if stage == 'last' else min(stage, last)]
+    used = used_stages(model, stage)
     scores = [
         _stage_scores(model, each, features, rois, context) for each in used
     ]
+    return mean_logits(box_stages(model)[used[0]][1], scores)
+
+
+def used_stages(model: nn.Module, stage: int | str) -> Sequence[int]:
+    """The numbers of the stages that score, see :func:`box_logits`."""
+    last = len(box_stages(model)) - 1
+    if stage == 'mean':
+        return range(last + 1)
+    return [last if stage == 'last' else min(stage, last)]
+
+
+def mean_logits(head: nn.Module, scores: Sequence[Tensor]) -> Tensor:
+    """Logits of the mean of what box heads like this one put out."""
     mean = scores[0] if len(scores) == 1 else sum(scores) / len(scores)
-    return as_box_logits(heads[used[0]], mean)
+    return as_box_logits(head, mean)
 
 
 def _stage_scores(

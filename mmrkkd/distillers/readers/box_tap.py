@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmrkkd.ops import checks
 
 from .box_heads import as_box_logits, box_scores
+from .cross_head import Call
 from .loss_tap import LossTap, arguments
 
 
@@ -38,6 +39,8 @@ class StageTap:
         self.images = 0
         self.runs: list[tuple[Tensor, Tensor | None, int]] = []
         self.loss = LossTap()
+        # The head's calls, where the teacher's head is crossed.
+        self.calls: Sequence[Call] = ()
 
     def see_rois(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """Hook before the RoI extractor: forward(features, rois)."""

@@ -1,10 +1,17 @@
 """Cross-head distillation: the student's features in the teacher's head."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from mmrkkd.ops.constants import constant
+
+from ..class_map import ClassMap
+from .box_heads import mean_logits
+from .loss_tap import arguments
 
 # Added to a deviation before it divides.
 EPS = 1e-6
@@ -29,8 +36,18 @@ class CrossHead:
     Source: Wang et al. (CrossKD), arXiv:2306.11369, section 3.2.
     """
 
+    advice = (
+        "'cls_convs.2.activate' is the published layer of GFL, RetinaNet and "
+        "ATSS, 'cls_convs.1.activate' that of FCOS"
+    )
+    axes = 'images, channels, rows, columns by level'
+
     def __init__(self, layer: str) -> None:
         self.layer = layer
+
+    def unified(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """What the teacher's layer gets in place of its own input."""
+        return as_teachers(student, teacher)
 
     def check(self, student_head: nn.Module, teacher_head: nn.Module) -> None:
         """Refuses heads without the layer.
@@ -50,9 +67,7 @@ class CrossHead:
                         f"cross_layer={self.layer!r}: the {owner}'s head "
                         f'{type(head).__name__} has no {path + name!r}; '
                         f'there are {", ".join(part._modules) or "none"}. '
-                        "'cls_convs.2.activate' is the published layer of "
-                        'GFL, RetinaNet and ATSS, '
-                        "'cls_convs.1.activate' that of FCOS"
+                        f'{self.advice}'
                     )
                 part, path = part._modules[name], f'{path}{name}.'
 
@@ -63,7 +78,10 @@ class CrossHead:
 
         def see(module: nn.Module, args: tuple) -> None:
             # Activations write into their input.
-            seen.append(args[0].clone())
+            writes = any(
+                getattr(part, 'inplace', False) for part in module.modules()
+            )
+            seen.append(args[0].clone() if writes else args[0])
 
         handle = head.get_submodule(self.layer).register_forward_pre_hook(see)
         try:
@@ -95,13 +113,12 @@ class CrossHead:
             raise ValueError(
                 f'cross_layer={self.layer!r}: what goes into it must have '
                 f'one shape in both heads, got {shapes[0]} in the student '
-                f'and {shapes[1]} in the teacher (images, channels, rows, '
-                'columns by level)'
+                f'and {shapes[1]} in the teacher ({self.axes})'
             )
         pairs = zip(student, teacher, strict=True)
 
         def replace(module: nn.Module, args: tuple) -> tuple:
-            return (as_teachers(*next(pairs)), *args[1:])
+            return (self.unified(*next(pairs)), *args[1:])
 
         handle = head.get_submodule(self.layer).register_forward_pre_hook(
             replace
@@ -110,6 +127,119 @@ class CrossHead:
             yield
         finally:
             handle.remove()
+
+
+class Call(NamedTuple):
+    """A call of a box head, and what went into the layer."""
+
+    args: tuple
+    kwargs: dict
+    features: Tensor  # (R, channels, height, width), or (R, channels).
+    scores: Tensor  # (R, channels)
+    entered: list[Tensor]
+
+
+class BoxCross(CrossHead):
+    """The same for box heads: what goes in stays as it is.
+
+    With 'shared_fcs.0' the features that the student pooled in its boxes go
+    through the whole of the teacher's box head, as in the authors' code for
+    Faster R-CNN, which hands them on without other means and deviations.
+
+    Args:
+        layer: Path of the layer in the box heads of both, for instance
+            'shared_fcs.0', the first fully connected layer.
+    """
+
+    advice = "'shared_fcs.0' is the first layer of Faster R-CNN's box head"
+    axes = 'boxes, channels and so on'
+
+    def unified(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """See :meth:`CrossHead.unified`."""
+        return student.to(teacher.dtype)
+
+    @contextmanager
+    def calls(self, *heads: nn.Module) -> Iterator[list[Call]]:
+        """Notes the calls of box heads inside the block."""
+        calls = []
+        with ExitStack() as stack:
+            for head in heads:
+                entered = stack.enter_context(self.tapped(head))
+
+                def see(
+                    module: nn.Module,
+                    args: tuple,
+                    kwargs: dict,
+                    output: Sequence,
+                    entered: list[Tensor] = entered,
+                ) -> None:
+                    features, *_ = arguments(module, args, kwargs)
+                    calls.append(
+                        Call(args, kwargs, features, output[0], entered[:])
+                    )
+                    entered.clear()
+
+                handle = head.register_forward_hook(see, with_kwargs=True)
+                stack.callback(handle.remove)
+            yield calls
+
+    def logits(
+        self, student: Call, teacher: Sequence[tuple[nn.Module, Call]]
+    ) -> Tensor:
+        """What the teacher's box heads make of the student's features.
+
+        Args:
+            student: The call of the student's head, with gradient.
+            teacher: The teacher's heads, each with its call on the same
+                boxes; of several the mean is taken.
+
+        Returns:
+            (R, C_t), with gradient to the student alone.
+
+        Raises:
+            ValueError: the layer runs more or less often than once, or its
+                input is not alike in both, or no score depends on it.
+        """
+        scores = []
+        for head, call in teacher:
+            for owner, seen in (('student', student), ('teacher', call)):
+                if len(seen.entered) != 1:
+                    raise ValueError(
+                        f"cross_layer={self.layer!r}: in the {owner}'s box "
+                        f'head it runs {len(seen.entered)} times for a box; '
+                        f'give a layer that runs once. {self.advice}'
+                    )
+            with self.crossed(head, student.entered, call.entered):
+                scores.append(head(*call.args, **call.kwargs)[0])
+        crossed = mean_logits(teacher[0][0], scores)
+        if student.entered[0].requires_grad and not crossed.requires_grad:
+            raise ValueError(
+                f'cross_layer={self.layer!r}: no class score of the '
+                f"teacher's {type(teacher[0][0]).__name__} depends on it; "
+                f'give a layer on the way to fc_cls. {self.advice}'
+            )
+        return crossed
+
+
+def in_students_channels(
+    logits: Tensor, class_map: ClassMap | None, channels: int
+) -> Tensor:
+    """The teacher's channels in the places of the student's.
+
+    Args:
+        logits: (..., C_t).
+        class_map: Which channel belongs to which; None for equal ones.
+        channels: C_s.
+
+    Returns:
+        (..., C_s), 0 where the teacher does not know the class.
+    """
+    if class_map is None or class_map.student is None:
+        return logits
+    known = class_map.select_teacher(logits)
+    places = constant(class_map.student, logits.device)
+    empty = known.new_zeros(*known.shape[:-1], channels)
+    return empty.index_copy(-1, places, known)
 
 
 def as_teachers(student: Tensor, teacher: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from mmrkkd.losses.placement import LOCATIONS, Placement
 from mmrkkd.ops.checks import check_choice
 
 from .base import Match, Reader, Scores
-from .cross_head import CrossHead
+from .cross_head import CrossHead, in_students_channels
 from .grid_checks import check_cells, check_kind, check_meaning
 from .grid_levels import levels_of, rows_of, training_levels
 from .grid_mapping import GridMapping
@@ -225,7 +225,11 @@ class GridReader(Reader):
         if self.cross is not None:
             with self.cross.crossed(teacher_head, taps.crossing, seen):
                 crossed = training_levels(teacher_head, features)
-            student_logits = spec_of(teacher_head).logits(rows_of(crossed))
+            student_logits = in_students_channels(
+                spec_of(teacher_head).logits(rows_of(crossed)),
+                self.class_map,
+                scores.channels,
+            )
             # What the student's own scores are made of, too.
             sources = taps.features
         match = Match(
@@ -240,12 +244,11 @@ class GridReader(Reader):
         match.normalizer = positives(match, scores)
         match.weight = located(match, scores, self.placement)
         if self.wants:
-            outputs = taps.outputs, noted[0]
             add_wanted(
                 match,
                 self.wants,
                 (head, teacher_head),
-                outputs,
+                (taps.outputs, noted[0]),
                 levels,
                 data_samples,
             )
@@ -293,6 +296,4 @@ class GridReader(Reader):
 
     def _tapped(self, head: nn.Module) -> AbstractContextManager[list[Tensor]]:
         """Notes what goes into the crossing layer, if there is one."""
-        return (
-            nullcontext([]) if self.cross is None else self.cross.tapped(head)
-        )
+        return self.cross.tapped(head) if self.cross else nullcontext([])

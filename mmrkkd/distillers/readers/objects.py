@@ -73,6 +73,12 @@ def objects_of_cells(
     return torch.cat(found)
 
 
+def annotated_boxes(data_samples: Sequence, device: torch.device) -> Tensor:
+    """(R, 5): index of the image in the batch, x1, y1, x2, y2."""
+    boxes, _, images = _objects(data_samples, device)
+    return torch.cat([images[:, None].to(boxes), boxes], 1)
+
+
 def _check_labels(labels: Tensor | None) -> None:
     check_shown(
         labels,

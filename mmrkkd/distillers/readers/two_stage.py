@@ -1,7 +1,12 @@
 """Matched logits of two-stage detectors: the same boxes for both."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+)
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +21,12 @@ from .box_heads import (
     box_scores,
     box_stages,
     check_box_head,
+    used_stages,
 )
 from .box_tap import StageTap, in_teachers_batch
+from .cross_head import BoxCross, Call, in_students_channels
 from .locations import located
-from .objects import objects_of_boxes
+from .objects import annotated_boxes, objects_of_boxes
 
 LOCATIONS = ('all', 'foreground', 'confidence')
 TEACHER_STAGES = ('same', 'last', 'mean')
@@ -51,6 +58,11 @@ class TwoStageReader(Reader):
             since both score boxes of the RPN. A number, from 0; 'last'; or
             'mean', the mean of all its stages' scores, which is what a
             cascade predicts with. Defaults to 'same'.
+        cross_layer: Compare not the student's own scores with the
+            teacher's, but those that the rest of the teacher's box head
+            makes of the student's features at this layer
+            (:class:`~mmrkkd.distillers.readers.cross_head.BoxCross`), on
+            the same boxes. Defaults to None, the student's own.
     """
 
     name = 'rois'
@@ -58,17 +70,24 @@ class TwoStageReader(Reader):
     offers = ('groups',)
 
     def __init__(
-        self, locations: str = 'all', teacher_stage: int | str = 'same'
+        self,
+        locations: str = 'all',
+        teacher_stage: int | str = 'same',
+        cross_layer: str | None = None,
     ) -> None:
         check_choice('locations', locations, LOCATIONS)
         self.locations = locations
         self.teacher_stage = _checked_stage(teacher_stage)
+        self.cross = None if cross_layer is None else BoxCross(cross_layer)
+        self.crosses = self.cross is not None
 
     def __repr__(self) -> str:
         text = f'two-stage, {self.locations} sampled RoIs of the student'
-        if self.teacher_stage == 'same':
+        if self.teacher_stage != 'same':
+            text += f", the teacher's stage: {self.teacher_stage}"
+        if self.cross is None:
             return text
-        return f"{text}, the teacher's stage: {self.teacher_stage}"
+        return f"{text}, from {self.cross.layer} on by the teacher's head"
 
     @classmethod
     def fits(cls, model: nn.Module) -> bool:
@@ -81,7 +100,8 @@ class TwoStageReader(Reader):
         Raises:
             TypeError: one has no RoI head with a box classifier, or one has
                 a softmax and the other a sigmoid.
-            ValueError: the teacher has not the stage that is asked for.
+            ValueError: the teacher has not the stage that is asked for, or
+                a box head not the layer.
         """
         check_box_head('student', student)
         check_box_head('teacher', teacher)
@@ -102,6 +122,10 @@ class TwoStageReader(Reader):
                 f'{type(teacher).__name__} has {stages} RoI stages, counted '
                 'from 0'
             )
+        if self.cross is not None:
+            for stage, (_, head) in enumerate(box_stages(student)):
+                for other in self._teaching(teacher, stage):
+                    self.cross.check(head, other)
 
     def scores(self, model: nn.Module) -> Scores:
         """See :meth:`Reader.scores`."""
@@ -112,22 +136,21 @@ class TwoStageReader(Reader):
         """Notes the logits of the student's forward run inside the block."""
         stages = box_stages(student)
         taps = [StageTap() for _ in stages]
-        handles = []
-        for tap, (extractor, head) in zip(taps, stages, strict=True):
-            handles += [
-                extractor.register_forward_pre_hook(
-                    tap.see_rois, with_kwargs=True
-                ),
-                head.register_forward_hook(tap.see_scores),
-                head.loss_cls.register_forward_pre_hook(
-                    tap.loss.see, with_kwargs=True
-                ),
-            ]
-        try:
+        with ExitStack() as stack:
+            for tap, (extractor, head) in zip(taps, stages, strict=True):
+                for handle in (
+                    extractor.register_forward_pre_hook(
+                        tap.see_rois, with_kwargs=True
+                    ),
+                    head.register_forward_hook(tap.see_scores),
+                    head.loss_cls.register_forward_pre_hook(
+                        tap.loss.see, with_kwargs=True
+                    ),
+                ):
+                    stack.callback(handle.remove)
+                if self.cross is not None:
+                    tap.calls = stack.enter_context(self.cross.calls(head))
             yield taps
-        finally:
-            for handle in handles:
-                handle.remove()
 
     @torch.no_grad()
     def read(
@@ -154,7 +177,8 @@ class TwoStageReader(Reader):
         Raises:
             RuntimeError: a stage's boxes, scores and labels do not belong
                 together.
-            ValueError: a box lies in an image that the teacher has not.
+            ValueError: a box lies in an image that the teacher has not, or
+                the student's features do not fit the teacher's head.
         """
         features = teacher.extract_feat(teacher_inputs)
         context = box_context(teacher, features)
@@ -167,21 +191,23 @@ class TwoStageReader(Reader):
             with torch.enable_grad():
                 tap.close(head, teacher_inputs.device)
             rois = in_teachers_batch(tap, student, len(teacher_inputs))
-            logits = box_logits(
-                teacher,
-                stage if self.teacher_stage == 'same' else self.teacher_stage,
-                features,
-                rois,
-                context,
-            )
+            with self._calls(teacher, stage) as calls:
+                logits = box_logits(
+                    teacher, self._taught_by(stage), features, rois, context
+                )
+            own, source = tap.scores, tap.source
+            if self.cross is not None and len(rois):
+                own, source = self._crossed(
+                    tap, calls, self._teaching(teacher, stage)
+                )
             match = Match(
-                tap.scores,
+                own,
                 logits,
                 tap.labels,
                 prefix=f's{stage}.' if len(taps) > 1 else '',
                 scale=float(weights[stage]),
                 places=rois,
-                sources=(tap.source,),
+                sources=(source,),
             )
             match.weight = located(match, self.scores(student), placement)
             if 'groups' in self.wants:
@@ -201,7 +227,7 @@ class TwoStageReader(Reader):
         data_samples: Sequence,
     ) -> tuple[Tensor, Tensor] | None:
         """See :meth:`Reader.held_out`: annotated boxes, by the last stage."""
-        rois = _annotated_boxes(data_samples, inputs.device)
+        rois = annotated_boxes(data_samples, inputs.device)
         if not len(rois):
             return None
         return (
@@ -211,18 +237,49 @@ class TwoStageReader(Reader):
             ),
         )
 
+    def _taught_by(self, stage: int) -> int | str:
+        """Which of the teacher's stages teaches a student's."""
+        return stage if self.teacher_stage == 'same' else self.teacher_stage
 
-def _annotated_boxes(samples: Sequence, device: torch.device) -> Tensor:
-    """(R, 5): index of the image in the batch, x1, y1, x2, y2."""
-    rois = []
-    for index, sample in enumerate(samples):
-        boxes = sample.gt_instances.bboxes
-        # MMDetection's box types hold a tensor.
-        boxes = getattr(boxes, 'tensor', boxes).to(device).float()
-        rois.append(
-            torch.cat([boxes.new_full((len(boxes), 1), index), boxes], 1)
-        )
-    return torch.cat(rois)
+    def _teaching(self, teacher: nn.Module, stage: int) -> list[nn.Module]:
+        """The teacher's box heads that score a student's stage."""
+        heads = [head for _, head in box_stages(teacher)]
+        used = used_stages(teacher, self._taught_by(stage))
+        return [heads[each] for each in used]
+
+    def _calls(
+        self, teacher: nn.Module, stage: int
+    ) -> AbstractContextManager[list[Call]]:
+        """Notes the calls of the teaching box heads, if they are crossed."""
+        if self.cross is None:
+            return nullcontext([])
+        return self.cross.calls(*self._teaching(teacher, stage))
+
+    def _crossed(
+        self, tap: StageTap, calls: list[Call], teaching: list[nn.Module]
+    ) -> tuple[Tensor, Tensor]:
+        """The crossed scores of a stage, and the features they come from.
+
+        Args:
+            tap: The student's stage, closed.
+            calls: Those of the teaching box heads on its boxes.
+            teaching: The heads.
+
+        Returns:
+            (R, C_s), and what the student's box head was called with, which
+            its own scores are made of, too.
+        """
+        (own,) = (call for call in tap.calls if call.scores is tap.source)
+        with torch.enable_grad():
+            logits = self.cross.logits(
+                own, list(zip(teaching, calls, strict=True))
+            )
+            return (
+                in_students_channels(
+                    logits, self.class_map, tap.scores.shape[-1]
+                ),
+                own.features,
+            )
 
 
 def _checked_stage(stage: int | str) -> int | str:
