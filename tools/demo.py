@@ -38,6 +38,7 @@ from experiments.records import (
 )
 from experiments.summary import summarize
 
+from mmrkkd.commands.report import report
 from mmrkkd.datasets import Recipe, make_demo_shapes
 from mmrkkd.report import Curve, draw_curves, points_of, surroundings
 from mmrkkd.report.surroundings import versions
@@ -67,6 +68,8 @@ PANELS = (
 )
 PICTURED_IMAGES = 5
 SCORE = 0.3
+# Of the held-out images: as many as take seconds.
+SAMPLES = 300
 # Data, teacher and students that nothing was chosen by; choices.yml has
 # others.
 SEED = 20
@@ -147,6 +150,7 @@ def main(argv=None):
             quick=args.quick,
             recipe=recipe.record(),
             seconds=round(time.time() - start, 1),
+            samples=SAMPLES,
             commands=[cell.by_hand for cell in cells],
             shortcomings=problems,
             surroundings=surroundings(ROOT),
@@ -154,6 +158,7 @@ def main(argv=None):
     )
     print(text)
     print(f'Report and pictures: {folder}')
+    print(f'Page to look at: {report([folder], samples=SAMPLES)}')
     return 1 if problems else 0
 
 
@@ -253,7 +258,9 @@ def summary(cells):
         for cell in cells
     ]
     titles = {cell.method.label: cell.method.title for cell in cells}
-    rows = summarize(list(titles), results, STUDENTS[0][0], bootstraps(cells))
+    rows = summarize(
+        list(titles), results, STUDENTS[0][0], bootstraps(cells, SAMPLES)
+    )
     for row in rows:
         row['title'] = titles[row['label']]
     # The teacher is no student with another recipe.

@@ -1,6 +1,5 @@
 """The demo's table: as Markdown, as JSON, and whether it may stand."""
 
-from experiments.detection import SAMPLES
 from experiments.records import AP50
 from experiments.report import number
 
@@ -113,7 +112,7 @@ def write_report(folder, rows, facts):
         folder: Where.
         rows: Those of ``experiments.summary.summarize``, with ``title``.
         facts: What else belongs in the JSON: ``surroundings``, seed,
-            recipe, commands.
+            recipe, commands, samples.
     """
     where = facts['surroundings']
     parts = [
@@ -121,10 +120,12 @@ def write_report(folder, rows, facts):
         table(rows),
         f'AP and AP50 in percent on {facts["recipe"]["val"]} held-out images '
         '(COCO evaluation). Tau: mean exact Kendall tau-b between the class '
-        'scores of student and teacher on their ground-truth boxes, in '
-        '[-1, 1]. Training: wall time of each, two side by side.',
+        'scores of student and teacher on the ground-truth '
+        'boxes of the first 200 of them, in [-1, 1]. Training: wall time of '
+        'each, two side by side.',
         READING.format(
-            samples=SAMPLES, seeds=plural(len(rows[-1]['seeds']), 'seed')
+            samples=facts['samples'],
+            seeds=plural(len(rows[-1]['seeds']), 'seed'),
         ),
         PLAIN,
         *[QUICK] * facts['quick'],

@@ -70,6 +70,10 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=200, val_interval=10000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
+# The comparison with the teacher takes as long as the scoring: the first
+# images say enough.
+compared_images = 200
+
 # AdamW, since it forgives a schedule this short.
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -28,3 +28,6 @@ model = dict(
         rpn=dict(nms_pre=100, max_per_img=50), rcnn=dict(max_per_img=20)
     ),
 )
+
+train_cfg = dict(max_iters=250)
+param_scheduler = dict(total_steps=250)

@@ -8,7 +8,7 @@ model = dict(
     teacher=dict(
         config='{{ fileDirname }}/faster-rcnn_r50_demo.py',
         # Where tools/demo.py trains it.
-        checkpoint='work_dirs/demo/teacher/iter_200.pth',
+        checkpoint='work_dirs/demo/teacher/iter_250.pth',
     ),
     losses=dict(type='mmrkkd.KDLoss', temperature=1.0, loss_weight=1.0),
 )

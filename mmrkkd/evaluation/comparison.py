@@ -22,7 +22,8 @@ def comparison_config(
     """The config that compares a run's student with a teacher.
 
     Args:
-        config: The run's, with ``val_dataloader`` and ``val_evaluator``.
+        config: The run's, with ``val_dataloader`` and ``val_evaluator``;
+            with ``compared_images`` only so many of the images, the first.
         teacher: Model config of a distillation, for a student without a
             teacher of its own.
 
@@ -41,4 +42,6 @@ def comparison_config(
         )
     config.test_dataloader = config.val_dataloader
     config.test_evaluator = config.val_evaluator
+    if 'compared_images' in config:
+        config.test_dataloader.dataset.indices = config.compared_images
     return config

@@ -64,6 +64,7 @@ def facts(**changes):
             quick=False,
             recipe=dict(val=24),
             seconds=1.0,
+            samples=300,
             commands=['python tools/train.py x.py'],
             shortcomings=[],
             surroundings=surroundings(ROOT),

@@ -74,6 +74,7 @@ class Job:
         self.epochs, self.first_epoch, self.text = 0.0, None, ''
         self.stage, self.process = 'new', None
         if self.state['trained']:
+            self.epochs = float(cell.epochs)
             self._after_training()
         else:
             self.state['attempts'].append(surroundings)
