@@ -1,5 +1,8 @@
 """The student's boxes through the rest of the teacher's box head."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import CLASSES, detector_config
@@ -8,6 +11,7 @@ from small_roi_heads import roi_batch, roi_detector
 
 from mmrkkd.distillers.class_map import match_classes
 from mmrkkd.distillers.inference import TeacherEngine
+from mmrkkd.distillers.readers.box_heads import box_stages
 from mmrkkd.distillers.readers.two_stage import TwoStageReader
 from mmrkkd.registry import MODELS
 
@@ -15,6 +19,7 @@ pytestmark = pytest.mark.usefixtures('mmdet_scope')
 LAYER = 'shared_fcs.0'
 CROSS = dict(type='rois', cross_layer=LAYER)
 RKKD = dict(type='mmrkkd.RankKDLoss')
+HTC = pytest.param('htc', marks=pytest.mark.slow)
 
 
 def make(base='faster-rcnn', seed=0, **changes):
@@ -44,10 +49,8 @@ def read(reader, student, teacher, data):
 
 def by_hand(student, teacher, stage, rois, images):
     """The student's maps and extractor, then the teacher's layers."""
-    ours, theirs = student.roi_head, teacher.roi_head
-    extractor, head = ours.bbox_roi_extractor, theirs.bbox_head
-    if isinstance(head, torch.nn.ModuleList):
-        extractor, head = extractor[stage], head[stage]
+    extractor, _ = box_stages(student)[stage]
+    _, head = box_stages(teacher)[stage]
     values = extractor(student.extract_feat(images)[:4], rois).flatten(1)
     for layer in head.shared_fcs:
         values = layer(values).relu()
@@ -107,15 +110,7 @@ def test_the_mean_of_a_cascade_is_crossed_too(batch):
     torch.testing.assert_close(match.student_logits, sum(scores) / 3)
 
 
-@pytest.mark.parametrize(
-    'family',
-    [
-        'double_head',
-        'seesaw',
-        'trident',
-        pytest.param('htc', marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize('family', ['double_head', 'seesaw', 'trident', HTC])
 def test_heads_that_call_theirs_in_another_way(family):
     layer = dict(double_head='fc_branch.0', trident='fc_cls').get(
         family, LAYER
@@ -180,13 +175,10 @@ def test_gradient_reaches_the_features_alone(batch):
 )
 def test_every_kind_of_loss_takes_it(loss, batch):
     terms = step(built(dict(type=f'mmrkkd.{loss}')), batch)
-    pulls = [
-        value
-        for key, value in terms.items()
-        if key.startswith('loss') and 'cls' not in key and 'bbox' not in key
-    ]
+    task = ('cls', 'bbox')
+    pulls = [k for k in terms if 'loss' in k and not k.endswith(task)]
     assert pulls
-    assert all(value.isfinite() and value.requires_grad for value in pulls)
+    assert all(terms[k].isfinite() and terms[k].requires_grad for k in pulls)
 
 
 def test_an_image_without_boxes_to_sample_gives_no_match():
@@ -242,6 +234,29 @@ def test_the_crossed_head_keeps_float32(batch):
     assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
 
 
+def test_box_heads_in_half_precision(batch):
+    model = built()
+    # MMCV's NMS and RoI Align on a CPU take float32 only.
+    for part in (model.student, model.teacher.model):
+        head = part.roi_head.bbox_head
+        head.forward = torch.autocast('cpu', torch.bfloat16)(head.forward)
+    terms = step(model, batch)
+    assert terms['loss_kd'].dtype == terms['loss_rank'].dtype == torch.float32
+    terms['loss_kd'].backward()
+    assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
+
+
+def test_settings_of_the_page_are_settings(batch):
+    page = Path(__file__).parents[2] / 'docs/en/own_detector_and_data.md'
+    (text,) = re.findall(
+        r'```python\n(matching.*?)```', page.read_text(), re.S
+    )
+    settings = {}
+    exec(text, settings)
+    model = built(settings['losses'], matching=settings['matching'])
+    assert step(model, batch)['loss_kd'] > 0
+
+
 def test_unknown_layers_are_named():
     student = make()
     reader = TwoStageReader(cross_layer='shared_fcs.7')
@@ -265,17 +280,18 @@ def test_layers_that_lead_nowhere_are_refused(layer, message, batch):
         read(TwoStageReader(cross_layer=layer), student, teacher, batch())
 
 
-def test_necks_of_other_widths_are_refused(batch):
-    wide = dict(
-        neck=dict(out_channels=24),
-        rpn_head=dict(in_channels=24),
-        roi_head=dict(
-            bbox_roi_extractor=dict(out_channels=24),
-            bbox_head=dict(in_channels=24),
-        ),
+def test_necks_of_other_widths_meet_behind_the_first_layer(batch):
+    head = dict(
+        bbox_roi_extractor=dict(out_channels=24),
+        bbox_head=dict(in_channels=24),
     )
-    student, teacher = make(**wide), frozen(make())
+    wide = dict(out_channels=24), dict(in_channels=24), head
+    student = make(**dict(zip(('neck', 'rpn_head', 'roi_head'), wide)))
+    teacher = frozen(make(seed=1))
     with pytest.raises(
         ValueError, match=r'one shape in both heads, got .*1176.* 784.*\(boxes'
     ):
         read(TwoStageReader(cross_layer=LAYER), student, teacher, batch())
+    reader = TwoStageReader(cross_layer='shared_fcs.1')
+    _, _, (match,) = read(reader, student, teacher, batch())
+    assert match.student_logits.shape == match.teacher_logits.shape

@@ -113,7 +113,8 @@ class CrossHead:
             raise ValueError(
                 f'cross_layer={self.layer!r}: what goes into it must have '
                 f'one shape in both heads, got {shapes[0]} in the student '
-                f'and {shapes[1]} in the teacher ({self.axes})'
+                f'and {shapes[1]} in the teacher ({self.axes}). '
+                f'{self.advice}'
             )
         pairs = zip(student, teacher, strict=True)
 
@@ -151,7 +152,10 @@ class BoxCross(CrossHead):
             'shared_fcs.0', the first fully connected layer.
     """
 
-    advice = "'shared_fcs.0' is the first layer of Faster R-CNN's box head"
+    advice = (
+        "'shared_fcs.0' is the first layer of Faster R-CNN's box head, "
+        "'shared_fcs.1', behind it, fits unlike necks"
+    )
     axes = 'boxes, channels and so on'
 
     def unified(self, student: Tensor, teacher: Tensor) -> Tensor:
