@@ -351,3 +351,16 @@ def test_options_out_of_range_are_refused(change, capsys):
     with pytest.raises(SystemExit):
         evidence.parse_args('', ['--data', 'x', '--out', 'y', *change])
     assert f'{change[0]} must be' in capsys.readouterr().err
+
+
+def test_a_pack_of_data_that_are_not_there_leaves_nothing(
+    tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / 'pack'
+    monkeypatch.setattr(
+        sys, 'argv', ['pack.py', '--data', str(tmp_path), '--out', str(out)]
+    )
+    with pytest.raises(SystemExit, match='2'):
+        pack.main()
+    assert f'{tmp_path}/voc20 does not exist' in capsys.readouterr().err
+    assert not out.exists()

@@ -82,6 +82,17 @@ def size_of_checkout() -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
+def wanted(args: argparse.Namespace) -> list[Path]:
+    """What must be there before anything is written."""
+    found = []
+    if 'photos' in args.parts:
+        found += [args.data / 'voc20', args.data / 'weights']
+        found += [args.teacher] if args.teacher else []
+    if 'classes' in args.parts:
+        found.append(args.data / 'tin32a.tar.gz')
+    return found
+
+
 def main() -> None:
     """Reads the command line and fills the folder."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -110,6 +121,12 @@ def main() -> None:
         'its backbone',
     )
     args = parser.parse_args()
+    for path in wanted(args):
+        if not path.exists():
+            parser.error(
+                f'{path} does not exist; --data is the folder that '
+                'docs/en/real_photos.md describes, --teacher a checkpoint'
+            )
     os.environ[WEIGHTS_VARIABLE] = str(args.data / 'weights')
     args.out.mkdir(parents=True, exist_ok=True)
     if 'photos' in args.parts:
