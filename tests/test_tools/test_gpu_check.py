@@ -163,6 +163,10 @@ def test_limits_are_of_known_parts(capsys):
         with pytest.raises(SystemExit):
             check.parse_args(['--limit', wrong])
     assert '--limit names a part' in capsys.readouterr().err
+    for wrong in ('tests=0', 'tests=-3', 'tests=nan'):
+        with pytest.raises(SystemExit):
+            check.parse_args(['--limit', wrong])
+        assert 'SECONDS above 0' in capsys.readouterr().err
 
 
 def test_every_part_is_a_script_that_exists(tmp_path):

@@ -70,6 +70,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f'--limit takes PART=SECONDS, got {args.limit}')
     if set(args.limits) - set(LIMITS):
         parser.error(f'--limit names a part of {list(LIMITS)}')
+    if not all(seconds > 0 for seconds in args.limits.values()):
+        parser.error(f'--limit takes SECONDS above 0, got {args.limit}')
     return args
 
 
