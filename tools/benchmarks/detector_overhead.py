@@ -33,6 +33,8 @@ from mmrkkd.distillers.readers import two_stage
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs' / 'rkkd_fasterrcnn_r50_mv2_coco.py'
 PARTS = ('student', 'teacher', 'distillation', 'telemetry')
+# Of the ranking, and of KL or its form for sigmoid heads.
+TERMS = ('loss_kd', 'loss_binary_kd', 'loss_rank')
 
 
 class Stopwatch:
@@ -63,9 +65,16 @@ def one_step(model: torch.nn.Module, data: dict) -> dict[str, float]:
     watch = Stopwatch()
     scores = []
     student, teacher = model.student, model.teacher.model
-    hook = student.roi_head.bbox_head.loss_cls.register_forward_pre_hook(
-        lambda module, args: scores.append(args[0])
-    )
+    if hasattr(student, 'roi_head'):
+        hook = student.roi_head.bbox_head.loss_cls.register_forward_pre_hook(
+            lambda module, args: scores.append(args[0])
+        )
+    else:
+        # A dense head: the class scores of each level come first.
+        hook = student.bbox_head.register_forward_hook(
+            lambda module, args, outputs: scores.extend(outputs[0])
+        )
+        watch.around(teacher.bbox_head, 'forward', 'teacher')
     originals = two_stage.box_logits, term_module.agreement
     watch.around(student, 'forward', 'student')
     watch.around(teacher, 'extract_feat', 'teacher')
@@ -78,12 +87,14 @@ def one_step(model: torch.nn.Module, data: dict) -> dict[str, float]:
     finally:
         hook.remove()
         del student.forward, teacher.extract_feat
+        if not hasattr(student, 'roi_head'):
+            del teacher.bbox_head.forward
         two_stage.box_logits, term_module.agreement = originals
     inner = sum(watch.seconds[part] for part in ('student', 'teacher'))
     watch.seconds['distillation'] = whole - inner
-    added = sum(terms[name] for name in ('loss_kd', 'loss_rank'))
+    added = sum(terms[name] for name in TERMS if name in terms)
     watch.timed(
-        'distillation', torch.autograd.grad, added, scores[0],
+        'distillation', torch.autograd.grad, added, scores,
         retain_graph=True,
     )  # fmt: skip
     total, _ = model.parse_losses(terms)
