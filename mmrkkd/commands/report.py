@@ -35,6 +35,7 @@ from mmrkkd.report.whole_page import Curves, whole_page
 from .scoring import score_runs
 
 PAGE = 'report.html'
+SUFFIXES = ('.html', '.htm')
 SCORED_IMAGES = 200
 MOST_IMAGES = 200
 
@@ -76,13 +77,17 @@ def report(
         FileNotFoundError: there is no run, or the models' weights or data
             are missing and ``scores`` needs them.
         ModuleNotFoundError: plotly or scipy is not installed.
-        ValueError: the runs cannot be compared, or there is no such
-            baseline.
+        ValueError: the runs cannot be compared, there is no such baseline,
+            or ``out`` is no HTML file.
     """
     # What is missing is told before minutes are spent.
     check_extra()
-    runs, unfinished = find_runs(folders)
     out = Path(out or Path(folders[0]) / PAGE)
+    if out.suffix.lower() not in SUFFIXES or out.is_dir():
+        raise ValueError(
+            f'the page (--out) must be a file that ends with .html, got {out}'
+        )
+    runs, unfinished = find_runs(folders)
     for run in runs:
         change_config(run.config, cfg_options or {})
     check_alike(runs)

@@ -291,6 +291,16 @@ def test_bad_folders_are_refused_and_nothing_is_written(tmp_path, capsys):
         assert not list(tmp_path.glob('page.html*'))
 
 
+@pytest.mark.parametrize('name', ['README.md', 'folder.html'])
+def test_a_page_replaces_nothing_but_a_page(tmp_path, capsys, name):
+    run = by_hand(tmp_path, 'fine')
+    (tmp_path / 'folder.html').mkdir()
+    (tmp_path / 'README.md').write_text('mine')
+    error = refused(capsys, run, '--out', tmp_path / name)
+    assert 'must be a file that ends with .html' in error
+    assert (tmp_path / 'README.md').read_text() == 'mine'
+
+
 @pytest.mark.parametrize('name', ['plotly', 'scipy'])
 def test_a_missing_package_names_the_extra(
     name, tmp_path, capsys, monkeypatch

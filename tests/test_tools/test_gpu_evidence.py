@@ -346,10 +346,20 @@ def test_packed_backbone_is_the_part_in_use_at_half_the_size(
         pack.pack_weights(config, tmp_path / 'small')
 
 
-@pytest.mark.parametrize('change', [('--epochs', 'x'), ('--jobs', '0')])
-def test_options_out_of_range_are_refused(change, capsys):
+@pytest.mark.parametrize(
+    'change',
+    [
+        ('--epochs', 'x'),
+        ('--jobs', '0'),
+        ('--seeds', '0', '0'),
+        ('--teacher', 'nowhere.pth'),
+        ('--data', 'nowhere'),
+    ],
+)
+def test_options_out_of_range_are_refused(change, capsys, tmp_path):
+    given = ['--data', str(tmp_path), '--out', 'y', *change]
     with pytest.raises(SystemExit):
-        evidence.parse_args('', ['--data', 'x', '--out', 'y', *change])
+        evidence.parse_args('', given)
     assert f'{change[0]} must be' in capsys.readouterr().err
 
 

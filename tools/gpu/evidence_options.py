@@ -132,4 +132,13 @@ def parse_args(
         value = getattr(args, name)
         if value is not None and value <= 0:
             parser.error(f'--{name} must be above 0, got {value}')
+    if len(set(args.seeds or ())) < len(args.seeds or ()):
+        parser.error(f'--seeds must be different numbers, got {args.seeds}')
+    if args.teacher is not None and not args.teacher.is_file():
+        parser.error(f'--teacher must be a checkpoint, got {args.teacher}')
+    if not args.data.is_dir():
+        parser.error(
+            f'--data must be the folder that docs/en/real_photos.md '
+            f'describes, got {args.data}'
+        )
     return args
