@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -374,3 +375,25 @@ def test_a_pack_of_data_that_are_not_there_leaves_nothing(
         pack.main()
     assert f'{tmp_path}/voc20 does not exist' in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_an_interrupted_probe_leaves_no_process(monkeypatch):
+    ended = []
+
+    class Started:
+        def stop(self):
+            ended.append(self)
+
+    def start(task, folder, steps):
+        if folder.name == '1':
+            raise KeyboardInterrupt
+        return Started()
+
+    monkeypatch.setattr(probe, '_start', start)
+    monkeypatch.setattr(probe, 'distils', lambda cell: True)
+    tasks = [SimpleNamespace(cell=None)] * 3
+    with pytest.raises(KeyboardInterrupt):
+        probe.measure_pace(
+            SimpleNamespace(tasks=tasks), 3, Path('unused'), print
+        )
+    assert len(ended) == 1

@@ -64,11 +64,11 @@ def measure_pace(
     tasks = [t for t in comparison.tasks if distils(t.cell)]
     tasks = [comparison.tasks[0], *tasks][:jobs]
     begin = time.monotonic()
-    processes = [
-        _start(task, folder / str(number), steps)
-        for number, task in enumerate(tasks)
-    ]
+    processes = []
     try:
+        # Started inside: an interruption may come before the last one.
+        for number, task in enumerate(tasks):
+            processes.append(_start(task, folder / str(number), steps))
         _wait(processes, begin)
     finally:
         for process in processes:
