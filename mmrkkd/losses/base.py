@@ -210,7 +210,9 @@ class LogitLoss(Placed, DistillationLoss):
         samples = student_logits, teacher_logits, labels, weight
         if weight is not None:
             few = self.placement.locations in FEW
-            pick = few and student_logits.numel() >= LARGE
+            # On a CPU nothing waits, and few rows are little work.
+            large = student_logits.numel() >= LARGE
+            pick = few and (large or checks.at_hand(weight))
             samples = (
                 _masked(*samples)
                 if self.apart and not pick

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 # Numbers in a block (4 MB in float32), and from how many on it is worth it.
 BLOCK = 2**20
-LARGE = 2**22
+LARGE = 2**21
 
 Terms = Callable[[Tensor, Tensor, Tensor | None], dict[str, Tensor]]
 
