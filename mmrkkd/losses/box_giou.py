@@ -86,7 +86,17 @@ class BoxGIoULoss(LogitLoss):
         teacher_logits: Tensor,
         labels: Tensor | None,
     ) -> dict[str, Tensor]:
-        """See :meth:`LogitLoss.per_sample`; the first four are the box."""
+        """See :meth:`LogitLoss.per_sample`; the first four are the box.
+
+        Raises:
+            ValueError: there are fewer.
+        """
+        if student_logits.shape[1] < 4:
+            raise ValueError(
+                'BoxGIoULoss compares boxes of four numbers (x1, y1, x2, y2), '
+                f'got {student_logits.shape[1]}; for class scores take KDLoss '
+                'or BinaryKDLoss'
+            )
         apart = 1 - giou(student_logits[:, :4], teacher_logits[:, :4])
         return dict(loss_box_giou=self.now(self.loss_weight) * apart)
 

@@ -144,27 +144,53 @@ def _surprise_and_slopes(
     scores = student_logits.gather(-1, order).clamp_(min=LOWEST)
     if weight is None:
         weight = torch.ones_like(scores)
-    if _narrow(scores):
-        # Sums of exponentials, some ten times faster than their logarithms.
-        wide = scores.double()
-        wide -= wide.amax(-1, keepdim=True)
-        powers = wide.exp()
-        left = powers.flip(-1).cumsum(-1).flip(-1)
-        slopes = (weight / left).cumsum_(-1).mul_(powers).sub_(weight)
-        places = left.log_().sub_(wide).mul_(weight)
+    narrow = _narrow(scores)
+    if narrow is not None and narrow.all():
+        slopes, places = _by_powers(scores, weight)
     else:
-        left = scores.flip(-1).logcumsumexp(-1).flip(-1)
-        shares = (weight.log() - left).logcumsumexp(-1)
-        slopes = (scores + shares).exp_().sub_(weight)
-        places = (left - scores).mul_(weight)
+        slopes, places = _by_logarithms(scores, weight)
+        if narrow is not None and narrow.any():
+            # Each row by its own kind: what the others hold changes no bit.
+            powers = _by_powers(scores, weight)
+            rows = narrow.unsqueeze(-1)
+            slopes = torch.where(rows, powers[0], slopes)
+            places = torch.where(rows, powers[1], places)
     slopes = slopes.to(scores.dtype)
     slopes = slopes.masked_fill_(scores == LOWEST, 0.0)
     result = torch.empty_like(slopes).scatter_(-1, order, slopes)
     return places.sum(-1).to(scores.dtype), result
 
 
-def _narrow(scores: Tensor) -> bool:
-    """Whether exponentials of a row's scores fit into float64."""
+def _by_powers(scores: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Slopes and terms of each place by sums of exponentials.
+
+    Some ten times faster than by their logarithms, in float64.
+    """
+    wide = scores.double()
+    wide -= wide.amax(-1, keepdim=True)
+    powers = wide.exp()
+    left = powers.flip(-1).cumsum(-1).flip(-1)
+    slopes = (weight / left).cumsum_(-1).mul_(powers).sub_(weight)
+    return slopes, left.log_().sub_(wide).mul_(weight)
+
+
+def _by_logarithms(scores: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for scores of any spread."""
+    left = scores.flip(-1).logcumsumexp(-1).flip(-1)
+    shares = (weight.log() - left).logcumsumexp(-1)
+    slopes = (scores + shares).exp_().sub_(weight)
+    return slopes, (left - scores).mul_(weight)
+
+
+def _narrow(scores: Tensor) -> Tensor | None:
+    """Of which rows the exponentials fit into float64.
+
+    Args:
+        scores: (N, C).
+
+    Returns:
+        Bool, (N,); None on another device, where to choose is to wait.
+    """
     if not checks.at_hand(scores) or not scores.numel():
-        return False
-    return bool((scores.amax(-1) - scores.amin(-1)).max() < WIDEST)
+        return None
+    return scores.amax(-1) - scores.amin(-1) < WIDEST

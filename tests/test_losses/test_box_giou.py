@@ -81,3 +81,8 @@ def test_differences_of_a_softmax():
     expected = teacher.softmax(1)[0, 1] - 0.5
     found = greatest_difference(student, teacher, 'softmax')
     assert found.item() == pytest.approx(expected.item())
+
+
+def test_scores_of_few_classes_are_no_boxes():
+    with pytest.raises(ValueError, match='boxes of four numbers.* got 3'):
+        BoxGIoULoss()(torch.randn(2, 3), torch.randn(2, 3))
