@@ -11,6 +11,7 @@ import torch
 from conftest import detector_config
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.visualization import Visualizer
 from PIL import Image
 from small_runs import random_weights
 
@@ -52,6 +53,8 @@ def folder(tmp_path_factory):
 def at_home(folder, monkeypatch):
     """Commands are given in the folder of the files."""
     monkeypatch.chdir(folder)
+    # A run takes the visualizer of its name that is there, and its folder.
+    Visualizer._instance_dict.clear()
     yield
     DefaultScope._instance_dict.clear()
 
