@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import detector_config
+from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
-from mmengine.visualization import Visualizer
 from PIL import Image
 from small_runs import random_weights
 
@@ -54,7 +54,7 @@ def at_home(folder, monkeypatch):
     """Commands are given in the folder of the files."""
     monkeypatch.chdir(folder)
     # A run takes the visualizer of its name that is there, and its folder.
-    Visualizer._instance_dict.clear()
+    DetLocalVisualizer._instance_dict.clear()
     yield
     DefaultScope._instance_dict.clear()
 
