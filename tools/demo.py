@@ -151,6 +151,7 @@ def main(argv=None):
             recipe=recipe.record(),
             seconds=round(time.time() - start, 1),
             samples=SAMPLES,
+            compared=min(recipe.val, cells[0].config.compared_images),
             commands=[cell.by_hand for cell in cells],
             shortcomings=problems,
             surroundings=surroundings(ROOT),

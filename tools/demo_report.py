@@ -112,7 +112,7 @@ def write_report(folder, rows, facts):
         folder: Where.
         rows: Those of ``experiments.summary.summarize``, with ``title``.
         facts: What else belongs in the JSON: ``surroundings``, seed,
-            recipe, commands, samples.
+            recipe, commands, samples, compared (images).
     """
     where = facts['surroundings']
     parts = [
@@ -121,8 +121,8 @@ def write_report(folder, rows, facts):
         f'AP and AP50 in percent on {facts["recipe"]["val"]} held-out images '
         '(COCO evaluation). Tau: mean exact Kendall tau-b between the class '
         'scores of student and teacher on the ground-truth '
-        'boxes of the first 200 of them, in [-1, 1]. Training: wall time of '
-        'each, two side by side.',
+        f'boxes of the first {facts["compared"]} of them, in [-1, 1]. '
+        'Training: wall time of each, two side by side.',
         READING.format(
             samples=facts['samples'],
             seeds=plural(len(rows[-1]['seeds']), 'seed'),

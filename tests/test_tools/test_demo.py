@@ -65,6 +65,7 @@ def facts(**changes):
             recipe=dict(val=24),
             seconds=1.0,
             samples=300,
+            compared=24,
             commands=['python tools/train.py x.py'],
             shortcomings=[],
             surroundings=surroundings(ROOT),

@@ -149,15 +149,7 @@ class QueryReader(PairedQueries):
         teacher_inputs: Tensor,
         data_samples: Sequence,
     ) -> list[Match]:
-        """Pairs the student's queries with the teacher's.
-
-        Args:
-            taps: What :meth:`tap` gave, after the student's forward.
-            student: The student.
-            teacher: The teacher, in eval mode.
-            teacher_inputs: (B, 3, H, W), preprocessed for the teacher and
-                padded as the student's.
-            data_samples: B samples of the batch.
+        """Pairs the student's queries with the teacher's: :meth:`Reader.read`.
 
         Returns:
             One match for each layer that learns, the last one at the end.

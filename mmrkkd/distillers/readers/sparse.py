@@ -113,15 +113,7 @@ class SparseReader(PairedQueries):
         teacher_inputs: Tensor,
         data_samples: Sequence,
     ) -> list[Match]:
-        """Pairs the student's proposals with the teacher's.
-
-        Args:
-            taps: What :meth:`tap` gave, after the student's forward.
-            student: The student.
-            teacher: The teacher, in eval mode.
-            teacher_inputs: (B, 3, H, W), preprocessed for the teacher and
-                padded as the student's.
-            data_samples: B samples of the batch.
+        """Pairs student's and teacher's proposals: :meth:`Reader.read`.
 
         Returns:
             One match for each stage that learns.
