@@ -35,8 +35,8 @@ from experiments.records import (
     scores,
 )
 from experiments.report import write_report
-from experiments.summary import summarize
 
+from mmrkkd.evaluation.summary import summarize
 from mmrkkd.report import Curve, draw_curves, means_of
 
 

@@ -36,10 +36,10 @@ from experiments.records import (
     measurements,
     result_of,
 )
-from experiments.summary import summarize
 
 from mmrkkd.commands.report import report
 from mmrkkd.datasets import Recipe, make_demo_shapes
+from mmrkkd.evaluation.summary import summarize
 from mmrkkd.report import Curve, draw_curves, points_of, surroundings
 from mmrkkd.report.surroundings import versions
 
@@ -253,7 +253,7 @@ def train(cells, fresh=False):
 
 
 def summary(cells):
-    """A row for each model, see :func:`experiments.summary.summarize`."""
+    """A row for each model, see ``summarize``."""
     results = [
         dict(result_of(cell), **measurements(cell.folder, AP))
         for cell in cells

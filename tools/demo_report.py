@@ -58,7 +58,7 @@ def ap50_of(row):
 
 
 def table(rows):
-    """The rows of ``experiments.summary.summarize`` as a Markdown table."""
+    """The rows of ``summarize`` (see write_report) as a Markdown table."""
     return markdown_table(
         [
             'model',
@@ -110,7 +110,7 @@ def write_report(folder, rows, facts):
 
     Args:
         folder: Where.
-        rows: Those of ``experiments.summary.summarize``, with ``title``.
+        rows: Those of ``mmrkkd.evaluation.summary.summarize``, with ``title``.
         facts: What else belongs in the JSON: ``surroundings``, seed,
             recipe, commands, samples, compared (images).
     """

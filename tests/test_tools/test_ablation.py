@@ -31,7 +31,8 @@ from experiments import (  # noqa: E402
 )
 from experiments.cells import differences, make_cells  # noqa: E402
 from experiments.progress import Progress  # noqa: E402
-from experiments.summary import paired, spread, summarize  # noqa: E402
+
+from mmrkkd.evaluation.summary import paired, spread, summarize  # noqa: E402
 
 # tools/test.py must not stand in the way of the standard library's test.
 sys.path.remove(TOOLS)

@@ -18,7 +18,8 @@ sys.path.insert(0, TOOLS)
 
 import ablation  # noqa: E402
 from experiments import detection, jobs, pool, records  # noqa: E402
-from experiments.summary import Bootstrap, over_images  # noqa: E402
+
+from mmrkkd.evaluation.summary import Bootstrap, over_images  # noqa: E402
 
 # tools/test.py must not stand in the way of the standard library's test.
 sys.path.remove(TOOLS)

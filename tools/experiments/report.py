@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmrkkd.checkpoint.atomic import write_json
+from mmrkkd.evaluation.summary import quantile
 from mmrkkd.report.surroundings import origin
 from mmrkkd.report.tables import markdown_table
 
 from .progress import clock
 from .records import AP50, DETECTION
-from .summary import quantile
 
 NOTES = (
     '{metric}{unit} on the validation data after the last epoch and at its '

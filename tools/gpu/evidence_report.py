@@ -12,10 +12,10 @@ from experiments.cells import Cell
 from experiments.detection import PREDICTIONS, bootstraps
 from experiments.records import AP50, DETECTION, last_checkpoint, result_of
 from experiments.report import plus_minus, write_report
-from experiments.summary import summarize
 
 from mmrkkd.checkpoint import read_checkpoint
 from mmrkkd.checkpoint.atomic import write_json
+from mmrkkd.evaluation.summary import summarize
 from mmrkkd.report.tables import markdown_table
 
 from .arms import ALONE
