@@ -86,7 +86,7 @@ def test_surprises_of_near_and_far_scores(spread, weighted, monkeypatch):
     order = ranking(torch.randn(4, 7).double(), None)
     weight = torch.rand(4, 7).double() if weighted else None
     results = []
-    for narrow in (list_mle._narrow, lambda scores: False):
+    for narrow in (list_mle._narrow, lambda scores: None):
         monkeypatch.setattr(list_mle, '_narrow', narrow)
         value = surprise_of(logits, order, weight)
         (slope,) = torch.autograd.grad(value.sum(), logits)
