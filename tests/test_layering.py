@@ -32,7 +32,7 @@ ALLOWED = {
         'report',
     },
     'evaluation': {'datasets', 'distillers', 'ops', 'registry'},
-    'report': {'checkpoint', 'datasets', 'evaluation', 'registry'},
+    'report': {'checkpoint', 'datasets', 'evaluation', 'ops', 'registry'},
     'shipped': set(),
     'cli': {'distillers', 'engine', 'shipped'},
     'commands': {

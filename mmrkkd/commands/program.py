@@ -53,6 +53,10 @@ COMMANDS = {
         'mmrkkd.commands.report:main',
         'one web page of finished runs, to look at',
     ),
+    'figure': Command(
+        'mmrkkd.commands.figure:main',
+        "the papers' figures, from your own runs",
+    ),
     'publish': Command(
         'mmrkkd.commands.publish:main',
         'a small file of weights out of a checkpoint',

@@ -24,6 +24,7 @@ def score_runs(
     extra: Sequence[str] = (),
     detect: bool = True,
     trust: bool = False,
+    asked: str = '--scores',
 ) -> dict[str, Scored]:
     """Scores the first run of each label beside its teacher.
 
@@ -37,22 +38,31 @@ def score_runs(
         extra: Files of more images of the set.
         detect: Also let detectors predict. Defaults to True.
         trust: Read checkpoints that can run code. Defaults to False.
+        asked: What asks for it, for messages; an option can be left out.
+            Defaults to '--scores'.
 
     Raises:
         FileNotFoundError: the weights or the data are not there.
         ValueError: no run has a teacher.
     """
+    leave = f', or leave {asked} out' if asked.startswith('--') else ''
     taught = [run for run in runs if run.distils]
     if not taught:
         raise ValueError(
-            '--scores compares students with their teacher, and none of the '
+            f'{asked} compares students with their teacher, and none of the '
             f'runs {", ".join(run.title for run in runs)} has one; give a '
-            'distillation too, or leave --scores out'
+            f'distillation too{leave}'
         )
+    firsts = {run.label: run for run in reversed(runs)}
+    for run in firsts.values():
+        if run.checkpoint is None:
+            raise FileNotFoundError(
+                f'{asked} needs the weights of {run.title}, and {run.folder} '
+                f'holds no checkpoint; put it back{leave}'
+            )
     # Initialisation is told parameter by parameter.
     MMLogger.get_instance('report', log_level='WARNING')
     model = _present(taught[0].config.model, teacher_run)
-    firsts = {run.label: run for run in reversed(runs)}
     scored = {}
     for label in dict.fromkeys(run.label for run in runs):
         run = firsts[label]
@@ -81,11 +91,6 @@ def _score(
     detect: bool,
     trust: bool,
 ) -> Scored:
-    if run.checkpoint is None:
-        raise FileNotFoundError(
-            f'--scores needs the weights of {run.title}, and {run.folder} '
-            'holds no checkpoint; leave --scores out, or put it back'
-        )
     with prepare_model(config, 'test_dataloader', trust) as model:
         content = load_checkpoint(
             model, str(run.checkpoint), map_location='cpu', strict=True
@@ -108,4 +113,5 @@ def _score(
         {path: done[path] for path in evenly},
         {path: done[path] for path in asked},
         len(evenly) == len(scored.paths),
+        scored.activation,
     )

@@ -32,6 +32,7 @@ class ImageScores:
         student: (R, C), probabilities of the classes, of R boxes, cells or
             queries, or of the image (R = 1).
         teacher: (R, C), of the same.
+        logits: Both before softmax or sigmoid, the student's first.
         tau: (R, ), exact Kendall tau-b of the two in [-1, 1], NaN where a
             side is constant.
         boxes: (O, 4), left, top, right, bottom of each object in pixels of
@@ -45,6 +46,7 @@ class ImageScores:
     path: str
     student: np.ndarray
     teacher: np.ndarray
+    logits: tuple[np.ndarray, np.ndarray]
     tau: np.ndarray
     boxes: np.ndarray | None
     labels: list[str]
@@ -62,6 +64,7 @@ class Scored(NamedTuple):
         images: The evenly spaced images, by name.
         extra: Those that were asked for, by name.
         whole: Whether ``images`` are the whole validation set.
+        activation: Of the logits, 'softmax' or 'sigmoid'.
     """
 
     names: list[str]
@@ -70,6 +73,7 @@ class Scored(NamedTuple):
     images: dict[str, ImageScores]
     extra: dict[str, ImageScores]
     whole: bool
+    activation: str = 'softmax'
 
 
 class ScoredImages:
@@ -77,7 +81,8 @@ class ScoredImages:
 
     ``pictures`` is the name of each image to its file, or to its pixels
     (H, W, 3) where the data set has no files; ``names`` are those of the
-    compared channels, ``data_names`` those that labels count.
+    compared channels, ``data_names`` those that labels count;
+    ``activation`` is that of the logits.
 
     Args:
         model: A distiller with the student's weights loaded.
@@ -103,6 +108,7 @@ class ScoredImages:
         names = student_classes(model, dataset, config, content)
         self.map = model.match_student_classes(names)
         self.names = _compared(model, self.map, names)
+        self.activation = model.reader.scores(model.student).activation
         self.data_names = tuple(dataset.metainfo.get('classes') or names)
 
     def evenly(self, count: int) -> list[str]:
@@ -155,7 +161,7 @@ class ScoredImages:
                 self.map.select_teacher(pair[1].float()),
             )
         boxes, labels = _truth(samples[0])
-        sigmoid = model.reader.scores(model.student).activation == 'sigmoid'
+        sigmoid = self.activation == 'sigmoid'
         student, teacher = (
             (logits.sigmoid() if sigmoid else logits.softmax(-1))
             for logits in pair
@@ -164,6 +170,7 @@ class ScoredImages:
             path,
             student.cpu().numpy(),
             teacher.cpu().numpy(),
+            tuple(logits.cpu().numpy() for logits in pair),
             exact_kendall_tau(*pair).cpu().numpy(),
             boxes,
             [self.data_names[label] for label in labels],

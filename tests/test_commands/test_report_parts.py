@@ -170,6 +170,7 @@ def scored(students, labels):
             str(index),
             np.array([student]),
             teacher[index : index + 1],
+            (np.array([student]), teacher[index : index + 1]),
             np.array([0.5 * index]),
             None,
             [NAMES[label]],

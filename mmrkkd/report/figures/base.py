@@ -1,0 +1,66 @@
+"""What a figure of a paper is."""
+
+import argparse
+from abc import ABC, abstractmethod
+
+from matplotlib.figure import Figure
+
+
+class PaperFigure(ABC):
+    """One figure; its name is that of its file, with hyphens.
+
+    ``title`` stands above it, ``source`` says which paper's figure it
+    follows, ``reading`` how to read it, in one sentence. ``needs`` is what
+    :meth:`numbers` gets, gathered by :mod:`mmrkkd.commands.figure`:
+
+    - 'logits': a :class:`mmrkkd.report.matched_logits.MatchedLogits`;
+    - 'runs': the :class:`mmrkkd.report.selection.Selection` of the runs.
+
+    Another need is an entry in ``INPUTS`` there.
+    """
+
+    name = ''
+    title = ''
+    source = ''
+    reading = ''
+    needs = 'logits'
+
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        cls.name = cls.__module__.rpartition('.')[2].replace('_', '-')
+
+    # Most have none.
+    def add_options(  # noqa: B027
+        self, parser: argparse.ArgumentParser
+    ) -> None:
+        """Adds the figure's own arguments.
+
+        Args:
+            parser: Has those that all figures share. An option's ``type``
+                checks its value, so that a wrong one is told at once.
+        """
+
+    @abstractmethod
+    def numbers(self, found: object, args: argparse.Namespace) -> dict:
+        """What the figure shows, as numbers.
+
+        Args:
+            found: See ``needs``.
+            args: The command line; ``args.out`` is the folder of the
+                figure, a Path, where unfinished work may be kept.
+
+        Returns:
+            What :mod:`json` can hold; a number that is not finite is
+            written as None. A sentence under ``note`` is printed too.
+
+        Raises:
+            ValueError: the runs do not hold what the figure shows.
+        """
+
+    @abstractmethod
+    def draw(self, numbers: dict) -> Figure:
+        """Draws the figure from its numbers alone.
+
+        Args:
+            numbers: See :meth:`numbers`, after a trip through JSON.
+        """
