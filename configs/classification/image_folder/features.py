@@ -1,0 +1,63 @@
+# Feature methods beside KL and training alone, ResNet-20 -> ResNet-8, each by
+# itself at its published settings; where a pair has weights of its own those
+# of ResNet-56 -> ResNet-20, and ramps of 20 of 240 epochs are 2 of 20.
+# Nothing is chosen on these images. docs/en/real_images.md has the commands
+# and the result.
+seeds = [0, 1, 2]
+baseline = 'alone'
+cfg_options = {'train_cfg.val_interval': 10}
+
+stages = ['backbone.layer1', 'backbone.layer2', 'backbone.layer3']
+kd = 'kd_resnet20-resnet8_1xb64-20e_image-folder.py'
+# A third of the 8,000 images, as CRD's 16,384 are of CIFAR-100's 50,000.
+contrastive = {
+    'train_dataloader.dataset': dict(
+        _delete_=True,
+        type='mmrkkd.ContrastiveDataset',
+        negatives=2621,
+        dataset=dict(
+            type='mmrkkd.ImageFolder',
+            data_root='data/tin20',
+            split='train',
+            pipeline=[
+                dict(type='LoadImageFromFile'),
+                dict(type='RandomCrop', crop_size=32, padding=4),
+                dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+                dict(type='PackInputs'),
+            ],
+        ),
+    )
+}
+losses = dict(
+    fitnet=dict(type='mmrkkd.FitNetLoss', student_layers='backbone.layer2'),
+    at=dict(type='mmrkkd.ATLoss', student_layers=stages),
+    vid=dict(type='mmrkkd.VIDLoss', student_layers=stages),
+    rkd=dict(type='mmrkkd.RKDLoss', student_layers='neck'),
+    sp=dict(type='mmrkkd.SPLoss', student_layers='backbone[0]'),
+    ickd=dict(type='mmrkkd.ICKDLoss', student_layers='backbone[0]'),
+    crd=dict(type='mmrkkd.CRDLoss', num_data=8000),
+    reviewkd=dict(
+        type='mmrkkd.ReviewKDLoss',
+        student_layers=[*stages, 'neck'],
+        loss_weight=dict(type='linear', stop=0.6, end=2),
+    ),
+    catkd=dict(type='mmrkkd.CATKDLoss', loss_weight=0.7),
+)
+cells = dict(
+    alone=dict(config='resnet8_1xb64-20e_image-folder.py'),
+    kd=dict(config=kd),
+    **{
+        name: dict(
+            config=kd,
+            cfg_options={
+                'model.losses': dict(_delete_=True, **loss),
+                'model.task_weight': 1.0,
+                **(contrastive if name == 'crd' else {}),
+            },
+        )
+        for name, loss in losses.items()
+    },
+)
+
+# A sweep states nothing else.
+del stages, kd, contrastive, losses
