@@ -113,6 +113,30 @@ static int NAMED(sort)(const REAL *values, int64_t n, int descending,
   return poison != 0;
 }
 
+/* Where z spans no more than n / 2 all places are one block, and nothing need
+ * be sorted: the order within a block counts for nothing, so the classes stay
+ * as they are. NaN and infinity span no number. Returns whether it is so. */
+static int NAMED(one_block)(const REAL *values, int64_t n, double scale,
+                            REAL *ranks, int32_t *order, int32_t *block) {
+  REAL low = values[0], high = values[0], poison = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    poison += values[i] - values[i];
+    low = values[i] < low ? values[i] : low;
+    high = values[i] > high ? values[i] : high;
+  }
+  double base = values[0], sum = 0;
+  if (poison != 0 || !(((double)high - low) * fabs(scale) <= 0.5 * n))
+    return 0;
+  for (int64_t i = 0; i < n; ++i) sum += values[i] - base;
+  double mean = sum / n, weight = 0.5 * (double)(n + 1);
+  for (int64_t i = 0; i < n; ++i) {
+    ranks[i] = ((values[i] - base) - mean) * scale + weight;
+    order[i] = i;
+    block[i] = 0;
+  }
+  return 1;
+}
+
 static void NAMED(rank_row)(const void *argument, int64_t index,
                             char *scratch) {
   const NAMED(ranking) *job = argument;
@@ -120,6 +144,7 @@ static void NAMED(rank_row)(const void *argument, int64_t index,
   const REAL *values = job->input + index * n;
   REAL *ranks = job->output + index * n;
   int32_t *order = job->order + index * n, *block = job->block + index * n;
+  if (NAMED(one_block)(values, n, job->scale, ranks, order, block)) return;
   double *mean = (double *)scratch, *z = mean + n;
   NAMED(item) *items = (NAMED(item) *)(z + n);
   int32_t *start = (int32_t *)(items + 2 * n);
