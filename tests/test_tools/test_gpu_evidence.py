@@ -251,6 +251,19 @@ def test_arms_that_are_not_there_are_refused():
         arms.methods_of(['kd'], ROOT, names)
 
 
+def test_an_arm_of_an_unknown_method_is_told_the_known_ones(tmp_path):
+    names = dict(alone='a.py', others='{}_faster-rcnn.py')
+    for name in ('kd', 'dkd-rk', 'lra'):
+        (tmp_path / f'{name}_faster-rcnn.py').touch()
+    (tmp_path / 'kd_another.py').touch()
+    with pytest.raises(
+        ExperimentError,
+        match=r"--arms: 'k8=nope:a=1' has no config nope_faster-rcnn.py; "
+        r"METHOD must be of \['dkd-rk', 'kd', 'lra'\]$",
+    ):
+        arms.methods_of(['k8=nope:a=1'], tmp_path, names)
+
+
 @pytest.mark.parametrize(
     ('stage', 'student'), [('choose', 'mv2'), ('final', 'lite0-s5')]
 )

@@ -70,12 +70,29 @@ def methods_of(
                 f'got {arm!r}'
             )
         name = names['others'].format(prefix) if prefix else names['alone']
+        if not (folder / name).is_file():
+            raise ExperimentError(
+                f'--arms: {arm!r} has no config {name}; METHOD must be of '
+                f'{_known(folder, names["others"])}'
+            )
         if isinstance(changes, str):
             spec = f'{label}={folder / name}:{changes}'
             (method,), _ = parse_methods([spec])
             changes = method.options
         changes = {f'{LOSSES}{key}': value for key, value in changes.items()}
-        if not (folder / name).is_file():
-            raise ExperimentError(f'--arms: {arm!r} has no config {name}')
         methods.append(Method(label, folder / name, changes))
     return methods
+
+
+def _known(folder: Path, name: str) -> list[str]:
+    """The methods that have a config.
+
+    Args:
+        folder: Where the configs are.
+        name: Their file name, with {} for the method.
+    """
+    before, _, after = name.partition('{}')
+    return sorted(
+        path.name[len(before) : -len(after)]
+        for path in folder.glob(name.format('*'))
+    )
