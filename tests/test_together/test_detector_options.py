@@ -263,7 +263,7 @@ def test_half_precision_by_the_wrapper_is_near(tmp_path):
     """
     _, (exact,), _ = one_step_on_fixed_boxes(tmp_path / 'float32')
     runner, (ours,), saved = one_step_on_fixed_boxes(
-        tmp_path / 'half', type='mmrkkd.AutocastOptimWrapper'
+        tmp_path / 'half', type='mmrkkd.AutocastOptimWrapper', dtype='bfloat16'
     )
     kinds = (torch.nn.Conv2d, torch.nn.Linear)
     layers = sum(

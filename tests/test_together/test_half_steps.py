@@ -101,7 +101,7 @@ def test_the_wrapper_trains_on_a_cpu(classifier):
     optimizer = torch.optim.SGD(classifier.student.parameters(), lr=0.01)
     before = copy.deepcopy(classifier.state_dict())
     terms = classifier.train_step(
-        batch(), AutocastOptimWrapper(optimizer=optimizer)
+        batch(), AutocastOptimWrapper(dtype='bfloat16', optimizer=optimizer)
     )
     assert all(value.isfinite() for value in terms.values())
     after = classifier.state_dict()
