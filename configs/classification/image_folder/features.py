@@ -17,7 +17,7 @@ stages = ['backbone.layer1', 'backbone.layer2', 'backbone.layer3']
 kd = dict(
     config='kd_resnet20-resnet8_1xb64-20e_image-folder.py',
     cfg_options={
-        'model.teacher.checkpoint': 'work_dirs/features_teacher/epoch_15.pth'
+        'model.teacher.checkpoint': 'work_dirs/resnet20_1xb64-15e_image-folder/epoch_15.pth'
     },
 )
 # A third of the 8,000 images, as CRD's 16,384 are of CIFAR-100's 50,000.
