@@ -62,19 +62,21 @@ def score_runs(
             )
     # Initialisation is told parameter by parameter.
     MMLogger.get_instance('report', log_level='WARNING')
-    model = _present(taught[0].config.model, teacher_run)
+    model = with_present_teacher(taught[0].config.model, teacher_run)
     scored = {}
     for label in dict.fromkeys(run.label for run in runs):
         run = firsts[label]
         config = copy.deepcopy(run.config)
         if run.distils:
-            config.model = _present(config.model, teacher_run)
+            config.model = with_present_teacher(config.model, teacher_run)
         config = comparison_config(config, model)
         scored[label] = _score(run, config, count, extra, detect, trust)
     return scored
 
 
-def _present(model: ConfigDict, teacher_run: Run | None) -> ConfigDict:
+def with_present_teacher(
+    model: ConfigDict, teacher_run: Run | None
+) -> ConfigDict:
     """The model with its teacher's weights where they are now."""
     model = copy.deepcopy(model)
     path = Path(model.teacher.checkpoint)

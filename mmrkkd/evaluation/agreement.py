@@ -95,7 +95,7 @@ def teacher_agreement(
     return {**result, reader.unit: len(students)}
 
 
-def held_out_loader(config: Config) -> DataLoader:
+def held_out_loader(config: Config, masks: bool = False) -> DataLoader:
     """The test data of a config, boxes in the frame of the input.
 
     A detector's test pipeline resizes the image and leaves the annotations
@@ -104,16 +104,23 @@ def held_out_loader(config: Config) -> DataLoader:
 
     Args:
         config: A config with ``test_dataloader``.
+        masks: Load the masks of objects too, where its own pipeline does.
+            Defaults to False.
     """
     loader = copy.deepcopy(config.test_dataloader)
     for dataset in inner_datasets(loader.dataset):
         pipeline = dataset.get('pipeline') or [{}]
         if type_name(pipeline[-1]) == 'PackDetInputs':
-            image, *others = (
-                step
-                for step in pipeline
-                if not type_name(step).endswith('LoadAnnotations')
+            own = [step for step in pipeline if _loads_annotations(step)]
+            boxes = dict(
+                type='mmdet.LoadAnnotations',
+                with_bbox=True,
+                with_mask=masks and any(s.get('with_mask') for s in own),
             )
-            boxes = dict(type='mmdet.LoadAnnotations', with_bbox=True)
+            image, *others = (step for step in pipeline if step not in own)
             dataset['pipeline'] = [image, boxes, *others]
     return Runner.build_dataloader(loader)
+
+
+def _loads_annotations(step: dict) -> bool:
+    return type_name(step).endswith('LoadAnnotations')

@@ -61,17 +61,21 @@ def in_this_process(loader: dict) -> dict:
 
 
 @contextlib.contextmanager
-def as_in_training(dataset: object) -> Iterator[None]:
-    """What a training loop tells the models at its first step.
+def as_in_training(
+    dataset: object, epoch: int = 0, iteration: int = 0
+) -> Iterator[None]:
+    """What a training loop tells the models at a step.
 
     Args:
         dataset: The training set.
+        epoch: Those that are done. Defaults to 0, as at the first step.
+        iteration: Those that are done. Defaults to 0.
     """
     told = dict(
         loop_stage='train',
         dataset_meta=getattr(dataset, 'metainfo', None),
-        epoch=0,
-        iter=0,
+        epoch=epoch,
+        iter=iteration,
     )
     hub = MessageHub.get_current_instance()
     before = dict(hub.runtime_info)

@@ -14,7 +14,8 @@ class PaperFigure(ABC):
     :meth:`numbers` gets, gathered by :mod:`mmrkkd.commands.figure`:
 
     - 'logits': a :class:`mmrkkd.report.matched_logits.MatchedLogits`;
-    - 'runs': the :class:`mmrkkd.report.selection.Selection` of the runs.
+    - 'runs': the :class:`mmrkkd.report.selection.Selection` of the runs;
+    - 'losses': a :class:`mmrkkd.report.figures.landscape.LossGrids`.
 
     Another need is an entry in ``INPUTS`` there.
     """
