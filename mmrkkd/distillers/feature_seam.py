@@ -18,6 +18,7 @@ from .readers.features import (
     at_first_size,
 )
 from .readers.linear_classifier import ClassifierReader
+from .readers.norms import layer_statistics
 
 
 class FeatureSeam:
@@ -65,6 +66,8 @@ class FeatureSeam:
             shapes = self.student.shapes[part]
             others = self.teacher.shapes[other]
             _connect(loss, shapes, others)
+            if loss.needs_statistics:
+                _tell_statistics(loss, teacher, others)
             self.anchors.append(
                 AnchorReader(student, 'student', shapes, self.student.size)
                 if loss.needs_anchors
@@ -175,6 +178,23 @@ def _connect(
         )
     with _own_randomness():
         loss.connect(shapes, others)
+
+
+def _tell_statistics(
+    loss: FeatureLoss, teacher: nn.Module, shapes: Sequence[Shape]
+) -> None:
+    if len(shapes) != len(loss.teacher_layers):
+        raise ValueError(
+            f'{type(loss).__name__} looks for the BatchNorm of each layer of '
+            'the teacher: name them one by one, without [*], got '
+            f'{", ".join(loss.teacher_layers)}'
+        )
+    loss.take_statistics(
+        [
+            layer_statistics(teacher, 'teacher', layer, shape)
+            for layer, shape in zip(loss.teacher_layers, shapes, strict=True)
+        ]
+    )
 
 
 def _parts(

@@ -138,13 +138,7 @@ class Step(_Timed):
         by: str = 'epoch',
     ) -> None:
         super().__init__(by)
-        self.milestones = tuple(milestones)
-        for milestone in self.milestones:
-            check_non_negative('a milestone', milestone)
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(
-                f'milestones must increase, got {list(milestones)}'
-            )
+        self.milestones = _increasing(milestones)
         self.start = check_non_negative('start', start)
         self.gamma = check_non_negative('gamma', gamma)
 
@@ -160,7 +154,49 @@ class Step(_Timed):
         )
 
 
-KINDS = dict(linear=Linear, cosine=Cosine, step=Step)
+class Steps(_Timed):
+    """One value after the other, from each milestone to the next.
+
+    Args:
+        values: >= 0, the first one from the start.
+        milestones: One fewer, increasing; see :class:`Step`.
+        by: 'epoch' or 'iteration'. Defaults to 'epoch'.
+    """
+
+    def __init__(
+        self,
+        values: Sequence[float],
+        milestones: Sequence[int],
+        by: str = 'epoch',
+    ) -> None:
+        super().__init__(by)
+        self.milestones = _increasing(milestones)
+        self.values = tuple(check_non_negative('a value', v) for v in values)
+        if len(self.values) != len(self.milestones) + 1:
+            raise ValueError(
+                'there must be one value more than milestones, got values='
+                f'{list(values)}, milestones={list(milestones)}'
+            )
+
+    def __call__(self, progress: Progress) -> float:
+        """See :class:`Schedule`."""
+        passed = sum(self.now(progress) > time for time in self.milestones)
+        return self.values[passed]
+
+    def __str__(self) -> str:
+        values = ', '.join(f'{value:g}' for value in self.values)
+        return f'{values} from each {self.by} of {list(self.milestones)} on'
+
+
+def _increasing(milestones: Sequence[int]) -> tuple[int, ...]:
+    for milestone in milestones:
+        check_non_negative('a milestone', milestone)
+    if list(milestones) != sorted(set(milestones)):
+        raise ValueError(f'milestones must increase, got {list(milestones)}')
+    return tuple(milestones)
+
+
+KINDS = dict(linear=Linear, cosine=Cosine, step=Step, steps=Steps)
 
 
 def build_schedule(name: str, value: float | dict | Schedule) -> Schedule:
@@ -172,6 +208,7 @@ def build_schedule(name: str, value: float | dict | Schedule) -> Schedule:
         dict(type='linear', end=20)  # 0 to 1
         dict(type='cosine', start=0.1, stop=0.9, end=10)
         dict(type='step', start=0.9, milestones=[150, 180], gamma=0.1)
+        dict(type='steps', values=[0.1, 0.5, 1], milestones=[10, 20])
         dict(type='linear', end=1000, by='iteration')
 
     Epochs and iterations are counted from 1: a linear ramp with ``end=20``

@@ -86,6 +86,26 @@ def test_step_defaults_are_1_and_a_tenth():
     assert at(4, type='step', milestones=[3]) == pytest.approx(0.1)
 
 
+def test_weights_of_norm_by_the_epoch():
+    options = dict(
+        type='steps',
+        values=[0.1, 0.5, 1, 0.5, 0.1],
+        milestones=[10, 20, 180, 210],
+    )
+    for epoch, value in {
+        1: 0.1,
+        10: 0.1,
+        11: 0.5,
+        20: 0.5,
+        21: 1,
+        180: 1,
+        181: 0.5,
+        211: 0.1,
+        240: 0.1,
+    }.items():
+        assert at(epoch, **options) == value
+
+
 def test_gamma_0_switches_off():
     assert at(4, type='step', milestones=[3], gamma=0) == 0
 
@@ -97,6 +117,7 @@ def test_gamma_0_switches_off():
         (dict(type='cosine', end=500), 0.5),
         (dict(type='step', milestones=[249]), 0.1),
         (dict(type='step', milestones=[250]), 1.0),
+        (dict(type='steps', values=[3, 7], milestones=[249]), 7),
     ],
 )
 def test_iterations_count_where_asked(options, value):
@@ -134,6 +155,10 @@ def test_the_config_is_left_alone():
             dict(type='step', milestones=[3, 4]),
             '1 times 0.1 after each epoch of [3, 4]',
         ),
+        (
+            dict(type='steps', values=[0.5, 1, 0], milestones=[3, 4]),
+            '0.5, 1, 0 from each epoch of [3, 4] on',
+        ),
     ],
 )
 def test_the_log_states_the_schedule(value, text):
@@ -169,6 +194,11 @@ def test_numbers_must_be_finite_and_not_negative(value):
         (dict(type='step', milestones=[5, 3]), r'increase, got \[5, 3\]'),
         (dict(type='step', milestones=[3, 3]), r'increase, got \[3, 3\]'),
         (dict(type='step', milestones=[3], gamma=-1), 'gamma must be'),
+        (
+            dict(type='steps', values=[1], milestones=[3]),
+            r'one value more than milestones, got values=\[1\], mile',
+        ),
+        (dict(type='steps', values=[1, -1], milestones=[3]), 'a value must'),
         (dict(type='step', milestones=[3], start=-1), 'start must be'),
     ],
 )

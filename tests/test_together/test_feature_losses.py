@@ -31,6 +31,7 @@ CLASSIFIER = {
         CWDLoss='backbone.layer3',
         MGDLoss='backbone[0]',
         VIDLoss=STAGES,
+        OFDLoss=[f'before {stage}.1.relu[1]' for stage in STAGES],
         ReviewKDLoss=[*STAGES, 'neck'],
     ).items()
 }

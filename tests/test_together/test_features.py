@@ -85,6 +85,26 @@ def test_a_map_is_noted_before_an_activation_overwrites_it():
     assert torch.equal(after, before.relu())
 
 
+def test_what_goes_into_a_layer():
+    model = Net()
+    layers = 'before backbone.relu', 'before backbone.pool', 'backbone.conv'
+    reader, (before, pooled, conv), maps = read(model, *layers)
+    assert torch.equal(before, conv) and before.min() < 0
+    assert torch.equal(pooled, maps[0])
+    assert reader.shapes[1] == (1, 4, 32, 32)
+    assert reader.paths == {'backbone.relu', 'backbone.pool', 'backbone.conv'}
+
+
+def test_what_goes_in_at_each_call():
+    model = Net()
+    relu = model.backbone.relu
+    model.backbone.pool = nn.Sequential(nn.BatchNorm2d(4), relu)
+    _, (first, second), maps = read(model.eval(), 'before backbone.relu[*]')
+    assert first.min() < 0
+    assert torch.equal(first.relu(), maps[0])
+    assert torch.equal(second.relu(), maps[1])
+
+
 def test_the_probe_changes_nothing():
     model = Net().train()
     model.backbone.bn = nn.BatchNorm2d(4)
@@ -108,6 +128,8 @@ def test_the_probe_changes_nothing():
         ('backbone[2]', r'has 2 outputs, counted from 0; got backbone\[2\]'),
         ('unused', r"'unused' is not run"),
         ('back bone', r'must be the path of a module'),
+        ('before backbone.rule', r"no layer 'backbone.rule': did you mean"),
+        ('before unused', r"'before unused' is not run"),
     ],
 )
 def test_layers_that_cannot_be_read(layer, message):

@@ -104,7 +104,7 @@ class TeacherEngine:
             model: The teacher.
             read: Reads the matches of a batch with it.
             activation: Of its logits, 'softmax' or 'sigmoid'.
-            kept: Paths of modules whose output is read.
+            kept: Paths of modules whose output or input is read.
             crosses: Whether the student's features run through its heads,
                 whose gradient is wanted in float32.
         """

@@ -79,12 +79,12 @@ def foldable(
 
     Args:
         pairs: Convolution and BatchNorm.
-        kept: Modules whose output is read.
+        kept: Modules whose output or input is read.
     """
     return [
         (conv, norm)
         for conv, norm in pairs
-        if conv not in kept and norm.running_mean is not None
+        if not {conv, norm} & set(kept) and norm.running_mean is not None
     ]
 
 

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from mmrkkd.ops.checks import nearest_name
 
-LAYER = re.compile(r'([\w.]+)(?:\[(\d+|\*)\])?')
+LAYER = re.compile(r'((?:before )?[\w.]+)(?:\[(\d+|\*)\])?')
+# What goes into a module, where its output is not what is meant.
+BEFORE = 'before '
 # Some networks want the size that they were made for.
 PROBED_SIZES = (128, 32, 224, 64, 256)
 Built = TypeVar('Built')
@@ -53,7 +55,7 @@ class FeatureReader:
             an empty image, to see the shapes.
         owner: 'student' or 'teacher', for messages.
         layers: As :class:`mmrkkd.losses.feature.FeatureLoss` writes them.
-            ``[*]`` stands for all outputs.
+            ``[*]`` stands for all outputs, or all inputs of a ``before``.
         size: Side of that image in pixels.
 
     After that, for each of the ``layers`` the attribute ``groups`` has the
@@ -75,7 +77,7 @@ class FeatureReader:
         self.owner = owner
         self.wanted = [_parsed(owner, layer) for layer in layers]
         for path, _ in self.wanted:
-            _module(model, owner, path)
+            module_at(model, owner, path)
         # A layer whose output an activation overwrites afterwards.
         self.overwritten: set[str] = set()
         self.layers: list[tuple[str, int]] = []
@@ -120,16 +122,24 @@ class FeatureReader:
         if any(path not in taps.outputs for path, _ in self.wanted):
             _run_head(model, image, taps)
 
+    @property
+    def paths(self) -> set[str]:
+        """Of the modules whose outputs or inputs are read."""
+        return {path.removeprefix(BEFORE) for path, _ in self.wanted}
+
     @contextmanager
     def tap(self, model: nn.Module) -> Iterator['FeatureTaps']:
         """Notes the outputs of the forward run inside the block."""
         taps = FeatureTaps(model)
-        handles = [
-            _module(model, self.owner, path).register_forward_hook(
-                taps.hook(path, path in self.overwritten)
+        handles = []
+        for path in dict.fromkeys(path for path, _ in self.wanted):
+            module = module_at(model, self.owner, path)
+            note = taps.hook(path, path in self.overwritten)
+            handles.append(
+                module.register_forward_pre_hook(note)
+                if path.startswith(BEFORE)
+                else module.register_forward_hook(note)
             )
-            for path in dict.fromkeys(path for path, _ in self.wanted)
-        ]
         try:
             yield taps
         finally:
@@ -177,12 +187,13 @@ class FeatureTaps:
         return [t for outputs in self.outputs.values() for t, _ in outputs]
 
     def hook(self, path: str, clone: bool) -> object:
-        """A forward hook for the module of this path."""
+        """A forward hook, or pre-hook, for the module of this path."""
 
-        def note(module: nn.Module, args: tuple, output: object) -> None:
+        def note(module: nn.Module, *values: object) -> None:
+            # A pre-hook's last argument is what goes in.
             self.outputs.setdefault(path, []).extend(
                 (t.clone() if clone else t, t._version)
-                for t in _tensors(output)
+                for t in _tensors(values[-1])
             )
 
         return note
@@ -204,12 +215,24 @@ def _parsed(owner: str, layer: str) -> tuple[str, str | None]:
     if not found:
         raise ValueError(
             f"the {owner}'s layer must be the path of a module, with [number]"
-            f' or [*] for its outputs, such as neck[0]; got {layer!r}'
+            ' or [*] for its outputs, such as neck[0], and before it for what '
+            f'goes in, such as before backbone.relu; got {layer!r}'
         )
     return found.group(1), found.group(2)
 
 
-def _module(model: nn.Module, owner: str, path: str) -> nn.Module:
+def module_at(model: nn.Module, owner: str, path: str) -> nn.Module:
+    """The module of a path.
+
+    Args:
+        model: The model.
+        owner: 'student' or 'teacher', for messages.
+        path: As in ``named_modules``; what is before it counts as it.
+
+    Raises:
+        ValueError: there is none; the nearest name is in the message.
+    """
+    path = path.removeprefix(BEFORE)
     try:
         return model.get_submodule(path)
     except AttributeError:

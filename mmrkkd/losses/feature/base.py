@@ -52,11 +52,14 @@ class FeatureLoss(DistillationLoss):
     A layer is written as a module's path, with the number of its output
     where it has several: ``'backbone[3]'`` is a backbone's last stage,
     ``'neck[0]'`` the finest level of a pyramid, ``'neck[*]'`` all of them,
-    ``'backbone.layer3.5.conv2'`` any module's output.
+    ``'backbone.layer3.5.conv2'`` any module's output. What goes into a
+    module is ``'before backbone.layer3.5.relu[1]'``, here in its second call.
 
     A loss that wants the anchors of the student's head sets
     ``needs_anchors``: :attr:`FeaturePair.anchors` has them then. One that
-    wants the weights of both classifiers sets ``needs_classifiers``.
+    wants the weights of both classifiers sets ``needs_classifiers``. One
+    that wants to know how the teacher's BatchNorms distribute its layers sets
+    ``needs_statistics``: :meth:`take_statistics` is called.
 
     In a distributed run the images are those of the process.
 
@@ -74,6 +77,7 @@ class FeatureLoss(DistillationLoss):
     is_base = True
     needs_anchors = False
     needs_classifiers = False
+    needs_statistics = False
 
     def __init__(
         self,
@@ -102,6 +106,18 @@ class FeatureLoss(DistillationLoss):
 
         Raises:
             ValueError: the layers cannot be joined.
+        """
+
+    def take_statistics(
+        self, statistics: Sequence[tuple[Tensor, Tensor]]
+    ) -> None:
+        """Learns how the teacher's layers are distributed; by default not.
+
+        Called after :meth:`connect` where ``needs_statistics`` is set.
+
+        Args:
+            statistics: Of each of the teacher's layers the mean and the
+                deviation (>= 0) of its channels, (C_t,) each.
         """
 
     @abstractmethod
