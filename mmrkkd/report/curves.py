@@ -64,13 +64,30 @@ def draw_curves(
     unit: str = 'iteration',
     columns: int = 2,
 ) -> None:
+    """Writes what :func:`curves_figure` draws, as PNG or SVG.
+
+    Args:
+        path: The file, of the kind that it ends with.
+        runs: See :func:`curves_figure`.
+        panels: What to draw.
+        unit: What the time counts. Defaults to 'iteration'.
+        columns: Panels side by side. Defaults to 2.
+    """
+    curves_figure(runs, panels, [unit] * len(panels), columns).savefig(path)
+
+
+def curves_figure(
+    runs: dict[str, Sequence[dict[str, Series]]],
+    panels: Sequence[Curve],
+    units: Sequence[str],
+    columns: int = 2,
+) -> Figure:
     """Draws the mean over the seeds as a line, their range as a band.
 
     Args:
-        path: PNG file to write.
         runs: Title of a model to its runs, each log key to points.
         panels: What to draw.
-        unit: What the time counts. Defaults to 'iteration'.
+        units: What the time of each panel counts.
         columns: Panels side by side. Defaults to 2.
     """
     rows = -(-len(panels) // columns)
@@ -83,7 +100,7 @@ def draw_curves(
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     handles = {}
-    for axis, panel in zip(axes, panels, strict=False):
+    for axis, panel, unit in zip(axes, panels, units, strict=False):
         _decorate(axis, panel.title, unit)
         for number, (title, seeds) in enumerate(runs.items()):
             points = band([_summed(seed, panel.keys) for seed in seeds])
@@ -110,7 +127,7 @@ def draw_curves(
             ncols=min(len(handles), LEGEND_COLUMNS),
             handlelength=3,
         )
-    figure.savefig(path)
+    return figure
 
 
 def _summed(run: dict[str, Series], keys: Sequence[str]) -> Series:

@@ -1,0 +1,137 @@
+"""What teacher and students answer to single images."""
+
+import argparse
+import base64
+import io
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from mmrkkd.report.curves import COLOURS
+from mmrkkd.report.matched_logits import MatchedLogits
+
+from .base import PaperFigure
+from .drawing import decorate, legend_below, panels
+from .options import whole_number
+
+# Names of more classes than that cannot be read.
+MOST_NAMES = 25
+THUMBNAIL = 160
+MARKERS = 'osD^vP*X'
+
+
+class Outputs(PaperFigure):
+    """A row for each image: the image, and every model's logits on it."""
+
+    title = 'Outputs of teacher and students on single images'
+    source = 'RKKD, figure 10'
+    reading = (
+        "Black bars are the teacher's logits, minus their mean, marks those "
+        'of the students: a student follows where its marks stand at the '
+        "bars' ends, and keeps the order where they rise and fall with them."
+    )
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """See :meth:`PaperFigure.add_options`."""
+        parser.add_argument(
+            '--samples',
+            type=whole_number,
+            default=4,
+            metavar='N',
+            help='images, or boxes, that are drawn, evenly spaced over the '
+            'scored ones (default: %(default)s)',
+        )
+
+    def numbers(self, found: MatchedLogits, args: argparse.Namespace) -> dict:
+        """See :meth:`PaperFigure.numbers`.
+
+        Each sample holds the logits of each model minus their mean, and
+        what it is called; ``true`` is None where nothing is annotated.
+        """
+        count = min(args.samples, len(found.teacher))
+        places = np.linspace(0, len(found.teacher) - 1, count).round()
+        return dict(
+            classes=found.names,
+            models=list(found.models),
+            samples=[_sample(found, int(row)) for row in places],
+        )
+
+    def draw(self, numbers: dict) -> Figure:
+        """See :meth:`PaperFigure.draw`."""
+        samples = numbers['samples']
+        figure, axes = panels(2 * len(samples), 2, (4.6, 2.9))
+        grid = axes[0].get_gridspec()
+        grid.set_width_ratios([1, 4])
+        for index, sample in enumerate(samples):
+            _picture(axes[2 * index], sample)
+            _logits(axes[2 * index + 1], numbers, sample)
+        legend_below(figure, axes[1::2])
+        return figure
+
+
+def _sample(found: MatchedLogits, row: int) -> dict:
+    label = found.labels[row]
+    return dict(
+        name=found.samples[row],
+        true=found.names[label] if label >= 0 else None,
+        picture=_thumbnail(found, row),
+        logits={
+            name: (logits[row] - logits[row].mean()).tolist()
+            for name, logits in found.models.items()
+        },
+        first={
+            name: found.names[int(logits[row].argmax())]
+            for name, logits in found.models.items()
+        },
+    )
+
+
+def _thumbnail(found: MatchedLogits, row: int) -> str:
+    """The image, or the box in it, as PNG in base64."""
+    picture = found.pictures[found.samples[row]]
+    if isinstance(picture, np.ndarray):
+        image = Image.fromarray(picture)
+    else:
+        image = Image.open(picture)
+    image = image.convert('RGB')
+    if found.boxes is not None:
+        left, top, right, bottom = found.boxes[row]
+        image = image.crop(
+            (int(left), int(top), int(right) + 1, int(bottom) + 1)
+        )
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    image.save(buffer, 'PNG')
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _picture(axis: Axes, sample: dict) -> None:
+    data = io.BytesIO(base64.b64decode(sample['picture']))
+    axis.imshow(Image.open(data))
+    axis.set_axis_off()
+    axis.set_title(sample['true'] or 'not annotated', fontsize=12)
+
+
+def _logits(axis: Axes, numbers: dict, sample: dict) -> None:
+    classes = numbers['classes']
+    first = ', '.join(f'{k}: {v}' for k, v in sample['first'].items())
+    decorate(axis, '', '', 'logit minus the mean')
+    axis.set_title(first, fontsize=10)
+    places = np.arange(len(classes))
+    teacher, *students = numbers['models']
+    axis.bar(
+        places, sample['logits'][teacher], color='#00000055', label=teacher
+    )
+    for number, label in enumerate(students, 1):
+        axis.plot(
+            places,
+            sample['logits'][label],
+            MARKERS[number % len(MARKERS)],
+            color=COLOURS[number % len(COLOURS)],
+            markersize=5,
+            label=label,
+        )
+    if len(classes) <= MOST_NAMES:
+        axis.set_xticks(places, classes, rotation=30, ha='right')
