@@ -23,6 +23,7 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
+from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -58,6 +59,12 @@ METRICS = Registry(
     parent=MMENGINE_METRICS,
     scope='mmrkkd',
     locations=['mmrkkd.evaluation'],
+)
+OPTIMIZERS = Registry(
+    'optimizer',
+    parent=MMENGINE_OPTIMIZERS,
+    scope='mmrkkd',
+    locations=['mmrkkd.engine'],
 )
 OPTIM_WRAPPERS = Registry(
     'optimizer wrapper',

@@ -20,7 +20,14 @@ from .running import (
 )
 from .sharding import refuse_sharding
 from .student_with_teacher import StudentWithTeacher
-from .terms import add_terms, feature_terms, logit_terms, task_terms
+from .terms import (
+    LossParts,
+    add_terms,
+    feature_terms,
+    logit_terms,
+    loss_parts,
+    task_terms,
+)
 
 
 class Pass(NamedTuple):
@@ -76,6 +83,31 @@ class LogitDistiller(StudentWithTeacher):
             see :func:`match_classes`.
     """
 
+    # Whether the next parse_losses gives the two sums apart: DOT's wrapper
+    # asks for it before each step.
+    splits_losses = False
+    # The keys of the task's terms, as the last step had them.
+    task_names: tuple[str, ...] = ()
+
+    def parse_losses(
+        self, losses: dict[str, Tensor]
+    ) -> tuple[Tensor | LossParts, dict[str, Tensor]]:
+        """The loss to optimise, and what is logged.
+
+        Args:
+            losses: What :meth:`loss` gave.
+
+        Returns:
+            The sum of the terms with 'loss' in their key, or, if
+            ``splits_losses`` was set, the sums of the task's and of
+            distillation's; and the log, the same for both.
+        """
+        total, log = super().parse_losses(losses)
+        if self.splits_losses:
+            self.splits_losses = False
+            return loss_parts(losses, self.task_names), log
+        return total, log
+
     def forward(
         self,
         inputs: Tensor,
@@ -122,6 +154,7 @@ class LogitDistiller(StudentWithTeacher):
             [each.task_losses for each in passes],
             self.task_weight(self.progress),
         )
+        self.task_names = tuple(terms)
         task = dict(terms) if self._logs_gradients() else None
         logit_losses, logged = self._losses_of(LogitLoss), is_logged()
         for heads in zip(*(each.matches for each in passes), strict=True):
@@ -207,7 +240,7 @@ class LogitDistiller(StudentWithTeacher):
             self.teacher.model,
             read,
             self.reader.scores(self.teacher.model).activation,
-            kept={path for path, _ in self.seam.teacher.wanted},
+            kept=self.seam.teacher.paths,
             crosses=self.reader.crosses,
         )
 

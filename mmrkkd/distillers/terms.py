@@ -1,6 +1,7 @@
 """The terms of a step: which there are, how they add up, how they pull."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -13,6 +14,13 @@ from .gradient_share import gradient_telemetry
 from .readers import Match, Scores
 from .readers.locations import divisor, located
 from .telemetry import ROWS_PER_STEP, agreement
+
+
+class LossParts(NamedTuple):
+    """The two sums that a distiller's loss is made of, scalars."""
+
+    task: Tensor
+    distillation: Tensor
 
 
 def add_terms(terms: dict, new: dict) -> None:
@@ -76,6 +84,18 @@ def total_loss(terms: dict) -> Tensor:
             values = value if isinstance(value, (list, tuple)) else [value]
             total = total + sum(item.mean() for item in values)
     return total
+
+
+def loss_parts(terms: dict, task_names: Collection[str]) -> LossParts:
+    """The task's losses and those of distillation, added up apart.
+
+    Args:
+        terms: Those of a step.
+        task_names: The keys of the task's.
+    """
+    task = {k: v for k, v in terms.items() if k in task_names}
+    rest = {k: v for k, v in terms.items() if k not in task_names}
+    return LossParts(total_loss(task), total_loss(rest))
 
 
 def logit_terms(

@@ -1,0 +1,103 @@
+"""DOT in two gloo processes is DOT on the mean gradients of both."""
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from conftest import free_port
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from test_distributed_classifier import make_batch, make_model, weights_of
+
+from mmrkkd.distillers.terms import loss_parts
+
+STEPS = 3
+WRAPPER = dict(
+    type='mmrkkd.DOTOptimWrapper',
+    optimizer=dict(type='mmrkkd.DOT', lr=0.1, weight_decay=1e-3),
+)
+
+
+def model_of(rank):
+    """Its temperature is learned in the first process alone."""
+    model = make_model()
+    model.eval()  # The statistics of BN are not what is tested here.
+    if rank == 1:
+        loss = model.distiller[0].kd
+        loss.register_forward_hook(
+            lambda module, args, terms: {
+                name: value.detach() for name, value in terms.items()
+            }
+        )
+    return model
+
+
+def step(rank, world, port, results):
+    init_default_scope('mmpretrain')
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        'gloo',
+        init_method=f'tcp://127.0.0.1:{port}',
+        rank=rank,
+        world_size=world,
+    )
+    model = MMDistributedDataParallel(model_of(rank))
+    optimizer = build_optim_wrapper(model, WRAPPER)
+    for number in range(STEPS):
+        model.train_step(make_batch(2 * number + rank), optimizer)
+    results[rank] = weights_of(model.module)
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope='module')
+def results():
+    with mp.Manager() as manager:
+        shared = manager.dict()
+        mp.spawn(step, (2, free_port(), shared), nprocs=2)
+        return [shared[0], shared[1]]
+
+
+def in_one_process():
+    """Two models that share their weights, each with a rank's batch."""
+    init_default_scope('mmpretrain')
+    models = [model_of(rank) for rank in (0, 1)]
+    optimizer = build_optim_wrapper(models[0], WRAPPER).optimizer
+    for number in range(STEPS):
+        models[1].load_state_dict(models[0].state_dict())
+        models[1].load_learned_state(models[0].learned_state())
+        parts = []
+        for rank, model in enumerate(models):
+            data = model.data_preprocessor(make_batch(2 * number + rank), True)
+            terms = model(**data, mode='loss')
+            parts.append(loss_parts(terms, model.task_names))
+        tasks, distillation = zip(*parts)
+        mean_gradient(models, tasks)
+        with optimizer.distilling():
+            mean_gradient(models, distillation)
+        optimizer.step()
+        optimizer.zero_grad()
+    return weights_of(models[0])
+
+
+def mean_gradient(models, losses):
+    """Leaves it with the first of the models."""
+    for model, loss in zip(models, losses):
+        model.zero_grad()
+        loss.backward(retain_graph=True)
+    for p, other in zip(*(model.parameters() for model in models)):
+        found = [g for g in (p.grad, other.grad) if g is not None]
+        p.grad = sum(found) / 2 if found else None
+
+
+@pytest.mark.slow
+def test_processes_stay_equal_and_step_as_one(results):
+    expected = in_one_process()
+    start = weights_of(make_model())
+    moved = 0
+    for key, value in expected.items():
+        first, second = (result[key] for result in results)
+        assert torch.equal(first, second), key
+        torch.testing.assert_close(first, value, rtol=1e-5, atol=1e-6)
+        moved += not torch.equal(value, start[key])
+    assert moved > 20
