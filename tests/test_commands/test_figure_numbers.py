@@ -9,10 +9,17 @@ import numpy as np
 import pytest
 import torch
 from hand_made import METRIC, matched, options, run, selection, sweep
+from made_up_runs import ROOT
 from PIL import Image
 
+from mmrkkd.cli import change_config, load_config
 from mmrkkd.report.figures import FIGURES
 from mmrkkd.report.figures.gradients import gradients
+
+# made_up_runs knows where it is.
+from experiments.methods import parse_methods  # isort: skip
+
+SWEEPS = ROOT / 'configs' / 'classification' / 'image_folder'
 
 
 def numbers(name, found, **values):
@@ -518,3 +525,43 @@ def test_every_figure_has_a_test_of_its_picture():
     assert set(FIGURES) - set(DRAWN) <= {'landscape'}
     for figure in FIGURES.values():
         assert figure.title and figure.source and figure.reading.endswith('.')
+
+
+def as_trained(file, folder):
+    """The cells of a sweep file with a made-up score each."""
+    methods, _ = parse_methods([str(SWEEPS / file)])
+    for number, method in enumerate(methods):
+        config = load_config(method.config)
+        change_config(config, method.options)
+        made = run(folder / method.label, 'seed0', number)
+        config.dump(made / 'cell_config.py')
+        result = dict(label=method.label, seed=0, metric=METRIC)
+        (made / 'result.json').write_text(json.dumps(result))
+    return selection(folder)
+
+
+@pytest.mark.slow
+def test_the_sweep_of_channels_fills_its_figure(tmp_path):
+    result = numbers('channels', as_trained('channels.yml', tmp_path))
+    for order in ('top', 'min'):
+        points = result['lines'][order]
+        assert [(point['share'], point['label']) for point in points] == [
+            (0, 'kd'),
+            (10, f'{order}10'),
+            (30, f'{order}30'),
+            (50, f'{order}50'),
+            (100, 'all'),
+        ]
+
+
+@pytest.mark.slow
+def test_the_sweep_of_coefficients_fills_its_figure(tmp_path):
+    found = as_trained('coefficients.yml', tmp_path)
+    result = numbers('coefficients', found, **KEYS)
+    assert result['across_values'] == result['up_values'] == [0.1, 0.9, 4]
+    labels = [[cell['label'] for cell in row] for row in result['cells']]
+    assert labels == [
+        [f'kl{kd}-rank{rank}' for kd in (0.1, 0.9, 4)]
+        for rank in (0.1, 0.9, 4)
+    ]
+    assert 'note' not in result
