@@ -43,6 +43,12 @@ losses = dict(
     fitnet=dict(type='mmrkkd.FitNetLoss', student_layers='backbone.layer2'),
     at=dict(type='mmrkkd.ATLoss', student_layers=stages),
     vid=dict(type='mmrkkd.VIDLoss', student_layers=stages),
+    # Of the last block of each stage what goes into its second ReLU.
+    ofd=dict(
+        type='mmrkkd.OFDLoss',
+        student_layers=[f'before {stage}.0.relu[1]' for stage in stages],
+        teacher_layers=[f'before {stage}.2.relu[1]' for stage in stages],
+    ),
     rkd=dict(type='mmrkkd.RKDLoss', student_layers='neck'),
     sp=dict(type='mmrkkd.SPLoss', student_layers='backbone[0]'),
     ickd=dict(type='mmrkkd.ICKDLoss', student_layers='backbone[0]'),
