@@ -10,6 +10,7 @@ from mmrkkd.losses.feature import FeatureLoss, FeaturePair
 from mmrkkd.losses.feature.base import Shape
 
 from .class_map import ClassMap
+from .graft import Graft
 from .readers.anchors import AnchorReader
 from .readers.features import (
     PROBED_SIZES,
@@ -60,6 +61,8 @@ class FeatureSeam:
                 strict=True,
             )
         )
+        self.losses = list(losses)
+        self.grafts: list[Graft] = []
         self.anchors: list[AnchorReader | None] = []
         self.classifiers: list[tuple[ClassifierReader, ...]] = []
         for loss, (part, other) in zip(losses, self.parts, strict=True):
@@ -68,6 +71,12 @@ class FeatureSeam:
             _connect(loss, shapes, others)
             if loss.needs_statistics:
                 _tell_statistics(loss, teacher, others)
+            if loss.grows_student:
+                with _own_randomness():
+                    graft = Graft(
+                        loss, student, teacher, self.student, part, others
+                    )
+                self.grafts.append(graft)
             self.anchors.append(
                 AnchorReader(student, 'student', shapes, self.student.size)
                 if loss.needs_anchors
@@ -82,11 +91,17 @@ class FeatureSeam:
                 else ()
             )
 
-    def tap_student(
-        self, student: nn.Module
-    ) -> AbstractContextManager[FeatureTaps]:
+    @contextmanager
+    def tap_student(self, student: nn.Module) -> Iterator[FeatureTaps]:
         """Notes the student's layers in the forward inside the block."""
-        return self.student.tap(student)
+        with self.student.tap(student) as taps:
+            for graft in self.grafts:
+                graft.taps = taps
+            try:
+                yield taps
+            finally:
+                for graft in self.grafts:
+                    graft.taps = None
 
     def tap_teacher(
         self, teacher: nn.Module
@@ -116,8 +131,12 @@ class FeatureSeam:
         student = self.student.read(student_taps)
         teacher = self.teacher.read(teacher_taps)
         pairs = []
-        for (part, other), anchors, classifiers in zip(
-            self.parts, self.anchors, self.classifiers, strict=True
+        for loss, (part, other), anchors, classifiers in zip(
+            self.losses,
+            self.parts,
+            self.anchors,
+            self.classifiers,
+            strict=True,
         ):
             pair = FeaturePair(
                 student[part],
@@ -125,6 +144,9 @@ class FeatureSeam:
                 samples,
                 tuple(inputs.shape[-2:]),
             )
+            if loss in student_taps.grown:
+                features, pair.expanded = student_taps.grown[loss]
+                pair.student = [features]
             if anchors is not None:
                 pair.anchors = anchors.read(pair.student)
             if classifiers:

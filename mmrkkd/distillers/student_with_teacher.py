@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from mmengine.logging import print_log
-from torch import nn
+from torch import Tensor, nn
 
 from mmrkkd.losses import LogitLoss, Progress, build_loss, build_schedule
 from mmrkkd.losses.feature import FeatureLoss
@@ -20,6 +20,7 @@ from .class_map import (
     match_classes,
 )
 from .feature_seam import FeatureSeam
+from .graft import as_merged
 from .model_config import with_preprocessor
 from .readers import Reader, build_reader
 from .teacher import build_teacher, check_teacher
@@ -49,6 +50,7 @@ class StudentWithTeacher(ActsAsStudent):
         data_preprocessor: dict | None = None,
     ) -> None:
         super().__init__()
+        self._register_state_dict_hook(as_merged)
         check_choice('classes', classes, CLASS_MODES)
         if type(gradient_interval) is not int or gradient_interval < 0:
             raise ValueError(
@@ -107,6 +109,8 @@ class StudentWithTeacher(ActsAsStudent):
     def __setattr__(self, name: str, value: object) -> None:
         if name == 'student' and self.__dict__.get('seam') is not None:
             self._check_other_student(value)
+            for graft in self.seam.grafts:
+                graft.attach(value)
         super().__setattr__(name, value)
 
     def _check_other_student(self, student: nn.Module) -> None:
@@ -119,6 +123,35 @@ class StudentWithTeacher(ActsAsStudent):
                 f'which are {scores[1]}; got one with {scores[0]}. Build a '
                 'distiller of it instead'
             )
+
+    @property
+    def grows_student(self) -> bool:
+        """Whether the student trains with more than it has in the end."""
+        return self.seam is not None and bool(self.seam.grafts)
+
+    def learned_state(self) -> dict[str, Tensor]:
+        """See :meth:`ActsAsStudent.learned_state`; with what was merged."""
+        state = super().learned_state()
+        for graft in self.seam.grafts:
+            state.update(graft.unmerged(self.student))
+        return state
+
+    def load_learned_state(self, state: dict[str, Tensor]) -> None:
+        """See :meth:`ActsAsStudent.load_learned_state`."""
+        state, parts = dict(state), []
+        for graft in self.seam.grafts:
+            parts.append(graft.split_off(state))
+        super().load_learned_state(state)
+        for part in parts:
+            # In place: the optimizer has these tensors.
+            self.student.load_state_dict(part, strict=False)
+
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, *args: object, **options: object
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args, **options)
+        for graft in self.seam.grafts if self.seam else ():
+            graft.loaded(state_dict, prefix)
 
     def _losses_of(self, kind: type) -> list:
         return [loss for loss in self.distiller if isinstance(loss, kind)]

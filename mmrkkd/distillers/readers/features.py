@@ -88,8 +88,7 @@ class FeatureReader:
             self._probe(model)
 
     def _probe(self, model: nn.Module) -> None:
-        with _eval_mode(model), torch.no_grad(), self.tap(model) as taps:
-            self._run_once(model, taps)
+        taps = self.look(model)
         self.overwritten = {
             path
             for path, outputs in taps.outputs.items()
@@ -102,6 +101,12 @@ class FeatureReader:
                 self.layers.append((path, number))
                 self.shapes.append(tuple(outputs[number].shape))
             self.groups.append(slice(start, len(self.layers)))
+
+    def look(self, model: nn.Module) -> 'FeatureTaps':
+        """Runs the model on the empty image, in eval mode."""
+        with _eval_mode(model), torch.no_grad(), self.tap(model) as taps:
+            self._run_once(model, taps)
+        return taps
 
     def _run_once(self, model: nn.Module, taps: 'FeatureTaps') -> None:
         """Runs a model's features, and its head if need be."""
@@ -172,7 +177,8 @@ class FeatureTaps:
     """What the tapped modules put out, call by call.
 
     ``outputs`` maps a module's path to its tensors, each with its version
-    when it was noted.
+    when it was noted; ``grown`` a loss that has a residual inside the model
+    to that layer's own tensor and to what the residual makes of it.
 
     Args:
         model: The tapped model.
@@ -181,6 +187,7 @@ class FeatureTaps:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.outputs: dict[str, list[tuple[Tensor, int]]] = {}
+        self.grown: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def tensors(self) -> list[Tensor]:
         """All that was noted."""

@@ -32,8 +32,8 @@ class ClassifierReader:
         ]
         if len(layers) != 1:
             raise ValueError(
-                f'class activation maps are made with the one linear layer of '
-                f"a classifier's head, and the head of the {owner} "
+                'the loss is made for classifiers whose head has one linear '
+                f'layer, and the head of the {owner} '
                 f'{type(model).__name__} has {len(layers)}: use a loss that '
                 'needs none'
             )

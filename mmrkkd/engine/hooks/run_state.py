@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from mmengine.dist import all_gather_object, get_rank
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -20,6 +20,7 @@ from mmrkkd.engine.launch import unwrapped
 from mmrkkd.registry import HOOKS
 
 RANDOM_STATE = 'random_state'
+AVERAGED = f'{LEARNED}_ema'
 TEACHER = 'teacher_sha256'
 
 
@@ -61,6 +62,9 @@ class RunStateHook(Hook):
         learned = getattr(model, 'learned_state', dict)()
         if learned:
             checkpoint[LEARNED] = learned
+        averaged = [each.learned_state() for each in _grown_averages(runner)]
+        if averaged:
+            checkpoint[AVERAGED] = averaged
         teacher = teacher_sha256(runner.model)
         if teacher is not None:
             checkpoint['meta'][TEACHER] = teacher
@@ -77,6 +81,7 @@ class RunStateHook(Hook):
             RANDOM_STATE: checkpoint.get(RANDOM_STATE),
             TEACHER: meta.get(TEACHER),
             LEARNED: checkpoint.get(LEARNED),
+            AVERAGED: checkpoint.get(AVERAGED),
         }
 
     def before_train(self, runner: Runner) -> None:
@@ -106,6 +111,11 @@ class RunStateHook(Hook):
         model = unwrapped(runner.model)
         if hasattr(model, 'load_learned_state'):
             model.load_learned_state(self._loaded.pop(LEARNED, None) or {})
+        averaged = self._loaded.pop(AVERAGED, None) or []
+        for each, state in zip(
+            _grown_averages(runner), averaged, strict=False
+        ):
+            each.load_learned_state(state)
         _warn_of_what_differs(runner)
         if self._loaded.get(RANDOM_STATE) is not None:
             self._restore(runner)
@@ -147,6 +157,20 @@ class RunStateHook(Hook):
         """
         set_random_state(self._before_val)
         self._before_val = None
+
+
+def _grown_averages(runner: Runner) -> list[nn.Module]:
+    """Averages of a student that is merged when it is saved (EMA).
+
+    One of the buffers too is made of merged students, and plain itself.
+    """
+    return [
+        hook.ema_model.module
+        for hook in runner.hooks
+        if isinstance(hook, EMAHook)
+        and not hook.ema_model.update_buffers
+        and getattr(hook.ema_model.module, 'grows_student', False)
+    ]
 
 
 def _skips_nothing(loop: object) -> bool:

@@ -31,6 +31,8 @@ class FeaturePair:
         classifiers: For losses that set ``needs_classifiers``: the weights
             of the student's and of the teacher's linear layer, (K, C_s) and
             (K, C_t), of the K classes that are compared.
+        expanded: For losses that set ``grows_student``: what their residual
+            has inside, of the student's layer.
     """
 
     student: Sequence[Tensor]
@@ -39,6 +41,7 @@ class FeaturePair:
     input_shape: tuple[int, int] | None = None
     anchors: Sequence[Tensor] | None = None
     classifiers: tuple[Tensor, Tensor] | None = None
+    expanded: Tensor | None = None
 
 
 class FeatureLoss(DistillationLoss):
@@ -59,7 +62,9 @@ class FeatureLoss(DistillationLoss):
     ``needs_anchors``: :attr:`FeaturePair.anchors` has them then. One that
     wants the weights of both classifiers sets ``needs_classifiers``. One
     that wants to know how the teacher's BatchNorms distribute its layers sets
-    ``needs_statistics``: :meth:`take_statistics` is called.
+    ``needs_statistics``: :meth:`take_statistics` is called. One that sets
+    ``grows_student`` has a ``residual`` that runs inside the student
+    (:class:`mmrkkd.losses.feature.norm.Residual`).
 
     In a distributed run the images are those of the process.
 
@@ -78,6 +83,7 @@ class FeatureLoss(DistillationLoss):
     needs_anchors = False
     needs_classifiers = False
     needs_statistics = False
+    grows_student = False
 
     def __init__(
         self,
