@@ -8,6 +8,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import RUNNERS, DefaultScope
 from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
 from torch import nn
 
 from mmrkkd.checkpoint import prepare_resume, safe_reader
@@ -79,6 +80,7 @@ def prepare_run(
     refuse_strategies(config)
     check_data(config, TASKS[task])
     name_broken_images(config)
+    use_own_visualizer(config)
     with safe_reader(trust):
         if task == 'train':
             use_robust_hooks(config)
@@ -170,6 +172,23 @@ def use_auto_scale_lr(config: Config) -> None:
             'config: the batch size that its learning rate is for'
         )
     config.auto_scale_lr.enable = True
+
+
+def use_own_visualizer(config: Config) -> None:
+    """Leaves the visualizer of an earlier run in this process to that run.
+
+    MMEngine keeps visualizers by their name, and the usual configs all call
+    theirs 'visualizer': a second run would write into the first one's
+    folder. Without a name it is called like the experiment.
+
+    Args:
+        config: Changed in place where the name is taken.
+    """
+    settings = config.get('visualizer')
+    if isinstance(settings, dict) and Visualizer.check_instance_created(
+        settings.get('name')
+    ):
+        del settings['name']
 
 
 def use_robust_hooks(config: Config) -> None:

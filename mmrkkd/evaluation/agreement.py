@@ -112,11 +112,9 @@ def held_out_loader(config: Config, masks: bool = False) -> DataLoader:
         pipeline = dataset.get('pipeline') or [{}]
         if type_name(pipeline[-1]) == 'PackDetInputs':
             own = [step for step in pipeline if _loads_annotations(step)]
-            boxes = dict(
-                type='mmdet.LoadAnnotations',
-                with_bbox=True,
-                with_mask=masks and any(s.get('with_mask') for s in own),
-            )
+            boxes = dict(type='mmdet.LoadAnnotations', with_bbox=True)
+            if masks and any(step.get('with_mask') for step in own):
+                boxes['with_mask'] = True
             image, *others = (step for step in pipeline if step not in own)
             dataset['pipeline'] = [image, boxes, *others]
     return Runner.build_dataloader(loader)

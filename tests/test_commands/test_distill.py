@@ -230,6 +230,32 @@ def test_resume_goes_on_and_another_run_is_left_alone(capsys):
     assert 'from epoch_2.pth' in capsys.readouterr().out
 
 
+def test_a_second_run_in_a_process_logs_into_its_own_folder(folder):
+    config = Config.fromfile('student.py')
+    # As the usual configs have it: every run's is called the same.
+    config.visualizer = dict(
+        type='UniversalVisualizer',
+        name='visualizer',
+        vis_backends=[dict(type='LocalVisBackend')],
+    )
+    logs = []
+    for name, rate in (('first', 0.25), ('second', 0.125)):
+        mmrkkd.distill(
+            *(config, 'teacher.py', 'teacher.pth', 'kd'),
+            work_dir=name,
+            cfg_options={
+                'optim_wrapper.optimizer.lr': rate,
+                'default_hooks.logger': dict(type='LoggerHook', interval=1),
+            },
+        )
+        logs.append(folder / name)
+    for run, rate in zip(logs, (0.25, 0.125)):
+        (log,) = run.glob('*/vis_data/scalars.json')
+        entries = map(json.loads, log.read_text().splitlines())
+        steps = [entry for entry in entries if 'lr' in entry]
+        assert [entry['lr'] for entry in steps] == [rate] * 3
+
+
 def test_a_folder_of_another_training_is_left_alone(folder, capsys):
     other = folder / 'other'
     other.mkdir()
@@ -272,9 +298,9 @@ def test_a_run_that_saves_nothing_leaves_its_last_weights(capsys):
                 'teacher.py',
                 'teacher.pth',
                 '--method',
-                'rkdk',
+                'rkkdd',
             ],
-            "no method 'rkdk' for a classifier: did you mean 'rkkd'?",
+            "no method 'rkkdd' for a classifier: did you mean 'rkkd'?",
         ),
         (
             [
@@ -286,6 +312,18 @@ def test_a_run_that_saves_nothing_leaves_its_last_weights(capsys):
                 'mlkd',
             ],
             'compares 2 views of each image',
+        ),
+        (
+            [
+                'student.py',
+                '--teacher',
+                'teacher.py',
+                'teacher.pth',
+                '--method',
+                'crd',
+            ],
+            "'crd' keeps a row for each image, and the data set of "
+            'train_dataloader does not number them',
         ),
         (
             ['data.py', '--teacher', 'teacher.py', 'teacher.pth'],
