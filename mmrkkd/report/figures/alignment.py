@@ -11,7 +11,7 @@ from mmrkkd.ops import exact_kendall_tau
 from mmrkkd.report.matched_logits import MatchedLogits
 
 from .base import PaperFigure
-from .drawing import decorate, panels
+from .drawing import count_ranks, decorate, panels
 
 # More places than that are put together: a cell must be seen.
 MOST_CELLS = 50
@@ -62,7 +62,7 @@ class Alignment(PaperFigure):
 
     def draw(self, numbers: dict) -> Figure:
         """See :meth:`PaperFigure.draw`."""
-        figure, axes = panels(len(numbers['students']), 3, (4.6, 4.4))
+        figure, axes = panels(len(numbers['students']), size=(4.2, 4.2))
         edges = np.array(numbers['edges']) + 0.5
         for axis, (label, one) in zip(
             axes, numbers['students'].items(), strict=True
@@ -74,13 +74,19 @@ class Alignment(PaperFigure):
                 edges,
                 edges,
                 np.array(one['share']).T,
-                cmap='cividis_r',
+                cmap='Blues',
                 norm=LogNorm(0.1, 100, clip=True),
             )
             axis.set_aspect('equal')
             axis.invert_yaxis()
+            count_ranks(axis, upwards=True)
         figure.colorbar(
-            image, ax=axes, format='%g', label="% of the teacher's rank"
+            image,
+            ax=axes,
+            format='%g',
+            label="% of the teacher's rank",
+            shrink=0.7,
+            aspect=30,
         )
         return figure
 

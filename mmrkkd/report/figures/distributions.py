@@ -88,7 +88,7 @@ class Distributions(PaperFigure):
         right.axvline(SMALL, color='#777777', linewidth=0.8, linestyle=':')
         for number, (label, one) in enumerate(numbers['models'].items()):
             # The line is the same in both panels: one legend for both.
-            name = f'{label} ({one["small"]:.0f} % of probabilities < 1 %)'
+            name = f'{label} ({one["small"]:.0f} % below 0.01)'
             for axis, key, edges in (
                 (left, 'logits', numbers['logit_edges']),
                 (right, 'probabilities', numbers['probability_edges']),

@@ -11,7 +11,15 @@ from mmrkkd.ops import kendall_tau, standardize
 from mmrkkd.report.matched_logits import MatchedLogits
 
 from .base import PaperFigure
-from .drawing import decorate, legend_below, look, or_gaps, panels
+from .drawing import (
+    decorate,
+    legend_below,
+    log_heights,
+    look,
+    or_gaps,
+    panels,
+    same_heights,
+)
 from .options import positive, whole_number
 from .softening import DIVERGENCES
 
@@ -83,7 +91,7 @@ class Gradients(PaperFigure):
 
     def draw(self, numbers: dict) -> Figure:
         """See :meth:`PaperFigure.draw`."""
-        figure, axes = panels(len(numbers['students']), 3, (4.4, 3.8))
+        figure, axes = panels(len(numbers['students']), size=(4.4, 3.8))
         even = 100 / numbers['classes']
         for axis, (label, one) in zip(
             axes, numbers['students'].items(), strict=True
@@ -94,7 +102,7 @@ class Gradients(PaperFigure):
                 "student's logit",
                 "share of the term's gradient, %",
             )
-            axis.set_yscale('log')
+            log_heights(axis)
             for number, (term, name) in enumerate(TERMS.items(), 2):
                 axis.plot(
                     one['logit'],
@@ -106,8 +114,7 @@ class Gradients(PaperFigure):
             axis.axhline(
                 even, color='#777777', linestyle=':', label='1/C', zorder=0
             )
-        for axis in axes[1:]:
-            axis.sharey(axes[0])
+        same_heights(axes)
         legend_below(figure, axes)
         return figure
 

@@ -114,7 +114,7 @@ class MisleadingKL(PaperFigure):
                 0.5, 0.5, numbers['note'], ha='center', va='center', wrap=True
             )
             return figure
-        figure, axes = panels(3, 3, (3.6, 3.8))
+        figure, axes = panels(3, size=(3.6, 3.8))
         _bars(axes[1], case, case['teacher'], 0)
         for axis, student, number in (
             (axes[0], case['students'][0], 3),
@@ -169,12 +169,9 @@ def _case(
 
 
 def _bars(axis: Axes, case: dict, model: dict, number: int) -> None:
-    title = f'{model["label"]} (teacher)'
+    title = f'{model["label"]}: {model["first"]}'
     if 'kl' in model:
-        title = (
-            f'{model["label"]}: {model["first"]}\n'
-            f'KL {model["kl"]:.3f}, tau {model["tau"]:.2f}'
-        )
+        title += f'\nKL {model["kl"]:.3f}, tau {model["tau"]:.2f}'
     decorate(axis, title, 'probability', '')
     axis.grid(axis='y', visible=False)
     names = [

@@ -3,6 +3,7 @@
 import argparse
 import base64
 import io
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,6 +20,7 @@ from .options import whole_number
 # Names of more classes than that cannot be read.
 MOST_NAMES = 25
 THUMBNAIL = 160
+TITLE_LETTERS = 85
 MARKERS = 'osD^vP*X'
 
 
@@ -28,7 +30,7 @@ class Outputs(PaperFigure):
     title = 'Outputs of teacher and students on single images'
     source = 'RKKD, figure 10'
     reading = (
-        "Black bars are the teacher's logits, minus their mean, marks those "
+        "Grey bars are the teacher's logits, minus their mean, marks those "
         'of the students: a student follows where its marks stand at the '
         "bars' ends, and keeps the order where they rise and fall with them."
     )
@@ -61,7 +63,7 @@ class Outputs(PaperFigure):
     def draw(self, numbers: dict) -> Figure:
         """See :meth:`PaperFigure.draw`."""
         samples = numbers['samples']
-        figure, axes = panels(2 * len(samples), 2, (4.6, 2.9))
+        figure, axes = panels(2 * len(samples), 2, (4.6, 2.5))
         grid = axes[0].get_gridspec()
         grid.set_width_ratios([1, 4])
         for index, sample in enumerate(samples):
@@ -114,11 +116,19 @@ def _picture(axis: Axes, sample: dict) -> None:
     axis.set_title(sample['true'] or 'not annotated', fontsize=12)
 
 
+def _answers(first: dict[str, str]) -> str:
+    """Each class that some model puts first, and which do."""
+    models = {}
+    for label, name in first.items():
+        models.setdefault(name, []).append(label)
+    text = '; '.join(f'{name}: {", ".join(m)}' for name, m in models.items())
+    return '\n'.join(wrap(text, TITLE_LETTERS))
+
+
 def _logits(axis: Axes, numbers: dict, sample: dict) -> None:
     classes = numbers['classes']
-    first = ', '.join(f'{k}: {v}' for k, v in sample['first'].items())
     decorate(axis, '', '', 'logit minus the mean')
-    axis.set_title(first, fontsize=10)
+    axis.set_title(_answers(sample['first']), fontsize=10)
     places = np.arange(len(classes))
     teacher, *students = numbers['models']
     axis.bar(
@@ -135,3 +145,5 @@ def _logits(axis: Axes, numbers: dict, sample: dict) -> None:
         )
     if len(classes) <= MOST_NAMES:
         axis.set_xticks(places, classes, rotation=30, ha='right')
+        # Once below all.
+        axis.tick_params(labelbottom=sample is numbers['samples'][-1])

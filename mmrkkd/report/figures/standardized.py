@@ -8,7 +8,15 @@ from matplotlib.figure import Figure
 from mmrkkd.report.matched_logits import MatchedLogits
 
 from .base import PaperFigure
-from .drawing import decorate, legend_below, look, panels
+from .drawing import (
+    count_ranks,
+    decorate,
+    legend_below,
+    log_heights,
+    look,
+    panels,
+    same_heights,
+)
 from .options import positive
 from .softening import probabilities, standardized
 
@@ -78,11 +86,11 @@ class Standardized(PaperFigure):
         )
         for axis, (key, title) in zip(axes, titles.items(), strict=True):
             decorate(axis, title, "teacher's rank", 'mean probability')
-            axis.set_yscale('log')
+            log_heights(axis)
+            count_ranks(axis)
             for number, (label, one) in enumerate(numbers['models'].items()):
                 places = range(1, len(one[key]) + 1)
                 axis.plot(places, one[key], label=label, **look(number))
-        axes[1].sharey(axes[0])
-        axes[0].autoscale()
+        same_heights(axes)
         legend_below(figure, axes)
         return figure

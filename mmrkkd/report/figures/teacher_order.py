@@ -11,7 +11,14 @@ from mmrkkd.report.curves import COLOURS
 from mmrkkd.report.matched_logits import MatchedLogits
 
 from .base import PaperFigure
-from .drawing import decorate, legend_below, look, panels
+from .drawing import (
+    count_ranks,
+    decorate,
+    legend_below,
+    look,
+    panels,
+    same_heights,
+)
 
 QUANTILES = (0.1, 0.9)
 
@@ -56,7 +63,7 @@ class TeacherOrder(PaperFigure):
         """See :meth:`PaperFigure.draw`."""
         models = dict(numbers['models'])
         teacher = models.pop(numbers['teacher'])
-        figure, axes = panels(len(models), 3, (4.4, 3.8))
+        figure, axes = panels(len(models), size=(4.4, 3.8))
         places = np.arange(1, len(teacher['mean']) + 1)
         for number, (axis, (label, one)) in enumerate(
             zip(axes, models.items(), strict=True), 1
@@ -75,7 +82,7 @@ class TeacherOrder(PaperFigure):
             axis.plot(
                 places, teacher['mean'], label=numbers['teacher'], **look(0)
             )
-        for axis in axes[1:]:
-            axis.sharey(axes[0])
+            count_ranks(axis)
+        same_heights(axes)
         legend_below(figure, axes)
         return figure
