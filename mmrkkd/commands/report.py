@@ -10,27 +10,33 @@ which the models disagree most.
 """
 
 import argparse
+import io
 import os
 import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmrkkd.checkpoint.atomic import write_atomically
 from mmrkkd.cli import add_change_option, add_trust_option, change_config
 from mmrkkd.evaluation.image_scores import Scored
 from mmrkkd.evaluation.kept_predictions import SAMPLES
-from mmrkkd.report import draw_curves
+from mmrkkd.report.class_figure import class_figure
 from mmrkkd.report.contents import (
     Contents,
     kept_contents,
     scored_contents,
 )
+from mmrkkd.report.curves import curves_figure
 from mmrkkd.report.orders import answers
 from mmrkkd.report.page import check_extra
 from mmrkkd.report.runs import check_alike, find_runs
 from mmrkkd.report.selection import Selection, class_scores_and_rows
-from mmrkkd.report.whole_page import Curves, whole_page
+from mmrkkd.report.whole_page import (
+    Curves,
+    class_chart,
+    model_numbers,
+    whole_page,
+)
 
 from .scoring import score_runs
 
@@ -63,8 +69,8 @@ def report(
         scores: Run the models on so many validation images. Defaults to 0,
             not at all.
         samples: Bootstrap samples of the images, 0 for none.
-        files: Also write the curves as PNG and SVG, into a folder named
-            after the page. Defaults to False.
+        files: Also write every chart of the page as PNG and SVG, into a
+            folder named after the page. Defaults to False.
         cfg_options: Dotted name to value, changed in every config;
             ``data_root`` says where the data are.
         trust: Read checkpoints that can run code of their author. Defaults
@@ -109,7 +115,8 @@ def report(
         note,
     )
     if files:
-        _write_figures(out.with_name(f'{out.stem}_files'), selection)
+        folder = out.with_name(f'{out.stem}_files')
+        _write_charts(folder, selection, classes, contents)
     write_atomically(out, text.encode())
     return out
 
@@ -147,15 +154,28 @@ def _contents(
     return contents, scored, note
 
 
-def _write_figures(folder: Path, selection: Selection) -> None:
+def _write_charts(
+    folder: Path,
+    selection: Selection,
+    classes: Mapping[str, Mapping[str, float]],
+    contents: Contents | None,
+) -> None:
     curves = Curves(selection)
-    with tempfile.TemporaryDirectory() as made:
-        for group, panels in curves.groups.items():
-            name = group.split()[0].lower()
-            for kind in ('png', 'svg'):
-                path = Path(made) / f'{name}.{kind}'
-                draw_curves(path, curves.runs, panels, curves.units[group])
-                write_atomically(folder / path.name, path.read_bytes())
+    figures = {
+        group.split()[0].lower(): curves_figure(
+            curves.runs, panels, [curves.units[group]] * len(panels)
+        )
+        for group, panels in curves.groups.items()
+    }
+    _, plotted = class_chart(selection, classes, contents)
+    if plotted:
+        numbers = model_numbers(selection, contents)
+        figures['classes'] = class_figure(plotted, numbers)
+    for name, figure in figures.items():
+        for kind in ('png', 'svg'):
+            file = io.BytesIO()
+            figure.savefig(file, format=kind)
+            write_atomically(folder / f'{name}.{kind}', file.getvalue())
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -208,7 +228,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--files',
         action='store_true',
-        help='also write the curves as PNG and SVG, beside the page',
+        help='also write every chart as PNG and SVG, beside the page',
     )
     add_change_option(parser)
     add_trust_option(parser)

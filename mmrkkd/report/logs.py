@@ -28,17 +28,45 @@ def read_log(files: Iterable[Path]) -> list[dict]:
     """
     training, validation = {}, {}
     for path in files:
-        for line in path.read_text().splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                # The last line of an interrupted run.
-                continue
+        for entry in filter(None, _entries(path)):
             kind = training if 'iter' in entry else validation
             kind[entry.get('step', 0)] = entry
     return [
         kind[step] for kind in (training, validation) for step in sorted(kind)
     ]
+
+
+def log_faults(files: Iterable[Path]) -> list[str]:
+    """What of some logs cannot be read, a sentence for each such file.
+
+    Args:
+        files: See :func:`read_log`. A last line that was cut off is no
+            fault where there are others.
+    """
+    faults = []
+    for path in files:
+        entries = _entries(path)
+        bad = sum(entry is None for entry in entries[:-1])
+        if not any(entries):
+            faults.append(f'{path} holds no entry that can be read')
+        elif bad:
+            faults.append(
+                f'{path}: {bad} of {len(entries)} lines cannot be read'
+            )
+    return faults
+
+
+def _entries(path: Path) -> list[dict | None]:
+    """What stands on each line; None where it is no entry."""
+    entries = []
+    for line in path.read_text(encoding='utf-8', errors='replace').split('\n'):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        if line.strip():
+            entries.append(entry if isinstance(entry, dict) else None)
+    return entries
 
 
 def validations(log: Iterable[dict]) -> list[dict]:

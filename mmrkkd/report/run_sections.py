@@ -55,6 +55,12 @@ def summary_section(
             '<p class="warning">Not finished, and left out: '
             f'{escape(folders)}.</p>'
         )
+    faults = [fault for run in runs for fault in run.log_faults]
+    if faults:
+        parts.append(
+            '<p class="warning">Left out, as it cannot be read: '
+            f'{escape("; ".join(faults))}.</p>'
+        )
     return Section('summary', 'Summary', '\n'.join(parts))
 
 

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmrkkd.datasets import inner_datasets
 from mmrkkd.evaluation.kept_predictions import PREDICTIONS
 
-from .logs import log_files, read_log, validations
+from .logs import log_faults, log_files, read_log, validations
 from .measurements import measurements
 
 # Where cells of tools/ablation.py and tools/demo.py leave theirs.
@@ -50,6 +50,11 @@ class Run:
     def log(self) -> list[dict]:
         """See :func:`read_log`."""
         return read_log(log_files(self.folder))
+
+    @cached_property
+    def log_faults(self) -> list[str]:
+        """See :func:`log_faults`."""
+        return log_faults(log_files(self.folder))
 
     @property
     def title(self) -> str:
@@ -138,7 +143,8 @@ def find_runs(folders: Sequence[str | Path]) -> tuple[list[Run], list[Path]]:
 
     Raises:
         FileNotFoundError: a folder is not there, or holds no run.
-        ValueError: two runs have one name and one seed.
+        ValueError: two runs have one name and one seed, or nothing can be
+            read of any.
     """
     runs, unfinished = [], []
     for root in map(Path, folders):
@@ -160,6 +166,12 @@ def find_runs(folders: Sequence[str | Path]) -> tuple[list[Run], list[Path]]:
     if not runs:
         raise FileNotFoundError(
             f'no run has ended yet: {", ".join(map(str, unfinished))}'
+        )
+    faults = [fault for _, run in runs for fault in run.log_faults]
+    if faults and not any(run.log or run.result for _, run in runs):
+        raise ValueError(
+            f'no log can be read: {"; ".join(faults)}. A full disk or a kill '
+            'leaves such a file; take a copy of it, or train again'
         )
     _tell_apart(runs)
     labels = list(dict.fromkeys(run.label for _, run in runs))

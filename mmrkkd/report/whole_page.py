@@ -92,7 +92,7 @@ def whole_page(
     """
     curves = Curves(selection)
     gallery, why = _gallery(contents, selection)
-    section, plotted = _classes(selection, classes, contents)
+    section, plotted = class_chart(selection, classes, contents)
     sections = [
         summary_section(
             selection.runs,
@@ -110,7 +110,6 @@ def whole_page(
         gallery_section(why or note or NO_IMAGES, gallery is not None),
         settings_section(selection.runs),
     ]
-    names = dict.fromkeys([*selection.labels, *(contents or _NONE).models])
     data = dict(
         runs={
             label: dict(
@@ -118,7 +117,7 @@ def whole_page(
                 colour=COLOURS[number % len(COLOURS)],
                 dash=STYLES[number % len(STYLES)],
             )
-            for number, label in enumerate(names)
+            for label, number in model_numbers(selection, contents).items()
         },
         curves=curve_data(curves.runs, curves.groups, curves.units),
         classes=plotted,
@@ -130,12 +129,36 @@ def whole_page(
 _NONE = Contents(False, [], [], [], {}, 0)
 
 
-def _classes(
+def model_numbers(
+    selection: Selection, contents: Contents | None
+) -> dict[str, int]:
+    """By which number a model has its colour, in every chart.
+
+    Args:
+        selection: The runs.
+        contents: Of images, None where nothing is known of them.
+    """
+    names = [*selection.labels, *(contents or _NONE).models]
+    return {name: index for index, name in enumerate(dict.fromkeys(names))}
+
+
+def class_chart(
     selection: Selection,
     classes: Mapping[str, Mapping[str, float]],
     contents: Contents | None,
 ) -> tuple[Section | None, dict | None]:
-    """The section, and what its plot draws."""
+    """The section on the classes, and what its chart draws.
+
+    Args:
+        selection: The runs.
+        classes: See :func:`whole_page`.
+        contents: The same.
+
+    Returns:
+        None and None where no score of a class is known; else the section,
+        and ``names``, ``unit`` and ``values``: model to a number for each
+        name, None where there is none.
+    """
     counts = contents.objects if contents else {}
     note = 'COCO AP in percent, on all images; the mean over the seeds.'
     metric = 'AP'
@@ -221,11 +244,14 @@ def _gallery(
         return None, ''
     try:
         entries = [entry_data(entry) for entry in contents.entries]
-    except OSError as error:
+    except FileNotFoundError as error:
         return None, (
-            f'The images are left out, one cannot be read: {error}. '
-            '--cfg-options data_root=PATH says where they lie.'
+            f'The images are left out: {error.filename} is not there. Make '
+            'this page again with --cfg-options data_root=PATH, the folder '
+            'of the data on this machine.'
         )
+    except OSError as error:
+        return None, f'The images are left out, one cannot be read: {error}.'
     models = contents.models
     shown = models
     if len(models) > SHOWN_MODELS:

@@ -152,11 +152,12 @@ def test_the_command_writes_beside_the_runs(folder, tmp_path, capsys):
     text = (copy / 'report.html').read_text()
     assert 'student minus kd' in text and 'rkkd minus kd' in text
     drawn = {path.name for path in (copy / 'report_files').iterdir()}
-    assert drawn == {
+    charts = {
         f'{name}.{kind}'
-        for name in ('validation', 'losses', 'agreement')
+        for name in ('validation', 'losses', 'agreement', 'classes')
         for kind in ('png', 'svg')
     }
+    assert drawn == charts
 
 
 def test_a_moved_folder_still_knows_its_teacher(folder, tmp_path):
@@ -204,6 +205,44 @@ def test_a_loss_that_is_not_finite_is_a_gap(tmp_path):
     assert losses[0]['lines'] == [['run', [1, 2], *[[1, None]] * 3]]
 
 
+GARBLED = ['', '\n', '\0' * 300, '{"loss": 1', '[1, 2]\n3\n']
+
+
+@pytest.mark.parametrize('text', GARBLED)
+def test_a_log_that_cannot_be_read_is_an_error(text, tmp_path, capsys):
+    run = by_hand(tmp_path, 'run')
+    log = next(run.glob('*/vis_data/scalars.json'))
+    log.write_text(text)
+    error = refused(capsys, run)
+    assert f'no log can be read: {log} holds no entry that can be' in error
+    assert not (run / 'report.html').exists()
+
+
+@pytest.mark.parametrize('text', GARBLED)
+def test_beside_others_it_is_a_gap_that_names_the_file(text, tmp_path):
+    run = by_hand(tmp_path, 'run')
+    fine = by_hand(tmp_path, 'fine')
+    log = next(run.glob('*/vis_data/scalars.json'))
+    log.write_text(text)
+    page = report([fine, run], tmp_path / 'page.html').read_text()
+    assert (
+        f'<p class="warning">Left out, as it cannot be read: {log} holds no '
+        'entry that can be read.</p>'
+    ) in page
+
+
+def test_lines_that_cannot_be_read_are_counted(tmp_path):
+    run = by_hand(tmp_path, 'run')
+    log = next(run.glob('*/vis_data/scalars.json'))
+    lines = log.read_text().splitlines()
+    log.write_bytes('\n'.join([lines[0], '\0\0', lines[1]]).encode() + b'\xff')
+    text = report([run]).read_text()
+    assert f'{log}: 1 of 3 lines cannot be read.' in text
+    # The last line of a run that was cut off is no fault.
+    log.write_text('\n'.join([*lines, '{"loss": 1.']))
+    assert 'cannot be read' not in report([run]).read_text()
+
+
 def test_unfinished_cells_are_named(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / 'moved')
     (copy / 'kd' / 'seed1' / 'result.json').rename(
@@ -219,7 +258,13 @@ def test_without_images_the_gallery_is_a_sentence(folder, tmp_path):
     shutil.rmtree(copy / 'data' / 'val')
     path = report([copy], samples=0, cfg_options=options)
     text = path.read_text()
-    assert 'The images are left out, one cannot be read' in text
+    place = html.escape(f'{copy}/data/val/')
+    assert re.search(
+        f'The images are left out: {place}[^ ]+ is not there. Make this page '
+        'again with --cfg-options data_root=PATH',
+        text,
+    )
+    assert 'Errno' not in text.partition('<script')[0]
     assert data_of(text)['gallery'] is None
     assert 'Confusions on which' in text
     shutil.rmtree(copy / 'data')

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from mmrkkd.evaluation.image_scores import ImageScores, Scored
+from mmrkkd.report.class_figure import class_figure
 from mmrkkd.report.confusions import (
     MISSED,
     confused_objects,
@@ -19,6 +20,7 @@ from mmrkkd.report.confusions import (
     swapped_pairs,
 )
 from mmrkkd.report.contents import scored_contents
+from mmrkkd.report.curves import COLOURS
 from mmrkkd.report.differences import difference_sentence
 from mmrkkd.report.gallery import detected_entry, disagreement, thumbnail
 from mmrkkd.report.orders import agreements, answers
@@ -121,6 +123,26 @@ def test_curves_are_thinned_by_means():
     ]
     assert thinned(points, 10) == points
     assert thinned([], 5) == []
+
+
+def test_the_chart_of_classes_has_a_mark_for_each_score():
+    plotted = dict(
+        names=['cat', 'dog'],
+        unit='AP, %',
+        values=dict(one=[10.0, None], two=[30.0, 40.0]),
+    )
+    figure = class_figure(plotted, dict(teacher=0, one=1, two=2))
+    (axis,) = figure.axes
+    one, two = axis.lines
+    np.testing.assert_array_equal(one.get_xdata(), [10, np.nan])
+    np.testing.assert_array_equal(two.get_xdata(), [30, 40])
+    assert [line.get_color() for line in (one, two)] == list(COLOURS[1:3])
+    # The first class stands at the top, as on the page, and 0 at the left.
+    assert axis.get_ylim()[0] > axis.get_ylim()[1]
+    assert axis.get_xlim()[0] == 0
+    assert [t.get_text() for t in axis.get_yticklabels()] == ['cat', 'dog']
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ['one', 'two'] and axis.get_xlabel() == 'AP, %'
 
 
 def test_log_keys_have_plain_titles():
