@@ -57,6 +57,9 @@ def matched_logits(
         ValueError: there is no sample, or the students were compared on
             unlike classes or samples, or with unlike teachers.
     """
+    if teacher_label in scored:
+        # A student's folder may have any name.
+        teacher_label = f'{teacher_label} (teaching)'
     (first, one), *others = scored.items()
     images = list(one.images.values())
     teacher = _joined(image.logits[1] for image in images)

@@ -56,53 +56,37 @@ class MisleadingKL(PaperFigure):
         has the smaller KL. ``case`` is that with the greatest difference of
         KL; None if there is none.
         """
-        if len(found.students) < 2:
-            raise ValueError(
-                'the figure misleading-kl compares two students of a '
-                f'teacher, got {", ".join(found.students)}; give another RUN'
-            )
-        if (found.labels < 0).all():
-            raise ValueError(
-                'the figure misleading-kl needs true classes, and what the '
-                'models are compared on has none: these detectors are '
-                'compared on places, not on annotated boxes'
-            )
+        _check(found)
         kl = {
             label: divergence(
                 logits, found.teacher, args.temperature, found.activation
             )
             for label, logits in found.students.items()
         }
-        right = {
-            label: logits.argmax(1) == found.labels
-            for label, logits in found.models.items()
-        }
-        comparable = misleading = 0
-        cases = []
-        for wrong, better in permutations(found.students, 2):
-            counts = right[found.teacher_label] & ~right[wrong] & right[better]
-            gap = np.where(counts, kl[better] - kl[wrong], -np.inf)
-            comparable += int(counts.sum())
-            misleading += int((gap > 0).sum())
-            cases.append((gap.max(), int(gap.argmax()), wrong, better))
-        result = dict(
+        gaps = _gaps(found, kl)
+        values = np.array(list(gaps.values()))
+        comparable = int((values > -np.inf).sum())
+        misleading = int((values > 0).sum())
+        note = (
+            f'Of {comparable} times that the teacher and one student are '
+            'right and another student is wrong, the wrong one has the '
+            f'smaller KL in {misleading}.'
+        )
+        case = None
+        if misleading:
+            students = max(gaps, key=lambda pair: gaps[pair].max())
+            row = int(gaps[students].argmax())
+            case = _case(found, row, students, kl, args)
+        else:
+            note += ' None was found: draw more --images, or give other runs.'
+        return dict(
             samples=len(found.teacher),
             temperature=args.temperature,
             comparable=comparable,
             misleading=misleading,
-            case=None,
-            note=f'Of {comparable} times that the teacher and one student '
-            'are right and another student is wrong, the wrong one has the '
-            f'smaller KL in {misleading}.',
+            case=case,
+            note=note,
         )
-        gap, row, wrong, better = max(cases)
-        if gap > 0:
-            result['case'] = _case(found, row, (wrong, better), kl, args)
-        else:
-            result['note'] += (
-                ' None was found: draw more --images, or give other runs.'
-            )
-        return result
 
     def draw(self, numbers: dict) -> Figure:
         """See :meth:`PaperFigure.draw`."""
@@ -123,6 +107,48 @@ class MisleadingKL(PaperFigure):
             _bars(axis, case, student, number)
         figure.suptitle(f'True class: {case["true"]} (star)', fontsize=12)
         return figure
+
+
+def _check(found: MatchedLogits) -> None:
+    if len(found.students) < 2:
+        raise ValueError(
+            'the figure misleading-kl compares two students of a teacher, '
+            f'got {", ".join(found.students)}; give another RUN'
+        )
+    if (found.labels < 0).all():
+        raise ValueError(
+            'the figure misleading-kl needs true classes, and what the '
+            'models are compared on has none: these detectors are compared '
+            'on places, not on annotated boxes'
+        )
+
+
+def _gaps(
+    found: MatchedLogits, kl: dict[str, np.ndarray]
+) -> dict[tuple[str, str], np.ndarray]:
+    """By how much the right student's KL is greater than the wrong one's.
+
+    Args:
+        found: The logits.
+        kl: Student to (N, ).
+
+    Returns:
+        (wrong, right) to (N, ): minus infinity in the samples in which not
+        the teacher and the second are right and the first wrong.
+    """
+    right = {
+        label: logits.argmax(1) == found.labels
+        for label, logits in found.models.items()
+    }
+    taught = right[found.teacher_label]
+    return {
+        (wrong, better): np.where(
+            taught & ~right[wrong] & right[better],
+            kl[better] - kl[wrong],
+            -np.inf,
+        )
+        for wrong, better in permutations(found.students, 2)
+    }
 
 
 def _case(
