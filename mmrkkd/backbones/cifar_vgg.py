@@ -67,14 +67,10 @@ class CIFARVGG(StagedBackbone):
             self.add_module(name, nn.Sequential(*layers))
         self.pool = nn.MaxPool2d(2)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """See :meth:`StagedBackbone.forward`."""
-        pools = 4 if min(images.shape[-2:]) >= LARGE_INPUT else 3
-        features, outputs = images, []
-        for index, name in enumerate(self.stage_names):
-            features = getattr(self, name)(features)
-            if index in self.out_indices:
-                outputs.append(features)
-            if index < pools:
-                features = self.pool(features)
-        return tuple(outputs)
+    def run_stage(self, index: int, features: Tensor) -> Tensor:
+        """See :meth:`StagedBackbone.run_stage`; pools before the stage."""
+        # After three poolings.
+        is_large = min(features.shape[-2:]) >= LARGE_INPUT // 8
+        if 0 < index < 4 or (index == 4 and is_large):
+            features = self.pool(features)
+        return super().run_stage(index, features)

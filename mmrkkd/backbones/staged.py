@@ -76,7 +76,7 @@ class StagedBackbone(BaseModule):
     """A stem and a row of stages, of which any may be returned.
 
     A subclass makes its modules, sets :attr:`stage_names`, and may override
-    :meth:`forward_stem` and :meth:`finish_stage`.
+    :meth:`forward_stem`, :meth:`run_stage` and :meth:`finish_stage`.
 
     Args:
         channels: Channels of each stage's output.
@@ -124,6 +124,19 @@ class StagedBackbone(BaseModule):
         """
         return images
 
+    def run_stage(self, index: int, features: Tensor) -> Tensor:
+        """From one stage's result to the next one's.
+
+        Args:
+            index: The stage, from 0.
+            features: (N, C, H, W), what the stage before made; the stem's
+                for the first.
+
+        Returns:
+            (N, C', H', W'), not finished yet.
+        """
+        return getattr(self, self.stage_names[index])(features)
+
     def finish_stage(self, index: int, features: Tensor) -> Tensor:
         """What is applied to a stage's result before it is returned.
 
@@ -149,8 +162,8 @@ class StagedBackbone(BaseModule):
         """
         features = self.forward_stem(images)
         outputs = []
-        for index, name in enumerate(self.stage_names):
-            features = getattr(self, name)(features)
+        for index in range(len(self.stage_names)):
+            features = self.run_stage(index, features)
             if index in self.out_indices:
                 outputs.append(self.finish_stage(index, features))
         return tuple(outputs)

@@ -20,6 +20,7 @@ from .readers.features import (
 )
 from .readers.linear_classifier import ClassifierReader
 from .readers.norms import layer_statistics
+from .readers.stages import MixedStages, StageReader
 
 
 class FeatureSeam:
@@ -65,9 +66,15 @@ class FeatureSeam:
         self.grafts: list[Graft] = []
         self.anchors: list[AnchorReader | None] = []
         self.classifiers: list[tuple[ClassifierReader, ...]] = []
+        self.stages: list[tuple[StageReader, ...]] = []
         for loss, (part, other) in zip(losses, self.parts, strict=True):
             shapes = self.student.shapes[part]
             others = self.teacher.shapes[other]
+            self.stages.append(
+                self._stages(loss, student, teacher)
+                if loss.needs_stages
+                else ()
+            )
             _connect(loss, shapes, others)
             if loss.needs_statistics:
                 _tell_statistics(loss, teacher, others)
@@ -90,6 +97,21 @@ class FeatureSeam:
                 if loss.needs_classifiers
                 else ()
             )
+
+    def _stages(
+        self, loss: FeatureLoss, student: nn.Module, teacher: nn.Module
+    ) -> tuple[StageReader, StageReader]:
+        """Of both models; the loss is told what their layers are like."""
+        with _own_randomness():
+            own, others = (
+                StageReader(model, reader.owner, layers, reader.size)
+                for model, reader, layers in (
+                    (student, self.student, loss.student_layers),
+                    (teacher, self.teacher, loss.teacher_layers),
+                )
+            )
+        loss.activated = own.activated, others.activated
+        return own, others
 
     @contextmanager
     def tap_student(self, student: nn.Module) -> Iterator[FeatureTaps]:
@@ -131,11 +153,12 @@ class FeatureSeam:
         student = self.student.read(student_taps)
         teacher = self.teacher.read(teacher_taps)
         pairs = []
-        for loss, (part, other), anchors, classifiers in zip(
+        for loss, (part, other), anchors, classifiers, stages in zip(
             self.losses,
             self.parts,
             self.anchors,
             self.classifiers,
+            self.stages,
             strict=True,
         ):
             pair = FeaturePair(
@@ -147,6 +170,19 @@ class FeatureSeam:
             if loss in student_taps.grown:
                 features, pair.expanded = student_taps.grown[loss]
                 pair.student = [features]
+            if stages:
+                pair.stages = (
+                    MixedStages(
+                        stages[0],
+                        student_taps.model,
+                        class_map.select_student,
+                    ),
+                    MixedStages(
+                        stages[1],
+                        teacher_taps.model,
+                        class_map.select_teacher,
+                    ),
+                )
             if anchors is not None:
                 pair.anchors = anchors.read(pair.student)
             if classifiers:

@@ -72,6 +72,9 @@ class StudentWithTeacher(ActsAsStudent):
         self.reader.prompts = self.teacher.classes
         self.reader.check(self.student, self.teacher.model)
         self._suit_losses()
+        for loss in self._losses_of(FeatureLoss):
+            if loss.needs_stages:
+                self.teacher.engine.stay_exact(type(loss).__name__)
         self.bridge = PreprocessBridge(
             self.student.data_preprocessor,
             self.teacher.model.data_preprocessor,

@@ -87,6 +87,23 @@ class TeacherEngine:
             text += f' ({self.running})'
         return text + (', compiled' if self.compile else '')
 
+    def stay_exact(self, owner: str) -> None:
+        """Keeps float32 and every layer, for a loss that trains through it.
+
+        Args:
+            owner: The loss, for the message.
+
+        Raises:
+            ValueError: the options want something else.
+        """
+        if self.precision not in ('auto', 'float32') or self.compile:
+            raise ValueError(
+                f"{owner} trains through the teacher's layers, which wants "
+                "teacher.precision='float32' and no compile, got precision="
+                f'{self.precision!r}, compile={self.compile}'
+            )
+        self.precision, self.settled = 'float32', True
+
     def settle(
         self,
         model: nn.Module,

@@ -104,7 +104,7 @@ class FeatureReader:
 
     def look(self, model: nn.Module) -> 'FeatureTaps':
         """Runs the model on the empty image, in eval mode."""
-        with _eval_mode(model), torch.no_grad(), self.tap(model) as taps:
+        with eval_mode(model), torch.no_grad(), self.tap(model) as taps:
             self._run_once(model, taps)
         return taps
 
@@ -289,7 +289,8 @@ def _run_head(model: nn.Module, image: Tensor, taps: FeatureTaps) -> None:
 
 
 @contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Inside, a model is in eval mode; random states are as they were."""
     modes = [(part, part.training) for part in model.modules()]
     for part, _ in modes:
         part.training = False

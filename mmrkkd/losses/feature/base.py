@@ -3,14 +3,30 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from mmrkkd.losses.base import DistillationLoss
 from mmrkkd.losses.schedule import build_schedule
 
 Shape = tuple[int, ...]
+
+
+class Stages(Protocol):
+    """A network between the layers that a loss looks at.
+
+    BatchNorm takes the statistics of what it is given, and its own running
+    ones stay what they are.
+    """
+
+    def run(self, number: int, features: Tensor) -> Tensor:
+        """From layer ``number - 1`` to layer ``number``, counted from 0."""
+
+    def scores(self, features: Tensor) -> Tensor:
+        """From the last layer to logits (B, K) of the compared classes."""
 
 
 @dataclass
@@ -31,6 +47,8 @@ class FeaturePair:
         classifiers: For losses that set ``needs_classifiers``: the weights
             of the student's and of the teacher's linear layer, (K, C_s) and
             (K, C_t), of the K classes that are compared.
+        stages: For losses that set ``needs_stages``: the student and the
+            teacher, to be run from one of these layers to the next.
         expanded: For losses that set ``grows_student``: what their residual
             has inside, of the student's layer.
     """
@@ -41,6 +59,7 @@ class FeaturePair:
     input_shape: tuple[int, int] | None = None
     anchors: Sequence[Tensor] | None = None
     classifiers: tuple[Tensor, Tensor] | None = None
+    stages: tuple[Stages, Stages] | None = None
     expanded: Tensor | None = None
 
 
@@ -62,7 +81,9 @@ class FeatureLoss(DistillationLoss):
     ``needs_anchors``: :attr:`FeaturePair.anchors` has them then. One that
     wants the weights of both classifiers sets ``needs_classifiers``. One
     that wants to know how the teacher's BatchNorms distribute its layers sets
-    ``needs_statistics``: :meth:`take_statistics` is called. One that sets
+    ``needs_statistics``: :meth:`take_statistics` is called. One that runs
+    the models from layer to layer sets ``needs_stages``: ``activated`` is
+    set before :meth:`connect`, and :attr:`FeaturePair.stages`. One that sets
     ``grows_student`` has a ``residual`` that runs inside the student
     (:class:`mmrkkd.losses.feature.norm.Residual`).
 
@@ -83,7 +104,10 @@ class FeatureLoss(DistillationLoss):
     needs_anchors = False
     needs_classifiers = False
     needs_statistics = False
+    needs_stages = False
     grows_student = False
+    # Of both sides, which of the layers are never negative.
+    activated: tuple[Sequence[bool], Sequence[bool]] | None = None
 
     def __init__(
         self,
@@ -201,6 +225,11 @@ def common_area(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     height = min(student.shape[-2], teacher.shape[-2])
     width = min(student.shape[-1], teacher.shape[-1])
     return student[..., :height, :width], teacher[..., :height, :width]
+
+
+def is_distributed() -> bool:
+    """Whether this is one process of several."""
+    return dist.is_available() and dist.is_initialized()
 
 
 def _widened(value: Tensor) -> Tensor:

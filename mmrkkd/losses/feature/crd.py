@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from mmrkkd.ops.checks import check_non_negative, check_positive
 
-from .base import FeatureLoss, FeaturePair, Shape
+from .base import FeatureLoss, FeaturePair, Shape, is_distributed
 
 EPS = 1e-7
 
@@ -226,13 +226,9 @@ class Contrast(nn.Module):
         return -(own + others).mean()
 
 
-def _is_distributed() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
 def _of_all_processes(values: Tensor) -> Tensor:
     """(B, ...) of each process -> (processes B, ...)."""
-    if not _is_distributed():
+    if not is_distributed():
         return values
     parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, values.contiguous())
@@ -240,7 +236,7 @@ def _of_all_processes(values: Tensor) -> Tensor:
 
 
 def _mean_of_processes(value: Tensor) -> Tensor:
-    if not _is_distributed():
+    if not is_distributed():
         return value
     value = value.clone()
     dist.all_reduce(value)
