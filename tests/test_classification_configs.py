@@ -11,10 +11,14 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope, init_default_scope
+from torch import nn
 
 from mmrkkd.distillers import KDClassifier
+from mmrkkd.engine import DOTOptimWrapper
 from mmrkkd.losses import build_loss
+from mmrkkd.losses.feature import FeatureLoss
 from mmrkkd.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
@@ -49,8 +53,23 @@ KEYS = {
     'ttm': {'loss_ttm'},
     'wttm': {'loss_wttm'},
     'crld': {'loss_crld_within', 'loss_crld_cross'},
+    'dot': {'loss_kd'},
 }
-MAIN = set(KEYS) - {'takd', 'nkd', 'ttm', 'wttm', 'crld'}
+MAIN = set(KEYS) - {'takd', 'nkd', 'ttm', 'wttm', 'crld', 'dot'}
+# Of features: what they log is asked for in test_feature_configs.py.
+FEATURES = {
+    'fitnet': 'FitNetLoss',
+    'at': 'ATLoss',
+    'vid': 'VIDLoss',
+    'rkd': 'RKDLoss',
+    'sp': 'SPLoss',
+    'ickd': 'ICKDLoss',
+    'crd': 'CRDLoss',
+    'ofd': 'OFDLoss',
+    'reviewkd': 'ReviewKDLoss',
+    'catkd': 'CATKDLoss',
+    'norm': 'NORMLoss',
+}
 TWO_VIEWS = {'mlkd', 'mlkd-rk', 'lra', 'crld'}
 NAME = re.compile(r'(.+)_(\d+)xb(\d+)-(\d+)e_.+')
 
@@ -88,9 +107,12 @@ def offline_mmpretrain(monkeypatch, undrawn_weights):
 
 def test_every_pair_of_the_tables_has_every_method():
     places = {
-        'cifar100': (16, MAIN),
-        'tiny_imagenet': (2, MAIN),
-        'imagenet': (2, MAIN),
+        'cifar100': (16, MAIN | set(FEATURES)),
+        'tiny_imagenet': (2, MAIN | {'at', 'crd', 'dot'}),
+        'imagenet': (
+            2,
+            MAIN | {'at', 'crd', 'ofd', 'reviewkd', 'catkd', 'dot'},
+        ),
         'cifar100_vit': (4, {'kd', 'rkkd', 'lskd'}),
     }
     for folder, (count, methods) in places.items():
@@ -99,7 +121,7 @@ def test_every_pair_of_the_tables_has_every_method():
         for pair in pairs:
             there = [path.stem.split('_')[0] for path in pair.glob('*.py')]
             assert len(there) == len(set(there))
-            assert methods <= set(there) <= set(KEYS)
+            assert methods <= set(there) <= {*KEYS, *FEATURES}
 
 
 def test_names_are_unique():
@@ -123,7 +145,17 @@ def test_name_states_batch_and_epochs(path):
 def test_losses_are_those_of_the_name(path):
     config = read(path)
     method = path.stem.split('_')[0]
-    loss = build_loss(config.model.losses)
+    losses = config.model.losses
+    *others, last = losses if isinstance(losses, list) else [losses]
+    loss = build_loss(last)
+    if isinstance(loss, FeatureLoss):
+        assert type(loss).__name__ == FEATURES[method]
+        # NORM's row has KD too.
+        assert [each.type for each in others] == ['mmrkkd.KDLoss'] * (
+            method == 'norm'
+        )
+        assert config.model.task_weight == (0.1 if others else 1)
+        return
     views = 2 if method in TWO_VIEWS else 1
     assert loss.views in {1, views}
     pipeline = config.train_dataloader.dataset.pipeline
@@ -307,6 +339,32 @@ def test_transformers_learn_from_a_teacher_at_32_pixels():
     for path in CELLS:
         expected = 32 if path.parent.parent.name == 'cifar100_vit' else None
         assert read(path).model.get('teacher_size') == expected
+
+
+@pytest.mark.parametrize(
+    ('folder', 'pair', 'delta', 'rate', 'decay'),
+    [
+        ('cifar100', 'vgg13_vgg8', 0.075, 0.05, 5e-4),
+        ('cifar100', 'resnet32x4_shufflenetv2', 0.075, 0.01, 5e-4),
+        ('tiny_imagenet', 'resnet18_mobilenetv2', 0.075, 0.05, 5e-4),
+        ('imagenet', 'resnet50_mobilenetv1', 0.09, 0.2, 1e-4),
+    ],
+)
+def test_dot_is_kd_with_two_momenta(folder, pair, delta, rate, decay):
+    config, plain = (cell(pair, name, folder) for name in ('dot', 'kd'))
+    assert config.model == plain.model
+    assert config.optim_wrapper == dict(
+        type='mmrkkd.DOTOptimWrapper',
+        optimizer=dict(
+            type='mmrkkd.DOT',
+            lr=rate,
+            momentum=0.9,
+            weight_decay=decay,
+            delta=delta,
+        ),
+    )
+    optimizer = build_optim_wrapper(nn.Linear(1, 1), config.optim_wrapper)
+    assert isinstance(optimizer, DOTOptimWrapper)
 
 
 def ablations():

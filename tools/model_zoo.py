@@ -38,7 +38,28 @@ MAIN = {
     'dist': 'DIST',
     'lra': 'LRA',
 }
-FURTHER = {'nkd': 'NKD', 'ttm': 'TTM', 'wttm': 'WTTM', 'crld': 'CRLD'}
+FURTHER = {
+    'dot': 'KD + DOT',
+    'nkd': 'NKD',
+    'ttm': 'TTM',
+    'wttm': 'WTTM',
+    'crld': 'CRLD',
+}
+FEATURES = {
+    'fitnet': 'FitNet',
+    'at': 'AT',
+    'vid': 'VID',
+    'rkd': 'RKD',
+    'sp': 'SP',
+    'ickd': 'ICKD-C',
+    'crd': 'CRD',
+    'ofd': 'OFD',
+    'reviewkd': 'ReviewKD',
+    'simkd': 'SimKD',
+    'catkd': 'CAT-KD',
+    'norm': 'NORM',
+    'fcfd': 'FCFD',
+}
 RESULT_KEYS = {'config', 'top1', 'commit', 'hardware'}
 MADE = '<!-- Made by tools/model_zoo.py: change its sources, not this. -->'
 
@@ -146,6 +167,18 @@ class Section:
         ]
         return markdown_table(['Teacher', 'Student', *titles], rows, texts=2)
 
+    def present(self, columns: dict[str, str]) -> dict[str, str]:
+        """Those columns that have a config or a number."""
+        pairs = self.facts['pairs'].items()
+        return {
+            method: title
+            for method, title in columns.items()
+            if any(
+                method in numbers or self.config(pair, method)
+                for pair, numbers in pairs
+            )
+        }
+
     def sources(self) -> str:
         """What the published numbers of the section are taken from."""
         source = self.facts.get('source')
@@ -154,12 +187,8 @@ class Section:
 
     def render(self, marks: dict[str, str]) -> str:
         """The data set's section."""
-        present = {
-            method: title
-            for method, title in MAIN.items()
-            if any(self.config(pair, method) for pair in self.facts['pairs'])
-        }
-        main = self.pairs(present, every_pair=True)
+        main = self.pairs(self.present(MAIN), every_pair=True)
+        features = self.pairs(self.present(FEATURES), every_pair=False)
         further = self.pairs(FURTHER, every_pair=False)
         notes = [
             f'- {mark}: {marks[mark]}' for mark in dict.fromkeys(self.marks)
@@ -168,7 +197,8 @@ class Section:
             f'## {self.facts["title"]}',
             self.facts['text'],
             main,
-            f'Further losses:\n\n{further}' if further else '',
+            f'Losses of features:\n\n{features}' if features else '',
+            f'Further methods:\n\n{further}' if further else '',
             self.sources() + (':' if notes else '.'),
             '\n'.join(notes),
         ]

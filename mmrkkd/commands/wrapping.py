@@ -83,6 +83,7 @@ def wrap(
     kind = _kind(config, task)
     chosen = read_method(method, kind)
     _check_views(config, chosen)
+    _check_numbers(config, chosen)
     where = dict(config=teacher, checkpoint=_anywhere(checkpoint))
     if trust:
         where['trust_checkpoint'] = True
@@ -159,11 +160,7 @@ def _kind(config: Config, task: str) -> str:
 
 
 def _check_views(config: Config, method: Method) -> None:
-    losses = method.losses
-    views = max(
-        getattr(build_loss(loss), 'views', 1)
-        for loss in ([losses] if isinstance(losses, dict) else losses)
-    )
+    views = max(getattr(loss, 'views', 1) for loss in _losses(method))
     if views == 1:
         return
     loader = config.get('train_dataloader') or {}
@@ -176,6 +173,31 @@ def _check_views(config: Config, method: Method) -> None:
                 'MultiView there, as configs/_base_/datasets/'
                 'cifar100_two_views.py does'
             )
+
+
+def _check_numbers(config: Config, method: Method) -> None:
+    """Refuses data whose samples do not say which they are, for CRD."""
+    loader = config.get('train_dataloader') or {}
+    numbered = type_name(loader.get('dataset')) == 'ContrastiveDataset'
+    if not numbered and any(
+        hasattr(loss, 'num_data') for loss in _losses(method)
+    ):
+        raise ValueError(
+            f'the method {method.name!r} keeps a row for each image, and the '
+            'data set of train_dataloader does not number them: wrap it in '
+            'mmrkkd.ContrastiveDataset, as configs/_base_/datasets/'
+            'cifar100_contrastive.py does, and set model.losses.num_data to '
+            'the number of its images'
+        )
+
+
+def _losses(method: Method) -> list:
+    """The losses of a method, built."""
+    losses = method.losses
+    return [
+        build_loss(loss)
+        for loss in ([losses] if isinstance(losses, dict) else losses)
+    ]
 
 
 def _anywhere(checkpoint: str | os.PathLike) -> str:

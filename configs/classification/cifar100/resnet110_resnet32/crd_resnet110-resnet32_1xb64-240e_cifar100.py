@@ -1,0 +1,10 @@
+# CRD: ResNet-110 -> ResNet-32.
+_base_ = [
+    '../_base_/resnet110_resnet32.py',
+    '../../../_base_/datasets/cifar100_contrastive.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/crd.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(**_base_.distillation)

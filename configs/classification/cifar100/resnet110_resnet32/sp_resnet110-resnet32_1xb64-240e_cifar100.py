@@ -1,0 +1,10 @@
+# SP: ResNet-110 -> ResNet-32.
+_base_ = [
+    '../_base_/resnet110_resnet32.py',
+    '../../../_base_/datasets/cifar100.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/sp.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(**_base_.distillation)

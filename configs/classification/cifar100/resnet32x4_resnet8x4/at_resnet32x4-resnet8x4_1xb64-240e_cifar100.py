@@ -1,0 +1,20 @@
+# AT: ResNet-32x4 -> ResNet-8x4.
+_base_ = [
+    '../_base_/resnet32x4_resnet8x4.py',
+    '../../../_base_/datasets/cifar100.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/at.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(
+    losses=dict(
+        _base_.distillation.losses,
+        student_layers=[
+            'backbone.layer1',
+            'backbone.layer2',
+            'backbone.layer3',
+        ],
+    ),
+    task_weight=_base_.distillation.task_weight,
+)

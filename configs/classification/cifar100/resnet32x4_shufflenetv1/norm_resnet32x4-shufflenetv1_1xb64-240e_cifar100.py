@@ -1,0 +1,11 @@
+# KD + NORM: ResNet-32x4 -> ShuffleNetV1.
+_base_ = [
+    '../_base_/resnet32x4_shufflenetv1.py',
+    '../../../_base_/datasets/cifar100.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/norm.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(**_base_.distillation)
+optim_wrapper = dict(optimizer=dict(lr=0.01))

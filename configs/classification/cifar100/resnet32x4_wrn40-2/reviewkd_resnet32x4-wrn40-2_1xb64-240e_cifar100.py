@@ -1,0 +1,28 @@
+# ReviewKD: ResNet-32x4 -> WRN-40-2. Its authors have no weight for this pair;
+# this is that of most.
+_base_ = [
+    '../_base_/resnet32x4_wrn40-2.py',
+    '../../../_base_/datasets/cifar100.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/reviewkd.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(
+    losses=dict(
+        _base_.distillation.losses,
+        student_layers=[
+            'backbone.block1',
+            'backbone.block2',
+            'backbone[0]',
+            'neck',
+        ],
+        teacher_layers=[
+            'before backbone.layer1.4.relu[1]',
+            'before backbone.layer2.4.relu[1]',
+            'before backbone.layer3.4.relu[1]',
+            'neck',
+        ],
+    ),
+    task_weight=_base_.distillation.task_weight,
+)

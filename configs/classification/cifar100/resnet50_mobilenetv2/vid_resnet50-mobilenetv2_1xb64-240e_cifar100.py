@@ -1,0 +1,28 @@
+# VID: ResNet-50 -> MobileNetV2.
+_base_ = [
+    '../_base_/resnet50_mobilenetv2.py',
+    '../../../_base_/datasets/cifar100.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/vid.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(
+    losses=dict(
+        _base_.distillation.losses,
+        student_layers=[
+            'backbone.stage1',
+            'backbone.stage2',
+            'backbone.stage3',
+            'backbone.stage4',
+        ],
+        teacher_layers=[
+            'backbone.layer1',
+            'backbone.layer2',
+            'backbone.layer3',
+            'backbone.layer4',
+        ],
+    ),
+    task_weight=_base_.distillation.task_weight,
+)
+optim_wrapper = dict(optimizer=dict(lr=0.01))

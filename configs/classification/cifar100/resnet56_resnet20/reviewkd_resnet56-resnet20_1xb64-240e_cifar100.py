@@ -1,0 +1,28 @@
+# ReviewKD: ResNet-56 -> ResNet-20.
+_base_ = [
+    '../_base_/resnet56_resnet20.py',
+    '../../../_base_/datasets/cifar100.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/reviewkd.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(
+    losses=dict(
+        _base_.distillation.losses,
+        student_layers=[
+            'backbone.layer1',
+            'backbone.layer2',
+            'backbone.layer3',
+            'neck',
+        ],
+        teacher_layers=[
+            'before backbone.layer1.8.relu[1]',
+            'before backbone.layer2.8.relu[1]',
+            'before backbone.layer3.8.relu[1]',
+            'neck',
+        ],
+        loss_weight=dict(type='linear', stop=0.6, end=20),
+    ),
+    task_weight=_base_.distillation.task_weight,
+)

@@ -1,0 +1,18 @@
+# FitNet: VGG13 -> MobileNetV2.
+_base_ = [
+    '../_base_/vgg13_mobilenetv2.py',
+    '../../../_base_/datasets/cifar100.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/fitnet.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(
+    losses=dict(
+        _base_.distillation.losses,
+        student_layers=['backbone.stage2'],
+        teacher_layers=['backbone.block2'],
+    ),
+    task_weight=_base_.distillation.task_weight,
+)
+optim_wrapper = dict(optimizer=dict(lr=0.01))

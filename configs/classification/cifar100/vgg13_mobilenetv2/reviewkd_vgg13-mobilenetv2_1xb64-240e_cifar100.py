@@ -1,0 +1,31 @@
+# ReviewKD: VGG13 -> MobileNetV2. Its authors have no weight for this pair;
+# this is that of most.
+_base_ = [
+    '../_base_/vgg13_mobilenetv2.py',
+    '../../../_base_/datasets/cifar100.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/reviewkd.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(
+    losses=dict(
+        _base_.distillation.losses,
+        student_layers=[
+            'backbone.stage1',
+            'backbone.stage2',
+            'backbone.stage3',
+            'backbone.stage4',
+            'neck',
+        ],
+        teacher_layers=[
+            'backbone.block1.4',
+            'backbone.block2.4',
+            'backbone.block3.4',
+            'backbone.block4.4',
+            'neck',
+        ],
+    ),
+    task_weight=_base_.distillation.task_weight,
+)
+optim_wrapper = dict(optimizer=dict(lr=0.01))

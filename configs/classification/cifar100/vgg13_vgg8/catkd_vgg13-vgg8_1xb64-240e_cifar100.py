@@ -1,0 +1,16 @@
+# CAT-KD: VGG13 -> VGG8.
+_base_ = [
+    '../_base_/vgg13_vgg8.py',
+    '../../../_base_/datasets/cifar100.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/catkd.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(
+    losses=dict(
+        _base_.distillation.losses,
+        loss_weight=4.5,
+    ),
+    task_weight=_base_.distillation.task_weight,
+)

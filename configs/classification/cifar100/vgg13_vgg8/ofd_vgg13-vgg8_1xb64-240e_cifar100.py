@@ -1,0 +1,27 @@
+# OFD: VGG13 -> VGG8.
+_base_ = [
+    '../_base_/vgg13_vgg8.py',
+    '../../../_base_/datasets/cifar100.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/ofd.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(
+    losses=dict(
+        _base_.distillation.losses,
+        student_layers=[
+            'backbone.block1.1',
+            'backbone.block2.1',
+            'backbone.block3.1',
+            'backbone.block4.1',
+        ],
+        teacher_layers=[
+            'backbone.block1.4',
+            'backbone.block2.4',
+            'backbone.block3.4',
+            'backbone.block4.4',
+        ],
+    ),
+    task_weight=_base_.distillation.task_weight,
+)

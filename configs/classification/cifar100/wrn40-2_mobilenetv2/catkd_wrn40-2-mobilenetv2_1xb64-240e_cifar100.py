@@ -1,0 +1,19 @@
+# CAT-KD: WRN-40-2 -> MobileNetV2. Its authors have no setting for this pair;
+# this is that of VGG13 and MobileNetV2.
+_base_ = [
+    '../_base_/wrn40-2_mobilenetv2.py',
+    '../../../_base_/datasets/cifar100.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/catkd.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(
+    losses=dict(
+        _base_.distillation.losses,
+        loss_weight=15.0,
+        normalize=True,
+    ),
+    task_weight=_base_.distillation.task_weight,
+)
+optim_wrapper = dict(optimizer=dict(lr=0.01))

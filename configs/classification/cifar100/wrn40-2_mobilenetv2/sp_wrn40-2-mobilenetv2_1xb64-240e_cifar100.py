@@ -1,0 +1,11 @@
+# SP: WRN-40-2 -> MobileNetV2.
+_base_ = [
+    '../_base_/wrn40-2_mobilenetv2.py',
+    '../../../_base_/datasets/cifar100.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/sp.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(**_base_.distillation)
+optim_wrapper = dict(optimizer=dict(lr=0.01))

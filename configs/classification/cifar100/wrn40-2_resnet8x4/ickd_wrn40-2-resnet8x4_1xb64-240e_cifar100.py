@@ -1,0 +1,10 @@
+# ICKD-C: WRN-40-2 -> ResNet-8x4.
+_base_ = [
+    '../_base_/wrn40-2_resnet8x4.py',
+    '../../../_base_/datasets/cifar100.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/ickd.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(**_base_.distillation)

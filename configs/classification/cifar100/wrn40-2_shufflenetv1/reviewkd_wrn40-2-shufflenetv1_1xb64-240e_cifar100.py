@@ -1,0 +1,28 @@
+# ReviewKD: WRN-40-2 -> ShuffleNetV1.
+_base_ = [
+    '../_base_/wrn40-2_shufflenetv1.py',
+    '../../../_base_/datasets/cifar100.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/reviewkd.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(
+    losses=dict(
+        _base_.distillation.losses,
+        student_layers=[
+            'backbone.layer1',
+            'backbone.layer2',
+            'backbone.layer3',
+            'neck',
+        ],
+        teacher_layers=[
+            'backbone.block2.0.bn1',
+            'backbone.block3.0.bn1',
+            'backbone.bn1',
+            'neck',
+        ],
+    ),
+    task_weight=_base_.distillation.task_weight,
+)
+optim_wrapper = dict(optimizer=dict(lr=0.01))

@@ -1,0 +1,10 @@
+# CRD: WRN-40-2 -> WRN-40-1.
+_base_ = [
+    '../_base_/wrn40-2_wrn40-1.py',
+    '../../../_base_/datasets/cifar100_contrastive.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/crd.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(**_base_.distillation)

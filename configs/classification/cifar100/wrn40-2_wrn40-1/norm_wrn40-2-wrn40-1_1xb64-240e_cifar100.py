@@ -1,0 +1,10 @@
+# KD + NORM: WRN-40-2 -> WRN-40-1.
+_base_ = [
+    '../_base_/wrn40-2_wrn40-1.py',
+    '../../../_base_/datasets/cifar100.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/norm.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(**_base_.distillation)

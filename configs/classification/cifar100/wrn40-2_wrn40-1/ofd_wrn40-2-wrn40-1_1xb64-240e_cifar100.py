@@ -1,0 +1,20 @@
+# OFD: WRN-40-2 -> WRN-40-1.
+_base_ = [
+    '../_base_/wrn40-2_wrn40-1.py',
+    '../../../_base_/datasets/cifar100.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/ofd.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(
+    losses=dict(
+        _base_.distillation.losses,
+        student_layers=[
+            'backbone.block2.0.bn1',
+            'backbone.block3.0.bn1',
+            'backbone.bn1',
+        ],
+    ),
+    task_weight=_base_.distillation.task_weight,
+)

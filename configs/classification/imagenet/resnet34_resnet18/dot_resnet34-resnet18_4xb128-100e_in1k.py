@@ -1,0 +1,7 @@
+# KD trained by DOT, with a momentum for each gradient: ResNet-34 -> ResNet-18.
+_base_ = './kd_resnet34-resnet18_4xb128-100e_in1k.py'
+
+optim_wrapper = dict(
+    type='mmrkkd.DOTOptimWrapper',
+    optimizer=dict(type='mmrkkd.DOT', delta=0.09),
+)

@@ -1,0 +1,21 @@
+# AT: ResNet-18 -> ShuffleNetV2. CIFAR-100's weight: the papers print none for
+# this data set.
+_base_ = [
+    '../_base_/resnet18_shufflenetv2.py',
+    '../../../_base_/datasets/tiny_imagenet.py',
+    '../../../_base_/schedules/tiny_imagenet_240e.py',
+    '../../../_base_/methods/at.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(
+    losses=dict(
+        _base_.distillation.losses,
+        student_layers=[
+            'backbone.layer1',
+            'backbone.layer2',
+            'backbone.layer3',
+        ],
+    ),
+    task_weight=_base_.distillation.task_weight,
+)

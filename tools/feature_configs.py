@@ -1,0 +1,211 @@
+"""Makes the configs of feature methods for classifiers.
+
+A config is the pair, the data, the schedule and the method of
+``configs/_base_``, and what ``configs/classification/features.yml`` says of
+the pair: layers and weights. Each is an ordinary config, to be run, inherited
+and read; what is to be changed for good is changed in that file.
+"""
+
+import argparse
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / 'configs' / 'classification'
+TABLE = CONFIGS / 'features.yml'
+WIDTH = 79
+
+
+def configs(table: dict) -> Iterator[tuple[Path, str]]:
+    """Path and text of each config of the table.
+
+    Args:
+        table: The content of features.yml.
+
+    Raises:
+        ValueError: a setting is of a method or pair that there is not.
+    """
+    for folder, facts in table['datasets'].items():
+        bases = sorted((CONFIGS / folder / '_base_').glob('*_*.py'))
+        pairs = {path.stem: path for path in bases}
+        for method, settings in facts.get('settings', {}).items():
+            unknown = sorted(set(settings) - set(pairs))
+            if method not in facts['methods'] or unknown:
+                raise ValueError(
+                    f'{TABLE.name}: {folder} has settings of {method}, for '
+                    f'which there is no {unknown or "method"}'
+                )
+        for method in facts['methods']:
+            for pair, base in pairs.items():
+                batch = facts.get('batch', {}).get(method, {})
+                name = batch.get('file', facts['file'])
+                stem = f'{method}_{pair.replace("_", "-")}_{name}'
+                path = CONFIGS / folder / pair / f'{stem}.py'
+                yield path, render(table, facts, method, base, folder)
+
+
+def render(
+    table: dict, facts: dict, method: str, base: Path, folder: str
+) -> str:
+    """The text of one config.
+
+    Args:
+        table: The content of features.yml.
+        facts: Its part for the data set.
+        method: Name of the method.
+        base: The pair's file.
+        folder: Of the data set.
+    """
+    about = table['methods'][method]
+    settings = facts.get('settings', {}).get(method, {})
+    settings = dict(settings.get(base.stem) or {})
+    notes = [settings.pop('note', ''), facts.get('note', '')]
+    teacher, student = base.stem.split('_')
+    layers = layers_of(table, facts, method, student, teacher)
+    data = '_'.join(filter(None, (facts['data'], about.get('dataset'))))
+    bases = [
+        f'../_base_/{base.name}',
+        f'../../../_base_/datasets/{data}.py',
+        f'../../../_base_/schedules/{facts["schedule"]}.py',
+        f'../../../_base_/methods/{method_file(method, folder)}',
+        '../../_base_/runtime.py',
+    ]
+    pair = base.read_text().split('.')[0].strip('# ')
+    title = f'{about["title"]}: {pair.replace(" teaches ", " -> ")}.'
+    lines = [
+        *textwrap.wrap(
+            ' '.join(filter(None, (title, *notes))),
+            WIDTH,
+            initial_indent='# ',
+            subsequent_indent='# ',
+        ),
+        '_base_ = [',
+        *(f"    '{path}'," for path in bases),
+        ']',
+        '',
+        *model_lines({**layers, **settings}),
+    ]
+    batch = facts.get('batch', {}).get(method, {})
+    rate = batch.get('rate', facts.get('rate', {}).get(student))
+    if rate is not None:
+        lines.append(f'optim_wrapper = dict(optimizer=dict(lr={rate}))')
+    if batch:
+        lines += [
+            f'train_dataloader = dict(batch_size={batch["images"]})',
+            f'auto_scale_lr = dict(base_batch_size={batch["base"]})',
+        ]
+    return '\n'.join(lines) + '\n'
+
+
+def method_file(method: str, folder: str) -> str:
+    """Name of the method's file, the data set's own if there is one."""
+    own = f'{folder}_{method}.py'
+    there = (ROOT / 'configs' / '_base_' / 'methods' / own).is_file()
+    return own if there else f'{method}.py'
+
+
+def model_lines(changes: dict) -> list[str]:
+    """The model, with some options of its loss changed."""
+    if not changes:
+        return ['model = dict(**_base_.distillation)']
+    options = [line for item in changes.items() for line in option(*item)]
+    return [
+        'model = dict(',
+        '    losses=dict(',
+        '        _base_.distillation.losses,',
+        *(f'        {line}' for line in options),
+        '    ),',
+        '    task_weight=_base_.distillation.task_weight,',
+        ')',
+    ]
+
+
+def option(name: str, value: object) -> list[str]:
+    """A keyword argument: on one line, or a list with one item on each."""
+    line = f'{name}={written(value)},'
+    if isinstance(value, list) and len(line) + 8 > WIDTH:
+        items = [f'    {written(item)},' for item in value]
+        return [f'{name}=[', *items, '],']
+    return [line]
+
+
+def written(value: object) -> str:
+    """A value as Python code."""
+    if isinstance(value, dict):
+        pairs = (f'{name}={written(item)}' for name, item in value.items())
+        return f'dict({", ".join(pairs)})'
+    return repr(value)
+
+
+def layers_of(
+    table: dict, facts: dict, method: str, student: str, teacher: str
+) -> dict[str, list[str]]:
+    """The layers that a method compares, where its file does not say.
+
+    Args:
+        table: The content of features.yml.
+        facts: Its part for the data set.
+        method: Name of the method.
+        student: Name of the student's network.
+        teacher: Name of the teacher's.
+
+    Raises:
+        ValueError: there is another word for layers than a network has.
+    """
+    about = table['methods'][method]
+    own = facts.get('student', {}).get(method, about.get('student'))
+    sides = {}
+    for side, name, kind in (
+        ('student_layers', student, own),
+        ('teacher_layers', teacher, about.get('teacher')),
+    ):
+        if kind is None:
+            return {}
+        network = table['networks'][name]
+        if kind not in network:
+            raise ValueError(
+                f'{method} compares one of {", ".join(network)}, got {kind!r}'
+            )
+        sides[side] = network[kind]
+    count = min(map(len, sides.values()))
+    further = [about['also']] if 'also' in about else []
+    for side, layers in sides.items():
+        layers = layers[:count]
+        if 'only' in about:
+            layers = [layers[about['only']]]
+        sides[side] = layers + further
+    if sides['student_layers'] == sides['teacher_layers']:
+        del sides['teacher_layers']
+    return sides
+
+
+def main() -> None:
+    """Writes the configs, or checks that they are up to date."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument(
+        '--check',
+        action='store_true',
+        help='write nothing; fail where a config is missing or another',
+    )
+    args = parser.parse_args()
+    stale = []
+    for path, text in configs(yaml.safe_load(TABLE.read_text())):
+        if path.is_file() and path.read_text(encoding='utf-8') == text:
+            continue
+        stale.append(path.relative_to(ROOT).as_posix())
+        if not args.check:
+            path.write_text(text, encoding='utf-8')
+    if args.check and stale:
+        sys.exit(
+            f'{len(stale)} configs are stale, such as {stale[0]}: run python '
+            f'tools/{Path(__file__).name}'
+        )
+    print(f'{len(stale)} configs written' if stale else 'all up to date')
+
+
+if __name__ == '__main__':
+    main()
