@@ -86,6 +86,7 @@ OURS = dict(**ALONE, teacher_backbone=1, teacher_rpn=0, teacher_head=1)
     [
         (ways.alone, ALONE),
         (ways.with_teacher, OURS),
+        (ways.with_dot, OURS),
         (ways.in_float32, OURS),
         (ways.plain_ranking, OURS),
         (ways.whole_teacher, dict(OURS, teacher_rpn=1)),

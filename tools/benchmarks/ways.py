@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 
 import pairs
 import torch
-from mmengine.optim import OptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import Tensor, nn
 
 from mmrkkd.distillers.inference.hardware import fast_dtype
+from mmrkkd.engine import DOT, DOTAmpOptimWrapper, DOTOptimWrapper
 from mmrkkd.losses import build_loss
 from mmrkkd.losses.base import LogitLoss
 
@@ -74,6 +75,8 @@ class Bench:
             self.student.parameters(), lr=1e-8, momentum=0.9
         )
         self.wrapper = optim_wrapper(optimizer=optimizer)
+        scaled = isinstance(self.wrapper, AmpOptimWrapper)
+        self.dot = DOTAmpOptimWrapper if scaled else DOTOptimWrapper
 
     def distiller(
         self, losses: dict | None = None, **teacher: object
@@ -126,6 +129,14 @@ def with_teacher(bench: Bench) -> Step:
 def ours(bench: Bench) -> Step:
     """The config as it is."""
     return bench.step_of(bench.ours)
+
+
+def with_dot(bench: Bench) -> Step:
+    """The config, with a backward pass and a momentum for each gradient."""
+    optimizer = DOT(bench.student.parameters(), lr=1e-8, momentum=0.9)
+    wrapper = bench.dot(optimizer=optimizer)
+    ours = bench.ours
+    return Step(lambda batch: ours.train_step(batch, wrapper), ours)
 
 
 def in_float32(bench: Bench) -> Step:
@@ -228,6 +239,7 @@ def ways_of(
         ALONE: alone,
         'with teacher, KL only': with_teacher,
         OURS: ours,
+        'RKKD trained by DOT': with_dot,
         'RKKD, teacher at full precision': in_float32,
     }
     if device == 'cuda':
