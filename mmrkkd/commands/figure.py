@@ -30,7 +30,8 @@ from mmrkkd.report.matched_logits import MatchedLogits, matched_logits
 from mmrkkd.report.runs import check_alike, find_runs
 from mmrkkd.report.selection import Selection
 
-from . import landscape_grids
+from . import landscape_options
+from .landscape_grids import loss_grids
 from .scoring import score_runs
 
 FOLDER = 'figures'
@@ -79,7 +80,7 @@ def _add_logit_options(parser: argparse.ArgumentParser) -> None:
 INPUTS = {
     'logits': Input(_logits, _add_logit_options),
     'runs': Input(lambda selection, args: selection, lambda parser: None),
-    'losses': Input(landscape_grids.loss_grids, landscape_grids.add_options),
+    'losses': Input(loss_grids, landscape_options.add_options),
 }
 
 

@@ -12,13 +12,11 @@ from mmengine.logging import MMLogger
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from mmrkkd.cli import add_trust_option
 from mmrkkd.distillers.model_config import plain_model
 from mmrkkd.engine import prepare_model
 from mmrkkd.evaluation.grid_file import GridFile, digest, fill
 from mmrkkd.evaluation.held_out_loss import (
     TASK,
-    TOTAL,
     HeldOutLoss,
     held_out_batches,
 )
@@ -33,7 +31,6 @@ from mmrkkd.evaluation.trial_steps import as_in_training
 from mmrkkd.losses.feature import FeatureLoss
 from mmrkkd.registry import MODELS
 from mmrkkd.report.figures.landscape import LossGrids
-from mmrkkd.report.figures.options import positive, whole_number
 from mmrkkd.report.runs import Run
 from mmrkkd.report.selection import Selection
 
@@ -45,62 +42,6 @@ ROWS = 'landscape_rows'
 DISTILLATION = 'distillation'
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of :func:`loss_grids`."""
-    parser.add_argument(
-        '--loss',
-        default=TASK,
-        metavar='NAME',
-        help=f"'{TASK}', the student's own losses (default); '{TOTAL}', what "
-        'a distillation adds up; or a log key of it, such as loss_rank',
-    )
-    parser.add_argument(
-        '--losses-of',
-        metavar='LABEL',
-        help="the distillation whose losses these are, the students' all; "
-        'default: the last one',
-    )
-    parser.add_argument(
-        '--images',
-        type=whole_number,
-        default=256,
-        metavar='N',
-        help='validation images, evenly spaced, the same for all '
-        '(default: %(default)s)',
-    )
-    parser.add_argument(
-        '--points',
-        type=_odd,
-        default=25,
-        metavar='N',
-        help='points along each side of the grid, odd (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--span',
-        type=positive,
-        default=1.0,
-        metavar='X',
-        help='how far the grid reaches on each side, in lengths of the '
-        'weights (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--seed',
-        type=int,
-        default=0,
-        help='of the directions (default: %(default)s)',
-    )
-    add_trust_option(parser)
-
-
-def _odd(text: str) -> int:
-    if not text.isdecimal() or int(text) < 3 or int(text) % 2 == 0:
-        raise argparse.ArgumentTypeError(
-            'must be an odd number of at least 3, so that the trained '
-            f'weights are a point of the grid, got {text!r}'
-        )
-    return int(text)
-
-
 def loss_grids(selection: Selection, args: argparse.Namespace) -> LossGrids:
     """The grid of the first run of each label but the teacher's.
 
@@ -108,7 +49,7 @@ def loss_grids(selection: Selection, args: argparse.Namespace) -> LossGrids:
 
     Args:
         selection: The runs.
-        args: The options of :func:`add_options`; ``out``, the figure's
+        args: The options of :mod:`.landscape_options`; ``out``, the figure's
             folder.
 
     Raises:

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from made_up_runs import classifier_folders
+from made_up_runs import classifier_folders, demo_folder
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
@@ -14,10 +14,13 @@ from small_runs import CLASSES, classifier, random_weights
 from torch.nn.functional import cross_entropy
 
 from mmrkkd.commands.program import main
+from mmrkkd.datasets import CLASSES as SHAPES
+from mmrkkd.distillers.model_config import plain_model
 from mmrkkd.distillers.readers.classifier import image_logits
 from mmrkkd.evaluation.held_out_loss import HeldOutLoss, held_out_batches
 from mmrkkd.report.figures import FIGURES
 from mmrkkd.report.figures.landscape import LossGrids, scale
+from mmrkkd.report.runs import find_runs
 
 SIZES = ['--points', '3', '--images', '9', '--span', '0.5']
 
@@ -83,6 +86,7 @@ def test_the_middle_is_the_loss_of_the_student(folders, tmp_path):
     assert len(around) == 9
 
 
+@pytest.mark.slow
 def test_an_interrupted_figure_goes_on_where_it_was(
     folders, tmp_path, monkeypatch, capsys
 ):
@@ -139,6 +143,7 @@ def test_a_folder_with_another_grid_is_refused(folders, tmp_path, capsys):
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_distillation_s_losses_are_those_of_all_students(folders, tmp_path):
     arguments = [*SIZES, '--out', str(tmp_path / 'out')]
     assert draw(folders, *arguments, '--loss', 'total') == 0
@@ -223,6 +228,33 @@ def test_even_numbers_of_points_are_refused(value, capsys):
         main(['figure', 'landscape', 'run', '--points', value])
     assert end.value.code == 2
     assert 'must be an odd number of at least 3' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_detectors_have_a_landscape(tmp_path):
+    made = demo_folder(tmp_path / 'made', seeds=(0,))
+    runs, _ = find_runs([made])
+    for run in runs:
+        if run.label in ('student', 'rkkd', 'teacher'):
+            model = plain_model(run.config)
+            path = run.folder / 'iter_8.pth'
+            random_weights(model, path, 'mmdet', SHAPES)
+    folders = [made / 'student', made / 'rkkd']
+    options = ['--points', '3', '--images', '2', '--out', str(made / 'out')]
+    assert draw(folders, *options) == 0
+    students = numbers_of(made / 'out')['students']
+    assert list(students) == ['student', 'rkkd']
+    values = np.array(students['rkkd']['values'])
+    assert np.isfinite(values).all() and len(np.unique(values)) == 9
+    # The sum of the detector's four losses in training, by its own log.
+    assert draw(folders, *options, '--loss', 'total') == 0
+    path = made / 'out' / 'landscape_rows' / 'student_distillation.json'
+    middle = json.loads(path.read_text())['rows'][1][1]
+    own = ('loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox')
+    assert {'loss_kd', 'loss_rank', *own} < set(middle)
+    task = sum(middle[name] for name in own)
+    # The distiller's only other draw of random numbers would be seen here.
+    assert task == pytest.approx(students['student']['middle'], rel=1e-5)
 
 
 class TestHeldOutLoss:
