@@ -1,5 +1,5 @@
 # Feature methods beside KL and training alone, ResNet-20 -> ResNet-8, each by
-# itself at its published settings; where a pair has weights of its own those
+# itself, NORM and FCFD beside KL as published, at the published settings; where a pair has weights of its own those
 # of ResNet-56 -> ResNet-20. Nothing is chosen on these images.
 # The schedule is one for hours of a CPU without bfloat16: 8 epochs and a
 # teacher of 15. docs/en/real_images.md has the commands and the result.
@@ -61,6 +61,36 @@ losses = dict(
     ),
     catkd=dict(type='mmrkkd.CATKDLoss', loss_weight=0.7),
 )
+# Each with KL and the weight of cross entropy beside it.
+with_kd = dict(
+    norm=dict(
+        losses=[
+            dict(type='mmrkkd.KDLoss', temperature=4.0, loss_weight=0.9),
+            dict(
+                type='mmrkkd.NORMLoss',
+                # 10, 20, 180 and 210 of 240 epochs, in whole ones.
+                loss_weight=dict(
+                    type='steps',
+                    values=[0.5, 1.0, 0.5, 0.1],
+                    milestones=[1, 6, 7],
+                ),
+                logit_scale=2.5,
+            ),
+        ],
+        task_weight=0.1,
+    ),
+    fcfd=dict(
+        losses=[
+            dict(type='mmrkkd.KDLoss', temperature=4.0, loss_weight=1.0),
+            dict(
+                type='mmrkkd.FCFDLoss',
+                student_layers=[*stages[:2], 'backbone[0]'],
+                loss_weight=dict(type='linear', stop=0.02, end=1),
+            ),
+        ],
+        task_weight=1.0,
+    ),
+)
 cells = dict(
     alone=dict(config='resnet8_1xb64-20e_image-folder.py'),
     kd=kd,
@@ -76,7 +106,18 @@ cells = dict(
         )
         for name, loss in losses.items()
     },
+    **{
+        name: dict(
+            config=kd['config'],
+            cfg_options={
+                **kd['cfg_options'],
+                'model.losses': settings['losses'],
+                'model.task_weight': settings['task_weight'],
+            },
+        )
+        for name, settings in with_kd.items()
+    },
 )
 
 # A sweep states nothing else.
-del stages, kd, contrastive, losses
+del stages, kd, contrastive, losses, with_kd
