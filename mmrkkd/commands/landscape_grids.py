@@ -142,7 +142,10 @@ def _measuring(
 
 
 def _of_features(loss: ConfigDict) -> bool:
-    return issubclass(MODELS.get(loss['type']), FeatureLoss)
+    # New-style configs have the class itself.
+    kind = loss['type']
+    kind = MODELS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(kind, type) and issubclass(kind, FeatureLoss)
 
 
 def _check_alike(shapes: Mapping[str, dict]) -> None:

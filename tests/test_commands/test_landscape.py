@@ -189,6 +189,21 @@ def test_a_loss_that_is_not_there_is_refused(folders, tmp_path, capsys):
     assert "--losses-of must be one of distilled, got 'alone'" in error
 
 
+def test_losses_over_features_are_left_out(folders, tmp_path, capsys):
+    path = next(folders[1].glob('*/vis_data/config.py'))
+    config = Config.fromfile(path)
+    # It has no layers, so that it would be refused if it were built.
+    features = dict(type='mmrkkd.FitNetLoss')
+    config.model.losses = [dict(type='mmrkkd.RankKDLoss'), features]
+    config.dump(path)
+    error = refused(capsys, tmp_path, folders, '--loss', 'loss_fitnet')
+    assert 'one of total, loss_task, loss_kd, loss_rank, got' in error
+    config.model.losses = features
+    config.dump(path)
+    error = refused(capsys, tmp_path, folders, '--loss', 'total')
+    assert 'distilled, seed 0 compares features alone' in error
+
+
 def test_missing_weights_are_named(folders, tmp_path, capsys):
     (folders[1] / 'student.pth').unlink()
     error = refused(capsys, tmp_path, folders)
