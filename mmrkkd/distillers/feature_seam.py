@@ -19,7 +19,7 @@ from .readers.features import (
     at_first_size,
 )
 from .readers.linear_classifier import ClassifierReader
-from .readers.norms import layer_statistics
+from .readers.norms import all_statistics
 from .readers.stages import MixedStages, StageReader
 
 
@@ -77,7 +77,9 @@ class FeatureSeam:
             )
             _connect(loss, shapes, others)
             if loss.needs_statistics:
-                _tell_statistics(loss, teacher, others)
+                loss.take_statistics(
+                    all_statistics(teacher, loss.teacher_layers, others)
+                )
             if loss.grows_student:
                 with _own_randomness():
                     graft = Graft(
@@ -236,23 +238,6 @@ def _connect(
         )
     with _own_randomness():
         loss.connect(shapes, others)
-
-
-def _tell_statistics(
-    loss: FeatureLoss, teacher: nn.Module, shapes: Sequence[Shape]
-) -> None:
-    if len(shapes) != len(loss.teacher_layers):
-        raise ValueError(
-            f'{type(loss).__name__} looks for the BatchNorm of each layer of '
-            'the teacher: name them one by one, without [*], got '
-            f'{", ".join(loss.teacher_layers)}'
-        )
-    loss.take_statistics(
-        [
-            layer_statistics(teacher, 'teacher', layer, shape)
-            for layer, shape in zip(loss.teacher_layers, shapes, strict=True)
-        ]
-    )
 
 
 def _parts(

@@ -1,7 +1,6 @@
 """Features of named layers, noted in the one forward of a model."""
 
 import random
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -10,11 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmrkkd.ops.checks import nearest_name
+from .layer_names import BEFORE, module_at, numbers_of, parsed
 
-LAYER = re.compile(r'((?:before )?[\w.]+)(?:\[(\d+|\*)\])?')
-# What goes into a module, where its output is not what is meant.
-BEFORE = 'before '
 # Some networks want the size that they were made for.
 PROBED_SIZES = (128, 32, 224, 64, 256)
 Built = TypeVar('Built')
@@ -75,7 +71,7 @@ class FeatureReader:
         size: int,
     ) -> None:
         self.owner = owner
-        self.wanted = [_parsed(owner, layer) for layer in layers]
+        self.wanted = [parsed(owner, layer) for layer in layers]
         for path, _ in self.wanted:
             module_at(model, owner, path)
         # A layer whose output an activation overwrites afterwards.
@@ -97,7 +93,7 @@ class FeatureReader:
         for path, index in self.wanted:
             outputs = [t for t, _ in taps.outputs.get(path, ())]
             start = len(self.layers)
-            for number in _numbers(self.owner, path, index, len(outputs)):
+            for number in numbers_of(self.owner, path, index, len(outputs)):
                 self.layers.append((path, number))
                 self.shapes.append(tuple(outputs[number].shape))
             self.groups.append(slice(start, len(self.layers)))
@@ -215,67 +211,6 @@ def _tensors(output: object) -> Iterator[Tensor]:
     elif isinstance(output, dict):
         for item in output.values():
             yield from _tensors(item)
-
-
-def _parsed(owner: str, layer: str) -> tuple[str, str | None]:
-    found = LAYER.fullmatch(layer)
-    if not found:
-        raise ValueError(
-            f"the {owner}'s layer must be the path of a module, with [number]"
-            ' or [*] for its outputs, such as neck[0], and before it for what '
-            f'goes in, such as before backbone.relu; got {layer!r}'
-        )
-    return found.group(1), found.group(2)
-
-
-def module_at(model: nn.Module, owner: str, path: str) -> nn.Module:
-    """The module of a path.
-
-    Args:
-        model: The model.
-        owner: 'student' or 'teacher', for messages.
-        path: As in ``named_modules``; what is before it counts as it.
-
-    Raises:
-        ValueError: there is none; the nearest name is in the message.
-    """
-    path = path.removeprefix(BEFORE)
-    try:
-        return model.get_submodule(path)
-    except AttributeError:
-        names = [name for name, _ in model.named_modules() if name]
-        near = nearest_name(path, names)
-        parts = ', '.join(name for name, _ in model.named_children())
-        raise ValueError(
-            f'the {owner} {type(model).__name__} has no layer {path!r}{near} '
-            f'Its parts: {parts}'
-        ) from None
-
-
-def _numbers(
-    owner: str, path: str, index: str | None, count: int
-) -> Sequence[int]:
-    """Which of the outputs of a module are meant."""
-    if not count:
-        raise ValueError(
-            f"the {owner}'s layer {path!r} is not run, or puts out no "
-            "tensor, when the model's features are computed"
-        )
-    if index == '*':
-        return range(count)
-    if index is None:
-        if count > 1:
-            raise ValueError(
-                f"the {owner}'s layer {path!r} has {count} outputs: say "
-                f'which, {path}[0] to {path}[{count - 1}], or {path}[*]'
-            )
-        return [0]
-    if int(index) >= count:
-        raise ValueError(
-            f"the {owner}'s layer {path!r} has {count} outputs, counted from "
-            f'0; got {path}[{index}]'
-        )
-    return [int(index)]
 
 
 def _run_head(model: nn.Module, image: Tensor, taps: FeatureTaps) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .features import BEFORE, LAYER, module_at
+from .layer_names import BEFORE, module_at, parsed
 
 
 def layer_statistics(
@@ -27,7 +27,7 @@ def layer_statistics(
     Raises:
         ValueError: there is no BatchNorm of C channels.
     """
-    path = LAYER.fullmatch(layer).group(1)
+    path, _ = parsed(owner, layer)
     module = module_at(model, owner, path)
     if path.startswith(BEFORE) and not list(module.parameters()):
         block, _, name = path.removeprefix(BEFORE).rpartition('.')
@@ -44,6 +44,32 @@ def layer_statistics(
         module.bias.detach().clone(),
         module.weight.detach().abs().clone(),
     )
+
+
+def all_statistics(
+    teacher: nn.Module,
+    layers: Sequence[str],
+    shapes: Sequence[Sequence[int]],
+) -> list[tuple[Tensor, Tensor]]:
+    """Those of each of a teacher's layers, see :func:`layer_statistics`.
+
+    Args:
+        teacher: The teacher.
+        layers: One output each.
+        shapes: Of the outputs.
+
+    Raises:
+        ValueError: a layer has none, or several outputs.
+    """
+    if len(shapes) != len(layers):
+        raise ValueError(
+            'the loss looks for the BatchNorm of each layer of the teacher: '
+            f'name them one by one, without [*], got {", ".join(layers)}'
+        )
+    return [
+        layer_statistics(teacher, 'teacher', layer, shape)
+        for layer, shape in zip(layers, shapes, strict=True)
+    ]
 
 
 def _last_norm(block: nn.Module, name: str) -> nn.Module | None:
