@@ -55,9 +55,10 @@ class DOT(Optimizer):
     With delta = 0 it is SGD with momentum, up to rounding.
 
     The released code leaves weight decay out of the very first step of a
-    parameter that only distillation reaches, and has a single group of
-    parameters; here decay is in every step, and each group has its own
-    settings.
+    parameter that only distillation reaches, lets the momentum of a gradient
+    that is missing in some step only rest, and has a single group of
+    parameters; here decay is in every step, a missing gradient is 0, and
+    each group has its own settings.
 
     Args:
         params: As for any optimizer; every argument below may be set for a

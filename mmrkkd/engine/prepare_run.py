@@ -25,6 +25,8 @@ TASKS = dict(
 # What MMEngine takes where a config says nothing.
 CHECKPOINT_HOOK = dict(type='CheckpointHook', interval=1)
 ADDED_HOOKS = ('mmrkkd.RunStateHook', 'mmrkkd.NonFiniteHook')
+# DOT's wrapper, and the one with a loss scaler.
+DOT_WRAPPERS = ('DOTOptimWrapper', 'DOTAmpOptimWrapper')
 
 
 @contextlib.contextmanager
@@ -146,14 +148,17 @@ def use_amp(config: Config) -> None:
             f"one for each part of the model; set type='AmpOptimWrapper' in "
             f'{" and ".join(f"optim_wrapper.{name}" for name in parts)}'
         )
-    if type_name(wrapper) and not (
+    kind = 'AmpOptimWrapper'
+    if type_name(wrapper) in DOT_WRAPPERS:
+        kind = f'mmrkkd.{DOT_WRAPPERS[-1]}'
+    elif type_name(wrapper) and not (
         builds(wrapper, OptimWrapper) or builds(wrapper, AmpOptimWrapper)
     ):
         raise ValueError(
             '--amp replaces an optim_wrapper of type OptimWrapper, the '
             f'config has {type_name(wrapper)!r}; choose its precision there'
         )
-    wrapper.type = 'AmpOptimWrapper'
+    wrapper.type = kind
     wrapper.setdefault('loss_scale', 'dynamic')
 
 

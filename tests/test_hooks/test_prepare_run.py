@@ -82,6 +82,20 @@ def test_amp_takes_the_stock_wrapper_in_every_spelling(kind):
     )
 
 
+@pytest.mark.parametrize('kind', ['DOTOptimWrapper', 'DOTAmpOptimWrapper'])
+def test_amp_keeps_dots_gradients_apart(kind):
+    optimizer = dict(type='mmrkkd.DOT', lr=0.1)
+    config = Config(
+        dict(optim_wrapper=dict(type=f'mmrkkd.{kind}', optimizer=optimizer))
+    )
+    use_amp(config)
+    assert config.optim_wrapper == dict(
+        type='mmrkkd.DOTAmpOptimWrapper',
+        loss_scale='dynamic',
+        optimizer=optimizer,
+    )
+
+
 @pytest.mark.parametrize(
     'kind', ['mmrkkd.AutocastOptimWrapper', AutocastOptimWrapper]
 )

@@ -1,6 +1,8 @@
 """Distillers trained by DOT: alone, resumed, accumulated, in bfloat16."""
 
+import contextlib
 import copy
+import functools
 
 import pytest
 import torch
@@ -95,7 +97,7 @@ class ByHand:
         self.momenta = {}
 
     @torch.no_grad()
-    def step(self, *batches, clip=None, lr=LR):
+    def step(self, *batches, clip=None, lr=LR, share=1.0):
         with torch.enable_grad():
             task, distillation = gradients(self.model, *batches)
         sums = [
@@ -103,7 +105,7 @@ class ByHand:
             for both in zip(task.values(), distillation.values())
         ]
         norm = torch.cat(sums).norm()
-        factor = min(1.0, clip / (norm + 1e-6)) if clip else 1.0
+        factor = min(1.0, clip / (norm + 1e-6)) if clip else share
         assert clip is None or factor < 1
         for name, p in self.model.named_parameters():
             g, d = task[name], distillation[name]
@@ -239,9 +241,8 @@ def test_a_step_that_is_not_finite_leaves_no_trace(tmp_path, counts):
             dict(type='mmrkkd.NonFiniteHook', action='skip'),
         ],
     )
-    if counts == 1:
-        hand.step(batch(0, 8))
-        assert_alike(named(runner.model), named(hand.model))
+    hand.step(batch(0, 8), share=1 / counts)
+    assert_alike(named(runner.model), named(hand.model))
     assert not runner.optim_wrapper.optimizer.distilled
     for state in runner.optim_wrapper.optimizer.state.values():
         assert all(v.isfinite().all() for v in state.values())
@@ -287,6 +288,56 @@ def test_a_step_in_bfloat16(tmp_path):
         size = exact[kind].norm()
         assert (found[kind] - exact[kind]).norm() < 0.1 * size
         assert (found[kind] - exact[1 - kind]).norm() > size / 2
+
+
+@pytest.fixture
+def scaler_on_a_cpu(monkeypatch):
+    """MMEngine's loss scaler, which it keeps to GPUs; nothing is cast."""
+    if not hasattr(torch.amp, 'GradScaler'):
+        pytest.skip('older loss scalers want CUDA')
+    place = 'mmengine.optim.optimizer.amp_optimizer_wrapper'
+    monkeypatch.setattr(f'{place}.is_cuda_available', lambda: True)
+    scaler = functools.partial(torch.amp.GradScaler, 'cpu')
+    monkeypatch.setattr(f'{place}.GradScaler', scaler)
+    monkeypatch.setattr(
+        'mmengine.runner.amp.autocast', lambda **_: contextlib.nullcontext()
+    )
+
+
+@pytest.mark.parametrize('clip', [None, 0.5])
+def test_scaled_losses_step_as_they_would(scaler_on_a_cpu, clip):
+    model = model_of().train()
+    hand = ByHand(model)
+    changes = {} if clip is None else dict(clip_grad=dict(max_norm=clip))
+    scaled = build_optim_wrapper(
+        model,
+        wrapper(
+            'mmrkkd.DOTAmpOptimWrapper',
+            loss_scale=dict(init_scale=256.0),
+            **changes,
+        ),
+    )
+    for start in (0, 8):
+        model.train_step(batch(start, start + 4), scaled)
+        hand.step(batch(start, start + 4), clip=clip)
+    assert_alike(named(model), named(hand.model))
+    assert scaled.loss_scaler.get_scale() == 256
+
+
+def test_a_step_whose_gradients_overflow_is_skipped(scaler_on_a_cpu):
+    model = model_of().train()
+    before = copy.deepcopy(named(model))
+    scaled = build_optim_wrapper(
+        model,
+        wrapper(
+            'mmrkkd.DOTAmpOptimWrapper', loss_scale=dict(init_scale=2.0**127)
+        ),
+    )
+    model.train_step(batch(0, 4), scaled)
+    assert scaled.loss_scaler.get_scale() == 2.0**126
+    for name, value in named(model).items():
+        assert torch.equal(value, before[name]), name
+    assert not scaled.optimizer.distilled
 
 
 def test_after_dot_another_wrapper_gets_one_loss():
