@@ -13,6 +13,7 @@ FUZZ_EXAMPLES ?= 100
 GPU_PY ?= $(if $(wildcard $(PY)),$(PY),python3)
 GPU_ARGS ?=
 EVIDENCE_ARGS ?=
+DOCS_ARGS ?=
 
 # The interpreter that runs the installer. Which one goes into the environment
 # is the installer's decision unless PYTHON is given.
@@ -29,7 +30,7 @@ INSTALL = $(DRIVER) tools/install.py --venv '$(VENV)' \
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 \
 	--dist worksteal
 
-.PHONY: help install doctor demo test test-fast fuzz lint bench soak \
+.PHONY: help install doctor demo test test-fast fuzz lint docs bench soak \
 	gpu-check gpu-evidence clean distclean
 
 help:
@@ -42,6 +43,7 @@ help:
 	@echo 'make test-fast  run those that take less than about two seconds'
 	@echo 'make fuzz       run thousands of random cases (FUZZ_EXAMPLES= a test)'
 	@echo 'make lint       check style and spelling'
+	@echo 'make docs       build the documentation site in site/'
 	@echo 'make bench      measure speed and memory of the losses'
 	@echo 'make soak       distil for an hour, watching memory, files and time'
 	@echo 'make gpu-check  everything that needs a GPU, in eight minutes; installs'
@@ -74,6 +76,9 @@ lint: install
 	$(PY) -m ruff format --check --output-format concise .
 	$(PY) -m codespell_lib .
 
+docs: install
+	$(PY) docs/site/build.py $(DOCS_ARGS)
+
 bench: install
 	$(PY) tools/benchmarks/run.py $(BENCH_ARGS)
 
@@ -87,7 +92,7 @@ gpu-evidence:
 	$(GPU_PY) tools/gpu/evidence.py $(EVIDENCE_ARGS)
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find mmrkkd tools tests configs -name __pycache__ -prune \
 		-exec rm -rf {} +
 

@@ -70,7 +70,7 @@ setup(
     # torch and the two families are extras on purpose: see runtime.txt.
     extras_require={
         name: read_requirements(name)
-        for name in ('torch', 'onedl', 'openmmlab', 'report', 'dev')
+        for name in ('torch', 'onedl', 'openmmlab', 'report', 'docs', 'dev')
     },
     cmdclass={'build_py': BuildWithMim},
     classifiers=[

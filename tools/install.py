@@ -25,6 +25,8 @@ from installer.journal import Journal
 
 # Raised when what a stage does changes, so that old environments are redone.
 LAYOUT = 1
+# Of mmrkkd: what its tests and its documentation need.
+EXTRAS = 'dev,docs,report'
 
 
 def load_stack():
@@ -245,7 +247,7 @@ class Installer:
         )
         self.journal.run(
             'installing mmrkkd, editable, and what its tests need',
-            [*install, '--no-build-isolation', '-e', f'{ROOT}[dev,report]'],
+            [*install, '--no-build-isolation', '-e', f'{ROOT}[{EXTRAS}]'],
         )
 
 
