@@ -243,7 +243,12 @@ def test_classes_are_matched_by_name():
             'the backbone ResNet_CIFAR of the student cannot be run so: it',
         ),
         (classifier(), ['backbone.layer2', 'backbone.layer1'], 'in order, of'),
-        (classifier(), ['backbone.layer1', 'backbone.layer3'], 'at the end'),
+        (classifier(), ['backbone.layer1', 'backbone.layer2'], 'at the end'),
+        (
+            classifier('CIFARWideResNet', 64, depth=10),
+            ['backbone.block1', 'backbone.block3'],
+            r'at the end its last output, backbone\[0\]; got',
+        ),
         (classifier(), ['backbone.conv1', 'backbone[0]'], r'got backbone.co'),
         (
             classifier(out_indices=(0, 2)),
@@ -284,6 +289,15 @@ def test_a_teacher_that_is_not_exact(options):
 def test_an_automatic_teacher_stays_exact():
     engine = build(precision='auto').teacher.engine
     assert engine.precision == 'float32' and engine.settled
+
+
+def test_the_last_stage_may_stand_for_the_output():
+    model = MODELS.build(classifier())
+    stops = [
+        StageReader(model, 'student', ['backbone.layer1', last], 32).stops
+        for last in ('backbone.layer3', 'backbone[0]')
+    ]
+    assert stops == [[0, 2]] * 2
 
 
 @pytest.mark.parametrize('side', [32, 64])

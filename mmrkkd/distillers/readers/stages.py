@@ -17,15 +17,16 @@ class StageReader:
     Args:
         model: The classifier; run once, in eval mode, on noise.
         owner: 'student' or 'teacher', for messages.
-        layers: Stages of the backbone, ``'backbone.<stage>'``, the last one
-            its output, ``'backbone[<number>]'``.
+        layers: Stages of the backbone in order, ``'backbone.<stage>'``, up
+            to the last, which may also be ``'backbone[<number>]'``, the
+            output, and has to be where that is more than the stage's.
         size: Side of its input, in pixels.
 
     After that ``activated`` says of each layer whether it is never negative.
 
     Raises:
         ValueError: the backbone cannot be run stage by stage, or the layers
-            are no stages in order, up to the last.
+            are not such stages.
     """
 
     def __init__(
@@ -43,30 +44,33 @@ class StageReader:
         names = [f'backbone.{name}' for name in backbone.stage_names]
         last = len(names) - 1
         output = f'backbone[{len(backbone.out_indices) - 1}]'
-        known = {name: place for place, name in enumerate(names[:-1])}
+        known = {name: place for place, name in enumerate(names)}
         if backbone.out_indices[-1] == last:
             known[output] = last
         self.stops = [known.get(layer, -1) for layer in layers]
-        if self.stops != sorted(set(self.stops) - {-1}) or (
-            self.stops[-1] != last
-        ):
+        good = self.stops == sorted(set(self.stops) - {-1})
+        self.activated: list[bool] = []
+        if good and self.stops[-1] == last:
+            is_whole = self._look(model, size)
+            good = is_whole or layers[-1] == output
+        if not good or self.stops[-1] != last:
             raise ValueError(
                 f"the {owner}'s layers must be stages of its backbone in "
                 f'order, of {", ".join(names[:-1])}, and at the end its '
                 f'last output, {output}; got {", ".join(layers)}'
             )
-        self.activated = self._look(model, size)
 
-    def _look(self, model: nn.Module, size: int) -> list[bool]:
-        some = next(model.parameters())
+    def _look(self, model: nn.Module, size: int) -> bool:
+        """Whether the last stage puts out what the backbone does."""
+        some, backbone = next(model.parameters()), model.backbone
         image = torch.randn(1, 3, size, size).to(some)
         with eval_mode(model), torch.no_grad():
-            features = model.backbone.forward_stem(image)
-            signs = []
+            features = backbone.forward_stem(image)
             for number in range(len(self.stops)):
                 features = self.run(model, number, features)
-                signs.append(bool((features >= 0).all()))
-        return signs
+                self.activated.append(bool((features >= 0).all()))
+            # Where nothing is left to do it hands on what it was given.
+            return backbone.finish_stage(self.stops[-1], features) is features
 
     def run(self, model: nn.Module, number: int, features: Tensor) -> Tensor:
         """From one layer to the next, as the model is.

@@ -50,8 +50,8 @@ class FCFDLoss(FeatureLoss):
     Args:
         student_layers: From the first to the last, two or more: stages of a
             :class:`mmrkkd.backbones.staged.StagedBackbone`, such as
-            ``'backbone.layer1'``, and ``'backbone[0]'``, its output, for
-            the last. What lies between two of them is run as one.
+            ``'backbone.layer1'``, up to the last one, or ``'backbone[0]'``,
+            its output. What lies between two of them is run as one.
         teacher_layers: See :class:`FeatureLoss`; maps of the same sides, or
             twice or half of them.
         loss_weight: w >= 0, or a schedule: the released code ramps it up
