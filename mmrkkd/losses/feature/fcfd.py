@@ -44,7 +44,8 @@ class FCFDLoss(FeatureLoss):
     loss; the released code runs it in training mode. Layers are compared as
     the backbones of this package put them out, VGG's after their ReLU.
 
-    Bridges that a step does not use get a gradient of 0. In a distributed
+    Mixed paths are computed in float32, under autocast too. Bridges that a
+    step does not use get a gradient of 0. In a distributed
     run all processes draw the same paths, by the number of the iteration.
 
     Args:
