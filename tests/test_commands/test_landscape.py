@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from made_up_runs import classifier_folders, demo_folder
+from matplotlib.text import Text
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
@@ -320,8 +321,17 @@ def test_numbers_of_the_figure():
     assert numbers['within'] == 0.5
     assert np.isnan(one['values'][0][0]) and one['values'][4][4] == 5
     drawn = figure.draw(numbers)
-    titles = [axis.get_title() for axis in drawn.axes]
-    assert 'one: 3, +0.2 around' in titles
+    drawn.canvas.draw()
+    width, height = drawn.canvas.get_width_height()
+    texts = {
+        text.get_text(): text.get_window_extent()
+        for text in drawn.findobj(Text)
+        if text.get_visible()
+    }
+    for word in ('one: 3, +0.2 around', 'second direction', 'loss (a)'):
+        box = texts[word]
+        assert box.x0 >= 0 and box.y0 >= 0, word
+        assert box.x1 <= width and box.y1 <= height, word
 
 
 def test_all_students_share_the_scale_that_each_fills():

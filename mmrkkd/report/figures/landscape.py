@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mmrkkd.evaluation.loss_landscape import Row
 
@@ -17,7 +18,7 @@ from .drawing import decorate
 from .options import positive
 
 COLUMNS = 3
-LEVELS = 14
+LEVELS = 12
 COLOURS = 'cividis'
 
 
@@ -100,11 +101,13 @@ class Landscape(PaperFigure):
             for label, one in numbers['students'].items()
         }
         lowest, top = scale(list(grids.values()), numbers['top'])
+        levels = MaxNLocator(LEVELS).tick_values(lowest, top)
         columns = min(COLUMNS, len(grids))
         rows = -(-len(grids) // columns)
         figure = Figure(
-            (4.4 * columns + 0.9, 7.6 * rows), dpi=100, layout='constrained'
+            (4.2 * columns + 1.1, 7.4 * rows), dpi=90, layout='constrained'
         )
+        figure.get_layout_engine().set(rect=(0.02, 0, 0.98, 1))
         FigureCanvasAgg(figure)
         spec = figure.add_gridspec(2 * rows, columns)
         axes = []
@@ -114,7 +117,7 @@ class Landscape(PaperFigure):
             # What is not finite is above any number.
             values = np.nan_to_num(values, nan=np.inf).clip(lowest, top)
             flat = figure.add_subplot(spec[2 * row, column])
-            image = _contours(flat, places, values, lowest, top)
+            image = _contours(flat, places, values, levels)
             title = f'{label}: {one["middle"]:.3g}'
             if one['rise'] is not None:
                 title += f', {one["rise"]:+.3g} around'
@@ -123,11 +126,10 @@ class Landscape(PaperFigure):
             deep = figure.add_subplot(
                 spec[2 * row + 1, column], projection='3d'
             )
-            _surface(deep, places, values, lowest, top, numbers['loss'])
+            _surface(deep, places, values, levels)
             axes += [flat, deep]
-        figure.colorbar(
-            image, ax=axes, label=f'loss ({numbers["loss"]})', shrink=0.6
-        )
+        bar = figure.colorbar(image, ax=axes, shrink=0.6, format='%.3g')
+        bar.set_label(f'loss ({numbers["loss"]})', fontsize=11)
         return figure
 
 
@@ -158,40 +160,33 @@ def scale(
 
 
 def _contours(
-    axis: Axes, places: np.ndarray, values: np.ndarray, low: float, top: float
+    axis: Axes, places: np.ndarray, values: np.ndarray, levels: np.ndarray
 ) -> object:
-    levels = np.linspace(low, top, LEVELS)
     image = axis.contourf(places, places, values, levels, cmap=COLOURS)
     lines = axis.contour(
         places, places, values, levels[1:-1], colors='#ffffff', linewidths=0.6
     )
     axis.clabel(lines, lines.levels[::2], fontsize=8, fmt='%.3g')
     axis.plot(0, 0, 'o', color='#cc3311', markersize=6)
-    axis.set_aspect('equal')
+    axis.set_box_aspect(1)
+    axis.locator_params(nbins=5)
     return image
 
 
 def _surface(
-    axis: Axes,
-    places: np.ndarray,
-    values: np.ndarray,
-    low: float,
-    top: float,
-    name: str,
+    axis: Axes, places: np.ndarray, values: np.ndarray, levels: np.ndarray
 ) -> None:
-    across, up = np.meshgrid(places, places)
     axis.plot_surface(
-        across,
-        up,
+        *np.meshgrid(places, places),
         values,
         cmap=COLOURS,
-        norm=Normalize(low, top),
+        norm=Normalize(levels[0], levels[-1]),
         rcount=len(places),
         ccount=len(places),
         linewidth=0,
     )
-    axis.set_zlim(low, top)
+    axis.set_zlim(levels[0], levels[-1])
     axis.set_xlabel('first direction', fontsize=9)
     axis.set_ylabel('second direction', fontsize=9)
-    axis.set_zlabel(name, fontsize=9)
     axis.tick_params(labelsize=8)
+    axis.locator_params(nbins=4)
