@@ -1,6 +1,7 @@
 # Feature methods beside KL and training alone, ResNet-20 -> ResNet-8, each by
-# itself, NORM and FCFD beside KL as published, at the published settings; where a pair has weights of its own those
-# of ResNet-56 -> ResNet-20. Nothing is chosen on these images.
+# itself, NORM and FCFD beside KL as published, with the published settings;
+# where a pair has weights of its own those of ResNet-56 -> ResNet-20. Nothing
+# is chosen on these images.
 # The schedule is one for hours of a CPU without bfloat16: 8 epochs and a
 # teacher of 15. docs/en/real_images.md has the commands and the result.
 seeds = [0, 1, 2]
@@ -17,7 +18,9 @@ stages = ['backbone.layer1', 'backbone.layer2', 'backbone.layer3']
 kd = dict(
     config='kd_resnet20-resnet8_1xb64-20e_image-folder.py',
     cfg_options={
-        'model.teacher.checkpoint': 'work_dirs/resnet20_1xb64-15e_image-folder/epoch_15.pth'
+        'model.teacher.checkpoint': (
+            'work_dirs/resnet20_1xb64-15e_image-folder/epoch_15.pth'
+        )
     },
 )
 # A third of the 8,000 images, as CRD's 16,384 are of CIFAR-100's 50,000.
