@@ -40,7 +40,10 @@ def configs(table: dict) -> Iterator[tuple[Path, str]]:
                     f'which there is no {unknown or "method"}'
                 )
         for method in facts['methods']:
+            without = facts.get('without', {}).get(method, ())
             for pair, base in pairs.items():
+                if pair in without:
+                    continue
                 batch = facts.get('batch', {}).get(method, {})
                 name = batch.get('file', facts['file'])
                 stem = f'{method}_{pair.replace("_", "-")}_{name}'
@@ -87,12 +90,15 @@ def render(
         *(f"    '{path}'," for path in bases),
         ']',
         '',
-        *model_lines({**layers, **settings}),
+        *model_lines({**layers, **settings}, about.get('beside_kd', False)),
     ]
     batch = facts.get('batch', {}).get(method, {})
     rate = batch.get('rate', facts.get('rate', {}).get(student))
-    if rate is not None:
-        lines.append(f'optim_wrapper = dict(optimizer=dict(lr={rate}))')
+    optimizer = {} if rate is None else dict(lr=rate)
+    optimizer.update(about.get('optimizer', {}))
+    if optimizer:
+        changes = dict(optimizer=optimizer)
+        lines.append(f'optim_wrapper = {written(changes)}')
     if batch:
         lines += [
             f'train_dataloader = dict(batch_size={batch["images"]})',
@@ -108,26 +114,46 @@ def method_file(method: str, folder: str) -> str:
     return own if there else f'{method}.py'
 
 
-def model_lines(changes: dict) -> list[str]:
-    """The model, with some options of its loss changed."""
+def model_lines(changes: dict, beside_kd: bool = False) -> list[str]:
+    """The model, with some options of its losses changed.
+
+    Args:
+        changes: Of the method's loss; ``kd``, of the one that it is beside.
+        beside_kd: Whether the method's file has two. Defaults to False.
+    """
     if not changes:
         return ['model = dict(**_base_.distillation)']
-    options = [line for item in changes.items() for line in option(*item)]
+    base = '_base_.distillation.losses'
+    if not beside_kd:
+        first, *rest = changed(base, changes)
+        losses = [f'losses={first}', *rest]
+    else:
+        kd = changes.pop('kd', {})
+        losses = ['losses=[']
+        for item, options in ((f'{base}[0]', kd), (f'{base}[1]', changes)):
+            losses += [f'    {line}' for line in changed(item, options)]
+        losses.append('],')
     return [
         'model = dict(',
-        '    losses=dict(',
-        '        _base_.distillation.losses,',
-        *(f'        {line}' for line in options),
-        '    ),',
+        *(f'    {line}' for line in losses),
         '    task_weight=_base_.distillation.task_weight,',
         ')',
     ]
 
 
+def changed(base: str, changes: dict) -> list[str]:
+    """The code of a dict of a base config with some options changed."""
+    if not changes:
+        return [f'{base},']
+    options = [line for item in changes.items() for line in option(*item)]
+    return ['dict(', f'    {base},', *(f'    {o}' for o in options), '),']
+
+
 def option(name: str, value: object) -> list[str]:
     """A keyword argument: on one line, or a list with one item on each."""
     line = f'{name}={written(value)},'
-    if isinstance(value, list) and len(line) + 8 > WIDTH:
+    # As deep as the options of a loss may stand.
+    if isinstance(value, list) and len(line) + 12 > WIDTH:
         items = [f'    {written(item)},' for item in value]
         return [f'{name}=[', *items, '],']
     return [line]
@@ -175,6 +201,8 @@ def layers_of(
     further = [about['also']] if 'also' in about else []
     for side, layers in sides.items():
         layers = layers[:count]
+        if 'last' in about:
+            layers = [*layers[:-1], about['last']]
         if 'only' in about:
             layers = [layers[about['only']]]
         sides[side] = layers + further

@@ -123,6 +123,23 @@ def test_dry_run_tells_the_settings_and_writes_nothing(folder, capsys):
     assert sorted(folder.rglob('*')) == before
 
 
+@pytest.mark.parametrize(
+    ('method', 'term'),
+    [
+        ('fitnet', 'loss_fitnet'),
+        ('reviewkd', 'loss_reviewkd'),
+        ('rkd', 'loss_rkd_angle'),
+        ('catkd', 'loss_catkd'),
+        ('norm', 'loss_norm'),
+    ],
+)
+def test_features_of_a_classifier_are_those_that_it_puts_out(
+    method, term, capsys
+):
+    assert run('--dry-run', '--method', method) == 0
+    assert f'{term}: ' in capsys.readouterr().out
+
+
 def test_a_plain_student_is_left_beside_the_run(folder, capsys):
     result = mmrkkd.distill(
         student='student.py',

@@ -10,7 +10,11 @@ _base_ = [
 model = dict(
     losses=dict(
         _base_.distillation.losses,
-        student_layers=['backbone.block1', 'backbone.block2', 'backbone[0]'],
+        student_layers=[
+            'backbone.block1',
+            'backbone.block2',
+            'backbone[0]',
+        ],
         teacher_layers=[
             'backbone.layer1',
             'backbone.layer2',

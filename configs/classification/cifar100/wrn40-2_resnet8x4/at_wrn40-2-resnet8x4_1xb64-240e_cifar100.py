@@ -15,7 +15,11 @@ model = dict(
             'backbone.layer2',
             'backbone.layer3',
         ],
-        teacher_layers=['backbone.block1', 'backbone.block2', 'backbone[0]'],
+        teacher_layers=[
+            'backbone.block1',
+            'backbone.block2',
+            'backbone[0]',
+        ],
     ),
     task_weight=_base_.distillation.task_weight,
 )

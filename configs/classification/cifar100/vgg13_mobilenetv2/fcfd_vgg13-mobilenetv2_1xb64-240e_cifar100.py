@@ -1,0 +1,35 @@
+# KD + FCFD: VGG13 -> MobileNetV2.
+_base_ = [
+    '../_base_/vgg13_mobilenetv2.py',
+    '../../../_base_/datasets/cifar100.py',
+    '../../../_base_/schedules/cifar100_240e.py',
+    '../../../_base_/methods/fcfd.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(
+    losses=[
+        dict(
+            _base_.distillation.losses[0],
+            temperature=8.0,
+        ),
+        dict(
+            _base_.distillation.losses[1],
+            student_layers=[
+                'backbone.stage1',
+                'backbone.stage2',
+                'backbone.stage3',
+                'backbone[0]',
+            ],
+            teacher_layers=[
+                'backbone.block1',
+                'backbone.block2',
+                'backbone.block3',
+                'backbone[0]',
+            ],
+            temperature=8.0,
+        ),
+    ],
+    task_weight=_base_.distillation.task_weight,
+)
+optim_wrapper = dict(optimizer=dict(lr=0.01, nesterov=True))
