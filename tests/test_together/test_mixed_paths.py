@@ -268,6 +268,13 @@ def test_models_that_cannot_be_run_apart(student, layers, message):
         build(loss, student=student)
 
 
+def test_a_network_without_a_classifiers_head():
+    model = torch.nn.Module()
+    model.backbone = CIFARVGG(8)
+    with pytest.raises(ValueError, match='CIFARVGG of the student cannot'):
+        StageReader(model, 'student', ['backbone[0]'], 32)
+
+
 def test_stages_that_no_bridge_joins():
     teacher = classifier('MobileNetV1', 1024)
     loss = dict(

@@ -33,7 +33,8 @@ class StageReader:
         self, model: nn.Module, owner: str, layers: Sequence[str], size: int
     ) -> None:
         backbone = getattr(model, 'backbone', None)
-        if not hasattr(backbone, 'run_stage') or not model.head:
+        head = getattr(model, 'head', None)
+        if not hasattr(backbone, 'run_stage') or head is None:
             raise ValueError(
                 'the loss runs classifiers stage by stage, and the backbone '
                 f'{type(backbone).__name__} of the {owner} cannot be run so: '

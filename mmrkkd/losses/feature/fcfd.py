@@ -45,8 +45,8 @@ class FCFDLoss(FeatureLoss):
     the backbones of this package put them out, VGG's after their ReLU.
 
     Mixed paths are computed in float32, under autocast too. Bridges that a
-    step does not use get a gradient of 0. In a distributed
-    run all processes draw the same paths, by the number of the iteration.
+    step does not use get a gradient of 0. In a distributed run all
+    processes draw the same paths, by the number of the iteration.
 
     Args:
         student_layers: From the first to the last, two or more: stages of a

@@ -86,6 +86,12 @@ class NORMLoss(FeatureLoss):
         self, student_shapes: Sequence[Shape], teacher_shapes: Sequence[Shape]
     ) -> None:
         """See :meth:`FeatureLoss.connect`."""
+        if len(student_shapes) != 1 or len(teacher_shapes) != 1:
+            raise ValueError(
+                'NORMLoss takes one output of a layer, without [*], got '
+                f'{len(student_shapes)} of the student and '
+                f'{len(teacher_shapes)} of the teacher'
+            )
         (student,), (teacher,) = student_shapes, teacher_shapes
         check_maps(student, teacher)
         self.ratio = teacher[2] / student[2]

@@ -140,6 +140,11 @@ def test_errors(options, message):
         NORMLoss(**options)
 
 
+def test_one_output_of_a_layer():
+    with pytest.raises(ValueError, match=r'without \[\*\], got 2 of the stud'):
+        NORMLoss('neck[*]').connect([STUDENT] * 2, [TEACHER] * 2)
+
+
 def test_sides_must_be_multiples():
     with pytest.raises(ValueError, match='multiple of that of the other'):
         made((1, 3, 6, 6), (1, 5, 4, 4))
