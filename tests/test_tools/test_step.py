@@ -15,6 +15,7 @@ BENCHMARKS = str(ROOT / 'tools' / 'benchmarks')
 sys.path.insert(0, BENCHMARKS)
 
 import pairs  # noqa: E402
+import step as benchmark  # noqa: E402
 import ways  # noqa: E402
 
 sys.path.remove(BENCHMARKS)
@@ -102,6 +103,15 @@ def test_a_way_runs_what_it_is_named_for(pair, make, expected):
         bench.wrapper.optimizer.param_groups[0]['lr'] = 0.1
         bench.precision = 'float32'
         assert calls_of(bench, make, batch) == expected
+
+
+def test_chosen_ways_stand_beside_the_student_alone():
+    found = ways.ways_of(pairs.PAIRS['cifar'], 'cpu')
+    assert benchmark.chosen(found, None) == list(found.items())
+    chosen = dict(benchmark.chosen(found, ['RKKD trained by DOT']))
+    assert list(chosen) == [ways.ALONE, 'RKKD trained by DOT']
+    with pytest.raises(SystemExit, match="no 'RKK'; the ways: 'student al"):
+        benchmark.chosen(found, ['RKK'])
 
 
 def test_rows_of_maps_and_of_boxes():

@@ -70,6 +70,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="instead of the pair's own",
     )
     parser.add_argument(
+        '--ways',
+        nargs='+',
+        metavar='WAY',
+        help='only these rows of the table, beside the student alone',
+    )
+    parser.add_argument(
         '--amp', action='store_true', help='mixed precision, on a GPU'
     )
     parser.add_argument(
@@ -92,6 +98,23 @@ def clock(device: str) -> np.ndarray:
     return np.array([time.perf_counter(), time.process_time()])
 
 
+def chosen(found: dict, names: list[str] | None) -> list[tuple]:
+    """The ways of these names, all by default; the student alone always.
+
+    Raises:
+        SystemExit: there is no such way; the message has those that are.
+    """
+    if names is None:
+        return list(found.items())
+    unknown = sorted(set(names) - set(found))
+    if unknown:
+        sys.exit(
+            f'--ways: there is no {unknown[0]!r}; the ways: '
+            f'{", ".join(map(repr, found))}'
+        )
+    return [each for each in found.items() if each[0] in (ways.ALONE, *names)]
+
+
 def build_steps(
     pair: Pair, args: argparse.Namespace, data: dict
 ) -> tuple[dict, list[dict]]:
@@ -99,7 +122,7 @@ def build_steps(
     wrapper = AmpOptimWrapper if args.amp else OptimWrapper
     bench = ways.Bench(pair, args.device, wrapper)
     steps, failed = {}, []
-    for name, make in ways.ways_of(pair, args.device).items():
+    for name, make in chosen(ways.ways_of(pair, args.device), args.ways):
         try:
             step = make(bench)
             for _ in range(1 if args.device == 'cpu' else 3):

@@ -133,9 +133,10 @@ def ours(bench: Bench) -> Step:
 
 def with_dot(bench: Bench) -> Step:
     """The config, with a backward pass and a momentum for each gradient."""
-    optimizer = DOT(bench.student.parameters(), lr=1e-8, momentum=0.9)
+    rate = bench.wrapper.optimizer.param_groups[0]['lr']
+    optimizer = DOT(bench.student.parameters(), lr=rate, momentum=0.9)
     wrapper = bench.dot(optimizer=optimizer)
-    ours = bench.ours
+    ours = bench.distiller(precision=bench.precision)
     return Step(lambda batch: ours.train_step(batch, wrapper), ours)
 
 
