@@ -104,7 +104,7 @@ def log_heights(axis: Axes) -> None:
         axis: The panel.
     """
     axis.set_yscale('log')
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
     axis.yaxis.set_major_formatter('{x:g}')
     axis.yaxis.set_minor_formatter(NullFormatter())
 

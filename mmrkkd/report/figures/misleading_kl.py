@@ -105,6 +105,10 @@ class MisleadingKL(PaperFigure):
             (axes[2], case['students'][1], 4),
         ):
             _bars(axis, case, student, number)
+        # One scale for the three.
+        widest = max(axis.get_xlim()[1] for axis in axes)
+        for axis in axes:
+            axis.set_xlim(0, widest)
         figure.suptitle(f'True class: {case["true"]} (star)', fontsize=12)
         return figure
 
@@ -206,4 +210,3 @@ def _bars(axis: Axes, case: dict, model: dict, number: int) -> None:
     ]
     axis.barh(names, model['probabilities'], color=COLOURS[number])
     axis.invert_yaxis()
-    axis.set_xlim(0, 1)
