@@ -335,8 +335,10 @@ def test_numbers_of_the_figure():
 
 
 def test_all_students_share_the_scale_that_each_fills():
-    low, flat = np.array([[1.0, 9.0]]), np.array([[2.0, np.nan, 4.0]])
-    assert scale([low, flat], None) == (1, 4)
-    assert scale([low, flat], 6.0) == (1, 6)
+    steep = np.array([[1.0, 5, 9, 70, 90]])
+    flat = np.array([[2.0, 3, 4, 5, np.nan, 6]])
+    # A quarter of the flat one's five numbers lies above 5.
+    assert scale([steep, flat], None) == (1, 5)
+    assert scale([steep, flat], 6.0) == (1, 6)
     with pytest.raises(ValueError, match='--top must be above the least lo'):
-        scale([low, flat], 0.5)
+        scale([steep, flat], 0.5)

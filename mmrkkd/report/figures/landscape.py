@@ -46,9 +46,9 @@ class Landscape(PaperFigure):
     title = 'The loss around the weights of students'
     source = 'RKKD, figure 4'
     reading = (
-        'The dot is the student, one step along an axis a random change as '
-        'long as its weights, the same for all students, the colour the loss '
-        'there: the wider the dark basin, the flatter the minimum.'
+        'The dot is the student, a step of 1 along an axis a random change '
+        'as long as its weights: the wider the dark basin, the flatter the '
+        'minimum that it has found.'
     )
     needs = 'losses'
 
@@ -59,7 +59,7 @@ class Landscape(PaperFigure):
             type=positive,
             metavar='LOSS',
             help='losses above it are drawn as it; default: the least of '
-            "the students' greatest losses",
+            "the students' upper quartiles, as the corners are steep",
         )
 
     def numbers(self, found: LossGrids, args: argparse.Namespace) -> dict:
@@ -140,8 +140,8 @@ def scale(
 
     Args:
         grids: The losses of each, NaN where they are not finite.
-        top: The greatest; None for the least of the students' greatest, by
-            which each fills the scale.
+        top: The greatest; None for the least of the students' upper
+            quartiles, by which each fills the scale.
 
     Returns:
         The least and the greatest.
@@ -150,7 +150,9 @@ def scale(
         ValueError: the greatest is not above the least.
     """
     lowest = min(float(np.nanmin(values)) for values in grids)
-    highest = top or min(float(np.nanmax(values)) for values in grids)
+    highest = top or min(
+        float(np.nanquantile(values, 0.75)) for values in grids
+    )
     if highest <= lowest:
         raise ValueError(
             f'--top must be above the least loss, {lowest:.4g}, got '
@@ -167,7 +169,7 @@ def _contours(
         places, places, values, levels[1:-1], colors='#ffffff', linewidths=0.6
     )
     axis.clabel(lines, lines.levels[::2], fontsize=8, fmt='%.3g')
-    axis.plot(0, 0, 'o', color='#cc3311', markersize=6)
+    axis.plot(0, 0, 'o', color='#ffffff', mec='#000000', markersize=7)
     axis.set_box_aspect(1)
     axis.locator_params(nbins=5)
     return image
