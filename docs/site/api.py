@@ -68,13 +68,18 @@ def public_names(package: str) -> list[str]:
     if package in CALLED:
         return CALLED[package]
     module = importlib.import_module(package)
-    others = [other for _, found in PAGES.values() for other in found]
-    others = tuple(f'{name}.' for name in others if name != package)
+    # What the page of a package inside it shows stands there.
+    inside = {
+        name.rpartition('.')[2]
+        for _, packages in PAGES.values()
+        for other in packages
+        if other.startswith(f'{package}.')
+        for name in public_names(other)
+    }
     names = [
         f'{package}.{name}'
         for name in module.__all__
-        if callable(value := getattr(module, name))
-        and not value.__module__.startswith(others)
+        if callable(getattr(module, name)) and name not in inside
     ]
     return names + (found_names(package) if package in FOUND else [])
 

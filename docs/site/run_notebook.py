@@ -16,8 +16,8 @@ import nbformat
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[2]
-# Printed by a package while it is imported.
-NOISE = ('Could not import OneDL',)
+# Printed by other packages, of no interest.
+NOISE = ('Could not import OneDL', 'Loads checkpoint by')
 
 
 def run(path: Path, folder: Path, settings: str = '') -> object:

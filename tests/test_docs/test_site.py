@@ -14,7 +14,10 @@ from urllib.parse import unquote, urlparse
 import pytest
 from conftest import ROOT
 
+from mmrkkd import datasets, distillers, engine, losses, ops
 from mmrkkd.commands.program import COMMANDS
+from mmrkkd.distillers.readers import READERS
+from mmrkkd.engine import hooks
 from mmrkkd.losses import LOSSES
 from mmrkkd.version import __version__
 
@@ -106,11 +109,18 @@ def test_the_version_is_shown(site):
     assert f'mmrkkd {__version__}' in (site / 'index.html').read_text()
 
 
-def test_the_reference_has_every_loss_and_command(site, pages):
-    ids = pages[site / 'api/losses.html'].ids
-    ids |= pages[site / 'api/feature_losses.html'].ids
-    shown = {name.rpartition('.')[2] for name in ids if name}
-    assert set(LOSSES) <= shown
+def test_the_reference_has_every_public_name_and_command(site, pages):
+    ids = set().union(*(page.ids for page in pages.values()))
+    shown = {name.rpartition('.')[2] for name in ids}
+    # Those of configs, which are found by their files.
+    expected = {*LOSSES, *(kind.__name__ for kind in READERS.values())}
+    for package in (datasets, distillers, engine, hooks, losses, ops):
+        expected |= {
+            name
+            for name in package.__all__
+            if callable(getattr(package, name))
+        }
+    assert expected <= shown
     commands = pages[site / 'api/commands.html'].ids
     assert {f'mmrkkd-{name}' for name in COMMANDS} <= commands
 
