@@ -23,8 +23,14 @@ def _find_figures() -> dict[str, PaperFigure]:
             and kind.__module__ == info.name
             and not inspect.isabstract(kind)
         ]
-    found.sort(key=lambda figure: figure.source)
+    found.sort(key=_place)
     return {figure.name: figure for figure in found}
+
+
+def _place(figure: PaperFigure) -> tuple[bool, str, int]:
+    """RKKD's first, by their numbers: 'RKKD, figure 10'."""
+    paper, number = figure.source.split(', figure ')
+    return paper != 'RKKD', paper, int(number)
 
 
 FIGURES = _find_figures()
