@@ -5,6 +5,7 @@ import copy
 import functools
 
 import pytest
+import small_detectors
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
@@ -351,6 +352,23 @@ def test_after_dot_another_wrapper_gets_one_loss():
     model.train_step(batch(), plain)
     weight = 'head.fc.weight'
     assert not torch.equal(model.state_dict()[weight], before[weight])
+
+
+def test_the_two_sums_of_a_detector_make_its_loss():
+    init_default_scope('mmdet')
+    model = MODELS.build(small_detectors.distilled()).train()
+    items = [small_detectors.sample(number) for number in (1, 2)]
+    data = {key: [item[key] for item in items] for key in items[0]}
+    terms = model(**model.data_preprocessor(data, True), mode='loss')
+    total, log = model.parse_losses(terms)
+    model.splits_losses = True
+    parts, same_log = model.parse_losses(terms)
+    assert same_log == log
+    torch.testing.assert_close(parts.task + parts.distillation, total)
+    ours = log['loss_kd'] + log['loss_rank']
+    torch.testing.assert_close(parts.distillation, ours)
+    # Once asked, once given.
+    assert torch.is_tensor(model.parse_losses(terms)[0])
 
 
 def test_another_optimizer_is_refused():
