@@ -1,4 +1,4 @@
-"""The blocks of code in README.md, CONTRIBUTING.md and docs/en."""
+"""The blocks of code in the pages of the documentation."""
 
 import re
 import shlex
@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / 'README.md',
     ROOT / 'CONTRIBUTING.md',
+    ROOT / 'docs/site/home.md',
     *sorted((ROOT / 'docs/en').rglob('*.md')),
 ]
 FENCE = re.compile(r'^( *)```(\w*)\s*$')
