@@ -107,6 +107,7 @@ def figure(args: argparse.Namespace) -> tuple[Path, dict]:
     if args.out.exists() and not args.out.is_dir():
         raise ValueError(f'--out must be a folder, got the file {args.out}')
     selection = Selection(runs)
+    chosen.check(selection, args)
     found = INPUTS[chosen.needs].gather(selection, args)
     # What is drawn is what is written: the picture can be made again.
     numbers = json.loads(json.dumps(_finite(chosen.numbers(found, args))))

@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 
 from matplotlib.figure import Figure
 
+from mmrkkd.report.selection import Selection
+
 
 class PaperFigure(ABC):
     """One figure; its name is that of its file, with hyphens.
@@ -39,6 +41,19 @@ class PaperFigure(ABC):
         Args:
             parser: Has those that all figures share. An option's ``type``
                 checks its value, so that a wrong one is told at once.
+        """
+
+    def check(  # noqa: B027
+        self, selection: Selection, args: argparse.Namespace
+    ) -> None:
+        """Refuses runs before minutes are spent on them.
+
+        Args:
+            selection: The runs.
+            args: See :meth:`numbers`.
+
+        Raises:
+            ValueError: the figure cannot be drawn from these runs.
         """
 
     @abstractmethod

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from mmrkkd.ops import exact_kendall_tau
 from mmrkkd.report.curves import COLOURS
 from mmrkkd.report.matched_logits import MatchedLogits
+from mmrkkd.report.selection import Selection
 
 from .base import PaperFigure
 from .drawing import decorate, panels
@@ -47,6 +48,16 @@ class MisleadingKL(PaperFigure):
             '%(default)s)',
         )
 
+    def check(self, selection: Selection, args: argparse.Namespace) -> None:
+        """See :meth:`PaperFigure.check`."""
+        labels = list(dict.fromkeys(run.label for run in selection.students))
+        if len(labels) < 2:
+            raise ValueError(
+                'the figure misleading-kl compares two students of a '
+                f'teacher, got {", ".join(labels) or "none"}; give another '
+                'RUN'
+            )
+
     def numbers(self, found: MatchedLogits, args: argparse.Namespace) -> dict:
         """See :meth:`PaperFigure.numbers`.
 
@@ -56,7 +67,12 @@ class MisleadingKL(PaperFigure):
         has the smaller KL. ``case`` is that with the greatest difference of
         KL; None if there is none.
         """
-        _check(found)
+        if (found.labels < 0).all():
+            raise ValueError(
+                'the figure misleading-kl needs true classes, and what the '
+                'models are compared on has none: these detectors are '
+                'compared on places, not on annotated boxes'
+            )
         kl = {
             label: divergence(
                 logits, found.teacher, args.temperature, found.activation
@@ -111,20 +127,6 @@ class MisleadingKL(PaperFigure):
             axis.set_xlim(0, widest)
         figure.suptitle(f'True class: {case["true"]} (star)', fontsize=12)
         return figure
-
-
-def _check(found: MatchedLogits) -> None:
-    if len(found.students) < 2:
-        raise ValueError(
-            'the figure misleading-kl compares two students of a teacher, '
-            f'got {", ".join(found.students)}; give another RUN'
-        )
-    if (found.labels < 0).all():
-        raise ValueError(
-            'the figure misleading-kl needs true classes, and what the '
-            'models are compared on has none: these detectors are compared '
-            'on places, not on annotated boxes'
-        )
 
 
 def _gaps(
