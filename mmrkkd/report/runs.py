@@ -171,7 +171,7 @@ def find_runs(folders: Sequence[str | Path]) -> tuple[list[Run], list[Path]]:
     if faults and not any(run.log or run.result for _, run in runs):
         raise ValueError(
             f'no log can be read: {"; ".join(faults)}. A full disk or a kill '
-            'leaves such a file; take a copy of it, or train again'
+            'leaves such a file; put a copy in its place, or train again'
         )
     _tell_apart(runs)
     labels = list(dict.fromkeys(run.label for _, run in runs))
