@@ -6,9 +6,10 @@ import shutil
 import pytest
 import torch
 from hand_made import run, sweep
-from made_up_runs import by_hand, classifier_folders, demo_folder
+from made_up_runs import ROOT, by_hand, classifier_folders, demo_folder
 from small_runs import CLASSES, random_weights
 
+from mmrkkd.commands import figure
 from mmrkkd.commands.program import main
 from mmrkkd.datasets import CLASSES as SHAPES
 from mmrkkd.distillers.model_config import plain_model
@@ -55,9 +56,12 @@ def test_the_list_tells_every_figure(capsys):
         main(['figure', '--help'])
     assert end.value.code == 0
     text = capsys.readouterr().out
-    for name, figure in FIGURES.items():
+    for name, each in FIGURES.items():
         assert f'  {name} ' in text
-        assert f'{figure.title} ({figure.source})' in text
+        assert f'{each.title} ({each.source})' in text
+    sources = [each.source for each in FIGURES.values()]
+    rkkd = [f'RKKD, figure {number}' for number in range(1, 11)]
+    assert sources == [*rkkd, 'LRA, figure 3']
 
 
 @pytest.mark.parametrize('name', FIGURES)
@@ -239,6 +243,14 @@ def test_a_run_without_a_teacher_is_refused(classifiers, capsys):
     assert '--scores' not in error
 
 
+def test_one_student_is_refused_before_it_is_run(
+    classifiers, capsys, monkeypatch
+):
+    monkeypatch.setattr(figure, 'score_runs', None)
+    error = refused(capsys, 'misleading-kl', classifiers[1])
+    assert 'two students of a teacher, got distilled; give another' in error
+
+
 def test_runs_of_two_tasks_are_refused(classifiers, tmp_path, capsys):
     other = by_hand(
         tmp_path,
@@ -304,3 +316,16 @@ def test_students_of_two_teachers_are_refused(tmp_path, capsys):
 def test_a_figure_is_known_by_its_file():
     assert type(FIGURES['alignment']) is Alignment
     assert Alignment.name == 'alignment' and 'base' not in FIGURES
+
+
+@pytest.mark.parametrize('name', FIGURES)
+def test_the_page_says_how_to_read_each_and_shows_it(name):
+    page = (ROOT / 'docs' / 'en' / 'figures.md').read_text()
+    _, heading, rest = page.partition(f'\n## {name}\n')
+    section = rest.partition('\n## ')[0]
+    assert heading and f'mmrkkd figure {name} ' in section
+    words = ' '.join(section.split())
+    assert FIGURES[name].reading in words and FIGURES[name].source in words
+    picture = f'images/figures/{name}.png'
+    assert f']({picture})' in section
+    assert 0 < (ROOT / 'docs' / 'en' / picture).stat().st_size < 120_000
