@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[2]
 # Printed by other packages, of no interest.
-NOISE = ('Could not import OneDL', 'Loads checkpoint by')
+NOISE = ('Could not import OneDL', 'Loads checkpoint by', ' - mmengine - ')
 
 
 def run(path: Path, folder: Path, settings: str = '') -> object:
@@ -69,7 +69,9 @@ def _cleaned(text: str, folder: Path) -> str:
     for place in (folder.resolve(), ROOT):
         text = text.replace(f'{place}/', '')
     lines = text.splitlines(keepends=True)
-    return ''.join(ln for ln in lines if not ln.startswith(NOISE))
+    return ''.join(
+        line for line in lines if not any(word in line for word in NOISE)
+    )
 
 
 def main(argv=None) -> int:
