@@ -25,6 +25,7 @@ from tqdm import tqdm
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 from mmrkkd.cli import add_config_options, add_trust_option, read_config
+from mmrkkd.distillers.student_state import LEARNED
 from mmrkkd.engine import prepare_model
 from mmrkkd.losses import KendallLoss, RankKDLoss
 from mmrkkd.report.tables import plain_table
@@ -98,9 +99,10 @@ def prepare(args):
     ) as model:
         model.init_weights()
         if args.checkpoint is not None:
-            load_checkpoint(
+            content = load_checkpoint(
                 model, args.checkpoint, map_location='cpu', strict=True
             )
+            model.load_learned_state(content.get(LEARNED) or {})
         model.to('cuda' if torch.cuda.is_available() else 'cpu').train()
         yield (
             model,

@@ -13,6 +13,7 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mmrkkd.distillers.model_config import plain_model
+from mmrkkd.distillers.student_state import LEARNED
 from mmrkkd.engine import prepare_model
 from mmrkkd.evaluation.grid_file import GridFile, digest, fill
 from mmrkkd.evaluation.held_out_loss import (
@@ -219,9 +220,12 @@ def _load(model: nn.Module, run: Run, method: Run | None) -> dict:
 
 
 def _loaded(model: nn.Module, run: Run) -> dict:
-    return load_checkpoint(
+    content = load_checkpoint(
         model, str(run.checkpoint), map_location='cpu', strict=True
     )
+    if hasattr(model, 'load_learned_state'):
+        model.load_learned_state(content.get(LEARNED) or {})
+    return content
 
 
 def _file(run: Run, args: argparse.Namespace) -> Path:

@@ -10,6 +10,7 @@ from .student_state import (
     STUDENT,
     as_distiller,
     as_plain_student,
+    forgive_learned,
     learned_state,
     load_learned_state,
 )
@@ -34,6 +35,7 @@ class ActsAsStudent(BaseModel):
         # BaseModel registers a preprocessor; ours is the student's.
         del self.data_preprocessor
         self._register_state_dict_hook(as_plain_student)
+        self.register_load_state_dict_post_hook(forgive_learned)
 
     def __getattr__(self, name: str) -> object:
         try:

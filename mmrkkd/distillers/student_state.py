@@ -9,6 +9,7 @@ the checkpoint beside the student, under ``distiller``:
 """
 
 import logging
+from typing import NamedTuple
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -76,6 +77,25 @@ def as_distiller(state_dict: dict, prefix: str, local_metadata: dict) -> None:
             state_dict[prefix + STUDENT + name] = state_dict.pop(key)
     for name, value in local_metadata.get(LEARNED, {}).items():
         state_dict.setdefault(prefix + DISTILLER + name, value)
+
+
+def forgive_learned(module: nn.Module, incompatible: NamedTuple) -> None:
+    """Hook after a state dict was loaded: the student's is a whole one.
+
+    What stands in the checkpoint beside the student is not missing from its
+    state dict, so that a strict load succeeds and others do not warn.
+
+    Args:
+        module: The module.
+        incompatible: ``missing_keys``, changed in place, and
+            ``unexpected_keys``.
+    """
+    if not in_checkpoint(module.distiller):
+        return
+    beside = tuple(DISTILLER + key for key in module.distiller.state_dict())
+    incompatible.missing_keys[:] = [
+        key for key in incompatible.missing_keys if not key.endswith(beside)
+    ]
 
 
 def in_checkpoint(distiller: nn.Module) -> bool:

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.runner import load_checkpoint
 from small_classifiers import (
     RKKD,
     classifier,
@@ -301,6 +302,26 @@ def test_connectors_survive_a_resume_bit_for_bit(tmp_path):
         a, b = (getattr(r.model, kind) for r in (whole, second))
         for key, value in a.state_dict().items():
             assert torch.equal(value, b.state_dict()[key]), key
+
+
+@pytest.mark.parametrize('kind', ['FitNetLoss', 'NORMLoss'])
+def test_a_plain_students_weights_are_whole(tmp_path, kind):
+    """What the losses learn stands beside them, and is not missing."""
+    options = dict(FITNET if kind == 'FitNetLoss' else dict(type=kind))
+    path = tmp_path / 'student.pth'
+    whole = build([RKKD, options]).state_dict()
+    torch.save(dict(state_dict=whole, meta={}), path)
+    model = build([RKKD, options])
+    before = copy.deepcopy(model.learned_state())
+    load_checkpoint(model, str(path), map_location='cpu', strict=True)
+    model.load_state_dict(whole)
+    for key, value in model.learned_state().items():
+        if key in before and 'student' not in key:
+            assert torch.equal(value, before[key]), key
+    del whole['head.fc.weight']
+    with pytest.raises(RuntimeError, match='head.fc.weight') as found:
+        model.load_state_dict(whole)
+    assert 'distiller' not in str(found.value)
 
 
 def test_connectors_of_other_losses_are_refused(tmp_path):
