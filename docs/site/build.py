@@ -48,8 +48,12 @@ def write_pages(source: Path, repo_url: str) -> dict[str, Path]:
     links = Links(ROOT, ELSEWHERE, repo_url)
     shutil.copytree(ROOT / 'docs' / 'en', source, dirs_exist_ok=True)
     for path in sorted(source.rglob('*.ipynb')):
-        notebook.to_markdown(path)
+        page = notebook.to_markdown(path)
         path.unlink()
+        links.made |= {
+            f'docs/en/{made.relative_to(source).as_posix()}'
+            for made in page.parent.glob(f'{page.stem}_*')
+        }
     for path in sorted(source.rglob('*.md')):
         name = path.relative_to(source).as_posix()
         text = path.read_text(encoding='utf-8')

@@ -35,6 +35,8 @@ class Links:
         # Path below the site -> file to copy there.
         self.linked: dict[str, Path] = {}
         self.broken: list[str] = []
+        # Files below docs/en that only the site has.
+        self.made: set[str] = set()
 
     def rewritten(self, text: str, path: str, name: str) -> str:
         """The page with its links rewritten.
@@ -63,6 +65,8 @@ class Links:
         path = posixpath.normpath(
             posixpath.join(posixpath.dirname(self.path), there)
         )
+        if path in self.made:
+            return found[0]
         if path.startswith('..') or not (self.root / path).exists():
             self.broken.append(
                 f'{self.path} links {target}: there is no {path}'

@@ -85,6 +85,14 @@ def test_a_link_to_nothing_is_refused(root, target):
         rewritten(root, f'[x]({target})')
 
 
+def test_a_picture_that_the_site_makes_is_no_broken_link(root):
+    made = links.Links(root, {}, '')
+    made.made = {'docs/en/n_1.png'}
+    text = '![](n_1.png)'
+    assert made.rewritten(text, 'docs/en/n.md', 'n.md') == text
+    made.check()
+
+
 def test_new_pages_are_in_the_menu_without_being_told():
     found = navigation.sections(
         ['get_started', 'brand_new', 'measurements/z', 'api/q', 'install']
