@@ -60,6 +60,9 @@ def clean(notebook: object, folder: Path) -> None:
                 if kept and kept[-1].output_type == 'stream':
                     kept[-1].text += output.text
                     continue
+            if 'image/png' in output.get('data', {}):
+                # The name of the figure's class, and its size.
+                output.data.pop('text/plain', None)
             kept.append(output)
         cell.outputs = [o for o in kept if o.get('text', True)]
     notebook.metadata.language_info = dict(name='python')
