@@ -105,6 +105,20 @@ def test_a_way_runs_what_it_is_named_for(pair, make, expected):
         assert calls_of(bench, make, batch) == expected
 
 
+def test_the_layout_is_another_students():
+    pair = pairs.PAIRS['cifar']
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        bench = Bench(pair, 'cpu')
+        step = ways.channels_last(bench)
+        step(pairs.batch(pair, (2, 32, 32)))
+    for model, last in (
+        (step.distiller.student, True),
+        (bench.student, False),
+    ):
+        weight = model.backbone.layer2[0].conv2.weight
+        assert last == weight.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_chosen_ways_stand_beside_the_student_alone():
     found = ways.ways_of(pairs.PAIRS['cifar'], 'cpu')
     assert benchmark.chosen(found, None) == list(found.items())

@@ -12,6 +12,7 @@ random weights prove nothing.
 
 import contextlib
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pairs
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from mmrkkd.distillers.inference.hardware import fast_dtype
 from mmrkkd.engine import DOT, DOTAmpOptimWrapper, DOTOptimWrapper
+from mmrkkd.engine.hooks import ChannelsLastHook
 from mmrkkd.losses import build_loss
 from mmrkkd.losses.base import LogitLoss
 
@@ -140,6 +142,17 @@ def with_dot(bench: Bench) -> Step:
     return Step(lambda batch: ours.train_step(batch, wrapper), ours)
 
 
+def channels_last(bench: Bench) -> Step:
+    """The config with a student of its own, in the layout of the hook."""
+    model = pairs.build(bench.pair, precision=bench.precision)
+    ChannelsLastHook().before_train(SimpleNamespace(model=model))
+    model.to(bench.device)
+    rate = bench.wrapper.optimizer.param_groups[0]['lr']
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
+    wrapper = type(bench.wrapper)(optimizer=optimizer)
+    return Step(lambda batch: model.train_step(batch, wrapper), model)
+
+
 def in_float32(bench: Bench) -> Step:
     """The config with a teacher in float32."""
     return bench.step_of(bench.distiller(precision='float32'))
@@ -243,6 +256,8 @@ def ways_of(
         'RKKD trained by DOT': with_dot,
         'RKKD, teacher at full precision': in_float32,
     }
+    if pair.scope == 'mmpretrain':
+        ways['RKKD, channels last'] = channels_last
     if device == 'cuda':
         ways['RKKD, teacher after the student'] = in_one_stream
     ways['plain autograd ranking'] = plain_ranking
