@@ -6,11 +6,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
+from torch.utils.hooks import RemovableHandle
 
 from mmrkkd.losses.feature import FeatureLoss
 from mmrkkd.losses.feature.base import Shape
 
 from .readers.features import FeatureReader, FeatureTaps
+from .readers.layer_names import BEFORE
 from .readers.linear_classifier import ClassifierReader
 from .student_state import STUDENT
 
@@ -33,7 +35,8 @@ class Graft:
         teacher_shapes: One, of the teacher's layer, (1, C, H, W).
 
     Raises:
-        ValueError: the student's scores are no linear layer with a bias on
+        ValueError: the layer is what goes into a module, or is run more than
+            once; or the student's scores are no linear layer with a bias on
             averages of the cells of this layer.
     """
 
@@ -48,9 +51,16 @@ class Graft:
     ) -> None:
         self.loss = loss
         self.path, self.number = student_reader.layers[part.start]
+        if self.path.startswith(BEFORE):
+            raise ValueError(
+                f'{type(loss).__name__} puts a residual behind a layer of the '
+                'student, so that student_layers must be what a module puts '
+                f'out, without before, got {self.path!r}'
+            )
         shape = student_reader.shapes[part.start]
         self.linear = ClassifierReader(student, 'student', [shape]).path
         self.taps: FeatureTaps | None = None
+        self.handles: list[RemovableHandle] = []
         self._check(student, shape, student_reader.size)
         self.attach(student)
         if loss.logit_scale is not None:
@@ -59,16 +69,21 @@ class Graft:
             teacher.get_submodule(path).register_forward_hook(self.rescale)
 
     def attach(self, student: nn.Module) -> None:
-        """Grows a student.
+        """Grows a student; the one before it grows no more.
 
         Args:
-            student: Of the architecture that this was made for.
+            student: Of the architecture that this was made for, or the same
+                one again, such as with its BatchNorms converted.
         """
+        for handle in self.handles:
+            handle.remove()
         self.classifier = student.get_submodule(self.linear)
         layer = student.get_submodule(self.path)
-        layer.register_forward_hook(self.grow)
+        self.handles = [layer.register_forward_hook(self.grow)]
         if self.loss.logit_scale is not None:
-            self.classifier.register_forward_hook(self.rescale)
+            self.handles.append(
+                self.classifier.register_forward_hook(self.rescale)
+            )
 
     def grow(self, layer: nn.Module, args: tuple, output: object) -> object:
         """Hook behind the layer: the residual."""
@@ -149,9 +164,14 @@ class Graft:
 
     def _check(self, student: nn.Module, shape: Shape, size: int) -> None:
         """Runs the student on a map of noise, as it is and grown."""
-        before = FeatureReader(
-            student, 'student', [f'before {self.linear}'], size
-        )
+        ends = [f'{BEFORE}{self.linear}', f'{BEFORE}{self.path}[*]']
+        before = FeatureReader(student, 'student', ends, size)
+        if len(before.layers) > len(ends):
+            raise ValueError(
+                f'{type(self.loss).__name__} puts a residual behind a layer '
+                f"that is run once, and the student's {self.path!r} is run "
+                'several times: name the block that ends with it'
+            )
         trial = copy.deepcopy(self.loss.residual).eval()
         for norm in (trial.expand[1], trial.contract[1]):
             nn.init.normal_(norm.bias)
@@ -186,7 +206,7 @@ class Graft:
 
         layer = student.get_submodule(self.path)
         with layer.register_forward_hook(replace):
-            (pooled,) = before.read(before.look(student))
+            pooled, _ = before.read(before.look(student))
         return pooled
 
 

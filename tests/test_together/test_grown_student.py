@@ -146,6 +146,29 @@ def test_another_student_grows_too():
     assert torch.equal(logits(model), expected)
 
 
+@pytest.mark.parametrize('make', [lambda model: model, copy.deepcopy])
+def test_the_same_student_again_grows_once(make):
+    """As after its BatchNorms were converted, in a copy too."""
+    model = trained(build([RKKD, dict(NORM, logit_scale=2.5)]))
+    term = step(model)['loss_norm']
+    expected = logits(model.eval())
+    again = make(model).eval()
+    again.student = again.student
+    assert torch.equal(logits(again), expected)
+    assert torch.equal(logits(model.eval()), expected)
+    assert torch.equal(step(again)['loss_norm'], term)
+
+
+def test_a_student_that_was_replaced_is_plain():
+    model, other = trained(build()), MODELS.build(classifier())
+    old = model.student
+    model.student = other.eval()
+    images = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        expected = plain_student(old.state_dict())(images, mode='tensor')
+        assert torch.equal(old(images, mode='tensor'), expected)
+
+
 def test_connectors_have_their_own_group():
     model = build()
     wrapper = build_optim_wrapper(
@@ -292,6 +315,17 @@ def unusual(**changes):
             ),
             'backbone[0]',
             r"averages over the cells and nothing else, and 'head.fc' must",
+        ),
+        (
+            classifier(),
+            'before neck',
+            "what a module puts out, without before, got 'before neck'",
+        ),
+        # A residual at both calls would not be that of the merged layer.
+        (
+            classifier(),
+            'backbone.layer4.1.relu[1]',
+            "'backbone.layer4.1.relu' is run several times: name the block",
         ),
     ],
 )
