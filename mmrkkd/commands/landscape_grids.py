@@ -130,8 +130,7 @@ def _measuring(
     teacher_run = next(iter(selection.of(selection.teacher)), None)
     model = with_present_teacher(method.config.model, teacher_run)
     model.student = student
-    losses = model.losses
-    losses = [losses] if isinstance(losses, dict) else losses
+    losses = _losses(model)
     model.losses = [loss for loss in losses if not _of_features(loss)]
     if not model.losses:
         raise ValueError(
@@ -140,6 +139,11 @@ def _measuring(
         )
     config.model = model
     return config
+
+
+def _losses(model: ConfigDict) -> list[ConfigDict]:
+    losses = model.losses
+    return [losses] if isinstance(losses, dict) else losses
 
 
 def _of_features(loss: ConfigDict) -> bool:
@@ -224,7 +228,10 @@ def _loaded(model: nn.Module, run: Run) -> dict:
         model, str(run.checkpoint), map_location='cpu', strict=True
     )
     if hasattr(model, 'load_learned_state'):
-        model.load_learned_state(content.get(LEARNED) or {})
+        # Connectors are left out with the losses that learned them.
+        left_out = any(map(_of_features, _losses(run.config.model)))
+        learned = {} if left_out else content.get(LEARNED)
+        model.load_learned_state(learned or {})
     return content
 
 

@@ -197,6 +197,14 @@ def test_losses_over_features_are_left_out(folders, tmp_path, capsys):
     features = dict(type='mmrkkd.FitNetLoss')
     config.model.losses = [dict(type='mmrkkd.RankKDLoss'), features]
     config.dump(path)
+    # What it learned, and a layer that was merged, stand in the checkpoint.
+    weights = folders[1] / 'student.pth'
+    content = torch.load(weights, weights_only=False)
+    content['distiller'] = {
+        '1.connectors.0.weight': torch.zeros(9, 9),
+        'student.head.fc.weight': torch.zeros(3, 8),
+    }
+    torch.save(content, weights)
     error = refused(capsys, tmp_path, folders, '--loss', 'loss_fitnet')
     assert 'one of total, loss_task, loss_kd, loss_rank, got' in error
     config.model.losses = features
