@@ -185,7 +185,7 @@ class Steps(_Timed):
 
     def __str__(self) -> str:
         values = ', '.join(f'{value:g}' for value in self.values)
-        return f'{values} from each {self.by} of {list(self.milestones)} on'
+        return f'{values}, the next after {self.by} {list(self.milestones)}'
 
 
 def _increasing(milestones: Sequence[int]) -> tuple[int, ...]:

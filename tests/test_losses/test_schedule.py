@@ -157,7 +157,7 @@ def test_the_config_is_left_alone():
         ),
         (
             dict(type='steps', values=[0.5, 1, 0], milestones=[3, 4]),
-            '0.5, 1, 0 from each epoch of [3, 4] on',
+            '0.5, 1, 0, the next after epoch [3, 4]',
         ),
     ],
 )
