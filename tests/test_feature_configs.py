@@ -223,6 +223,26 @@ def test_catkd_has_the_setting_of_its_pair(pair, setting):
 
 
 @pytest.mark.parametrize(
+    ('pair', 'setting'),
+    [
+        ('vgg13_vgg8', (5, 1, 4)),
+        ('resnet56_resnet20', (0.02, 1, 4)),
+        ('wrn40-2_wrn16-2', (5, 0.2, 4)),
+        ('vgg13_mobilenetv2', (5, 1, 8)),
+        ('resnet32x4_shufflenetv2', (5, 1, 8)),
+    ],
+)
+def test_fcfd_has_the_setting_of_its_pair(pair, setting):
+    model = cell(f'cifar100/{pair}', 'fcfd').model
+    kd, loss = model.losses
+    weight, kl_weight, temperature = setting
+    assert loss.loss_weight == dict(type='linear', stop=weight, end=20)
+    assert loss.get('kl_weight', 1) == kl_weight
+    assert kd.temperature == loss.temperature == temperature
+    assert kd.loss_weight == model.task_weight == 1
+
+
+@pytest.mark.parametrize(
     ('pair', 'method', 'rate', 'images'),
     [
         ('cifar100/resnet32x4_resnet8x4', 'at', 0.05, 64),

@@ -1,6 +1,6 @@
-# FCFD beside KD, 20 epochs of warm-up; T is 8 for MobileNetV2. The cells name
-# the layers, which end with what the backbone puts out; as it is here, those
-# of a CIFAR ResNet. The weight of 1 of the cross entropy is ours.
+# FCFD beside KD, 20 epochs of warm-up. The weights are those of most of its
+# authors' pairs; cells with others say so, and name the layers, which end with
+# what the backbone puts out; as it is here, those of a CIFAR ResNet.
 distillation = dict(
     losses=[
         dict(type='mmrkkd.KDLoss', temperature=4.0, loss_weight=1.0),

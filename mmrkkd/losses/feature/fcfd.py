@@ -59,8 +59,10 @@ class FCFDLoss(FeatureLoss):
             over 20 epochs, ``dict(type='linear', stop=5.0, end=20)``, and
             has 0.02 in place of 5 for ResNet56 and ResNet20. Defaults to
             5.0.
-        kl_weight: v >= 0, or a schedule. Defaults to 1.0.
-        temperature: T > 0. 8 for MobileNetV2 students. Defaults to 4.0.
+        kl_weight: v >= 0, or a schedule; the released code has 0.2 for
+            WRN-40-2 and WRN-16-2. Defaults to 1.0.
+        temperature: T > 0. 8 for MobileNetV2 and ShuffleNetV2 students.
+            Defaults to 4.0.
         paths: How many mixed paths a step draws, of the 2 (S - 1) that
             there are, no one twice. Defaults to 2.
 

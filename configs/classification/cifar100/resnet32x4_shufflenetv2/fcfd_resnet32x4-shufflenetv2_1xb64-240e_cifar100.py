@@ -9,7 +9,10 @@ _base_ = [
 
 model = dict(
     losses=[
-        _base_.distillation.losses[0],
+        dict(
+            _base_.distillation.losses[0],
+            temperature=8.0,
+        ),
         dict(
             _base_.distillation.losses[1],
             student_layers=[
@@ -17,6 +20,7 @@ model = dict(
                 'backbone.layer2',
                 'backbone[0]',
             ],
+            temperature=8.0,
         ),
     ],
     task_weight=_base_.distillation.task_weight,

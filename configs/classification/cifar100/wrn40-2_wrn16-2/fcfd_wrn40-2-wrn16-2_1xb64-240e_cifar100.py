@@ -17,6 +17,7 @@ model = dict(
                 'backbone.block2',
                 'backbone[0]',
             ],
+            kl_weight=0.2,
         ),
     ],
     task_weight=_base_.distillation.task_weight,
