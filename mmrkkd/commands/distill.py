@@ -219,7 +219,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--method',
         default='rkkd',
-        help='losses and weights: rkkd, kd, dkd, rank, ...; an unknown one '
+        help='losses and weights: rkkd, kd, dkd, fitnet, ...; an unknown one '
         'lists all (default: %(default)s)',
     )
     add_run_options(parser)

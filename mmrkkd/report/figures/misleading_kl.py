@@ -27,7 +27,7 @@ class MisleadingKL(PaperFigure):
     reading = (
         'The student on the left is nearer to the teacher by KL and puts a '
         'wrong class first; the one on the right is farther away and right: '
-        'KL alone does not keep the order.'
+        'a small KL does not keep the first class.'
     )
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
