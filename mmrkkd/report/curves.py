@@ -81,6 +81,7 @@ def curves_figure(
     panels: Sequence[Curve],
     units: Sequence[str],
     columns: int = 2,
+    first: int = 0,
 ) -> Figure:
     """Draws the mean over the seeds as a line, their range as a band.
 
@@ -89,6 +90,8 @@ def curves_figure(
         panels: What to draw.
         units: What the time of each panel counts.
         columns: Panels side by side. Defaults to 2.
+        first: Number of the first model's look; 0, black, is a teacher's
+            where there is one. Defaults to 0.
     """
     rows = -(-len(panels) // columns)
     legend_rows = -(-max(len(runs), 1) // LEGEND_COLUMNS)
@@ -102,7 +105,7 @@ def curves_figure(
     handles = {}
     for axis, panel, unit in zip(axes, panels, units, strict=False):
         _decorate(axis, panel.title, unit)
-        for number, (title, seeds) in enumerate(runs.items()):
+        for number, (title, seeds) in enumerate(runs.items(), first):
             points = band([_summed(seed, panel.keys) for seed in seeds])
             if points:
                 handles.setdefault(title, _draw_band(axis, points, number))

@@ -59,6 +59,8 @@ class Training(PaperFigure):
             [Curve(title_of(key), (key,)) for key in keys],
             numbers['units'],
             len(keys),
+            # Students look as they do in the figures that have a teacher.
+            first=1,
         )
 
 
