@@ -1,6 +1,7 @@
 """From a config to something that runs: the one call that tools make."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 
 from mmengine.config import Config
@@ -184,16 +185,20 @@ def use_own_visualizer(config: Config) -> None:
 
     MMEngine keeps visualizers by their name, and the usual configs all call
     theirs 'visualizer': a second run would write into the first one's
-    folder. Without a name it is called like the experiment.
+    folder. It gets a number: the name of its experiment, which MMEngine
+    would take, is the same for two runs of one second.
 
     Args:
         config: Changed in place where the name is taken.
     """
     settings = config.get('visualizer')
-    if isinstance(settings, dict) and Visualizer.check_instance_created(
-        settings.get('name')
-    ):
-        del settings['name']
+    if not isinstance(settings, dict):
+        return
+    taken = Visualizer.check_instance_created
+    name = settings.get('name')
+    if taken(name):
+        free = (f'{name}_{n}' for n in itertools.count(2))
+        settings['name'] = next(each for each in free if not taken(each))
 
 
 def use_robust_hooks(config: Config) -> None:

@@ -1,6 +1,8 @@
 """Every kind of dense head that MMDetection ships, small enough for a CPU."""
 
+import contextlib
 import copy
+from unittest import mock
 
 import torch
 from mmdet.structures import DetDataSample
@@ -240,3 +242,18 @@ def _image(
 def copied(data: dict) -> dict:
     """The same batch again: models write into theirs."""
     return copy.deepcopy(data)
+
+
+@contextlib.contextmanager
+def halved_heads(model):
+    """bfloat16 by autocast behind the backbones.
+
+    Emulated, as many CPUs have it, a backbone's convolutions take minutes.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.autocast('cpu', dtype=torch.bfloat16))
+        for each in (model.student, model.teacher.model):
+            part = each.backbone
+            whole = torch.autocast('cpu', enabled=False)(part.forward)
+            stack.enter_context(mock.patch.object(part, 'forward', whole))
+        yield

@@ -8,8 +8,16 @@ import small_dense_heads
 import torch
 from mmengine.logging import MessageHub
 from mmengine.registry import MODELS as ROOT_MODELS
-from small_dense_heads import COMMON, FAMILIES, batch, copied, distilled
+from small_dense_heads import (
+    COMMON,
+    FAMILIES,
+    batch,
+    copied,
+    distilled,
+    halved_heads,
+)
 
+from mmrkkd.distillers.inference.hardware import fast_dtype
 from mmrkkd.registry import MODELS
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
@@ -163,12 +171,7 @@ def matches(step, autocast=False):
     model = step.model
     tell_progress()
     data = model.data_preprocessor(batch(step.family), True)
-    context = (
-        torch.autocast('cpu', dtype=torch.bfloat16)
-        if autocast
-        else contextlib.nullcontext()
-    )
-    with context:
+    with halved_heads(model) if autocast else contextlib.nullcontext():
         with model.reader.tap(model.student) as taps:
             model.student(**data, mode='loss')
         return model.reader.read(
@@ -209,6 +212,8 @@ def test_the_same_weights_give_the_same_logits(twins):
 def test_labels_are_found_under_autocast(step):
     if step.family in WITHOUT_BFLOAT16:
         pytest.skip('a part of this head has no bfloat16 on the CPU')
+    if step.family == 'cornernet' and not fast_dtype(torch.device('cpu')):
+        pytest.skip('its head takes minutes where bfloat16 is emulated')
     (match,) = matches(step, autocast=True)
     assert (match.labels is None) == (step.family in WITHOUT_LABELS)
 
