@@ -13,9 +13,10 @@ from mmrkkd.registry import HOOKS
 class ChannelsLastHook(Hook):
     """Trains with weights and maps whose channels lie side by side.
 
-    On CPUs without fast bfloat16 a small network's step takes some two
-    thirds of its time then, teacher included. The numbers are those of
-    other sums of the same terms; checkpoints are read and written as ever.
+    On CPUs without fast bfloat16 a small network's step takes less time
+    then, teacher included (docs/en/performance.md). The numbers are those
+    of other sums of the same terms; checkpoints are read and written as
+    ever.
 
     Use it for classifiers: operators of MMCV read maps of this layout as if
     they were of the usual one.
