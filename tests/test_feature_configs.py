@@ -81,13 +81,44 @@ def test_a_stale_config_is_noticed_and_mended(tool, tmp_path, monkeypatch):
             lambda table: table['datasets']['cifar100']['settings'].update(
                 at={'vgg13_vgg9': {}}
             ),
-            r"settings of at, for which there is no \['vgg13_vgg9'\]",
+            "cifar100: settings: at has 'vgg13_vgg9', which is none of .*"
+            'vgg13_vgg8',
         ),
         (
             lambda table: table['datasets']['imagenet']['settings'].update(
                 vid={}
             ),
-            'imagenet has settings of vid, for which there is no method',
+            "imagenet: settings has 'vid', which is none of at, catkd",
+        ),
+        (
+            lambda table: table.update(methdos={}),
+            "the table has 'methdos', which is none of datasets, methods",
+        ),
+        (
+            lambda table: table['methods']['at'].update(techer='stages'),
+            "methods: at has 'techer', which is none of also, beside_kd",
+        ),
+        (
+            lambda table: table['datasets']['cifar100'].update(setings={}),
+            "cifar100 has 'setings', which is none of batch, data, file",
+        ),
+        (
+            lambda table: table['datasets']['cifar100']['rate'].update(
+                resnet9=0.01
+            ),
+            "cifar100: rate has 'resnet9', which is none of mobilenetv1",
+        ),
+        (
+            lambda table: table['datasets']['cifar100']['without'].update(
+                fcfd=['resnet50_mobilnetv2']
+            ),
+            "cifar100: without: fcfd has 'resnet50_mobilnetv2', which",
+        ),
+        (
+            lambda table: table['datasets']['imagenet']['batch']['ofd'].update(
+                image=32
+            ),
+            "imagenet: batch: ofd has 'image', which is none of base, file",
         ),
         (
             lambda table: table['methods']['at'].update(teacher='some'),

@@ -9,7 +9,7 @@ and read; what is to be changed for good is changed in that file.
 import argparse
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml
@@ -18,6 +18,17 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs' / 'classification'
 TABLE = CONFIGS / 'features.yml'
 WIDTH = 79
+# What may stand in the table, and in each of its parts.
+TABLE_KEYS = {'networks', 'methods', 'datasets'}
+METHOD_KEYS = {
+    'title', 'student', 'teacher', 'only', 'last', 'also', 'beside_kd',
+    'optimizer', 'dataset',
+}  # fmt: skip
+DATASET_KEYS = {
+    'file', 'data', 'schedule', 'note', 'methods', 'rate', 'without',
+    'batch', 'settings', 'student',
+}  # fmt: skip
+BATCH_KEYS = {'file', 'images', 'rate', 'base'}
 
 
 def configs(table: dict) -> Iterator[tuple[Path, str]]:
@@ -27,18 +38,15 @@ def configs(table: dict) -> Iterator[tuple[Path, str]]:
         table: The content of features.yml.
 
     Raises:
-        ValueError: a setting is of a method or pair that there is not.
+        ValueError: a key, method, pair or network is none that there is.
     """
+    refuse_unknown(table, TABLE_KEYS, 'the table')
+    for method, about in table['methods'].items():
+        refuse_unknown(about, METHOD_KEYS, f'methods: {method}')
     for folder, facts in table['datasets'].items():
         bases = sorted((CONFIGS / folder / '_base_').glob('*_*.py'))
         pairs = {path.stem: path for path in bases}
-        for method, settings in facts.get('settings', {}).items():
-            unknown = sorted(set(settings) - set(pairs))
-            if method not in facts['methods'] or unknown:
-                raise ValueError(
-                    f'{TABLE.name}: {folder} has settings of {method}, for '
-                    f'which there is no {unknown or "method"}'
-                )
+        refuse_unknown_parts(folder, facts, table, set(pairs))
         for method in facts['methods']:
             without = facts.get('without', {}).get(method, ())
             for pair, base in pairs.items():
@@ -49,6 +57,54 @@ def configs(table: dict) -> Iterator[tuple[Path, str]]:
                 stem = f'{method}_{pair.replace("_", "-")}_{name}'
                 path = CONFIGS / folder / pair / f'{stem}.py'
                 yield path, render(table, facts, method, base, folder)
+
+
+def refuse_unknown_parts(
+    folder: str, facts: dict, table: dict, pairs: set[str]
+) -> None:
+    """Raises where a data set's part names what there is not.
+
+    Args:
+        folder: Of the data set.
+        facts: Its part of the table.
+        table: The content of features.yml.
+        pairs: The pairs that the folder has.
+
+    Raises:
+        ValueError: see :func:`configs`.
+    """
+    refuse_unknown(facts, DATASET_KEYS, folder)
+    refuse_unknown(facts['methods'], set(table['methods']), folder)
+    refuse_unknown(
+        facts.get('rate', {}), set(table['networks']), f'{folder}: rate'
+    )
+    for part in ('settings', 'without', 'batch', 'student'):
+        place = f'{folder}: {part}'
+        refuse_unknown(facts.get(part, {}), set(facts['methods']), place)
+    for part in ('settings', 'without'):
+        for method, of_pairs in facts.get(part, {}).items():
+            refuse_unknown(of_pairs, pairs, f'{folder}: {part}: {method}')
+    for method, batch in facts.get('batch', {}).items():
+        refuse_unknown(batch, BATCH_KEYS, f'{folder}: batch: {method}')
+
+
+def refuse_unknown(found: Iterable[str], known: set[str], place: str) -> None:
+    """Raises where there is a name that is none of the known ones.
+
+    Args:
+        found: The names.
+        known: Those that there are.
+        place: Where they stand, for the message.
+
+    Raises:
+        ValueError: the first of them, and the known ones.
+    """
+    for name in found:
+        if name not in known:
+            raise ValueError(
+                f'{TABLE.name}: {place} has {name!r}, which is none of '
+                f'{", ".join(sorted(known))}'
+            )
 
 
 def render(

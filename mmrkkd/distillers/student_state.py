@@ -82,16 +82,15 @@ def as_distiller(state_dict: dict, prefix: str, local_metadata: dict) -> None:
 def forgive_learned(module: nn.Module, incompatible: NamedTuple) -> None:
     """Hook after a state dict was loaded: the student's is a whole one.
 
-    What stands in the checkpoint beside the student is not missing from its
-    state dict, so that a strict load succeeds and others do not warn.
+    What the losses learn is not missing from a plain student's state dict,
+    so that a strict load succeeds and others do not warn: a student's weights
+    are where distillation begins, and the losses begin anew.
 
     Args:
         module: The module.
         incompatible: ``missing_keys``, changed in place, and
             ``unexpected_keys``.
     """
-    if not in_checkpoint(module.distiller):
-        return
     beside = tuple(DISTILLER + key for key in module.distiller.state_dict())
     incompatible.missing_keys[:] = [
         key for key in incompatible.missing_keys if not key.endswith(beside)

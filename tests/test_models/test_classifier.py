@@ -183,9 +183,19 @@ def test_without_metadata_nothing_is_lost():
     assert state['distiller.0.theta'].item() == 0.25
 
 
-def test_a_plain_student_says_what_the_loss_has_not_learned():
+def test_from_a_plain_student_the_loss_begins_anew():
     plain = MODELS.build(classifier()).state_dict()
-    with pytest.raises(RuntimeError, match='"distiller.0.theta"'):
+    model = ctkd_at(0.25)
+    model.load_state_dict(plain, strict=True)
+    assert model.distiller[0].theta.item() == 0.25
+    torch.testing.assert_close(dict(model.state_dict()), dict(plain))
+
+
+def test_a_student_without_a_layer_is_refused_whatever_the_loss_learns():
+    plain = MODELS.build(classifier()).state_dict()
+    key = list(plain)[-1]
+    del plain[key]
+    with pytest.raises(RuntimeError, match=f'"student.{key}"'):
         ctkd_at().load_state_dict(plain, strict=True)
 
 

@@ -1,5 +1,6 @@
 """The ways to take a step that are compared run what they say they run."""
 
+import copy
 import sys
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = str(ROOT / 'tools' / 'benchmarks')
 sys.path.insert(0, BENCHMARKS)
 
+import mmrazor_ways  # noqa: E402
 import pairs  # noqa: E402
 import step as benchmark  # noqa: E402
 import ways  # noqa: E402
@@ -95,14 +97,54 @@ OURS = dict(**ALONE, teacher_backbone=1, teacher_rpn=0, teacher_head=1)
     ],
     ids=lambda value: getattr(value, '__name__', ''),
 )
-def test_a_way_runs_what_it_is_named_for(pair, make, expected):
+def test_a_way_runs_what_it_is_named_for(pair, make, expected, monkeypatch):
+    # float32 has no digits for the tiny rate of the benchmark.
+    monkeypatch.setattr(ways, 'RATE', 0.1)
     batch = pairs.batch(pair, SIZE)
     with DefaultScope.overwrite_default_scope('mmdet'):
         bench = Bench(pair, 'cpu')
-        # float32 has no digits for the tiny rate of the benchmark.
-        bench.wrapper.optimizer.param_groups[0]['lr'] = 0.1
         bench.precision = 'float32'
         assert calls_of(bench, make, batch) == expected
+
+
+def test_mmrazor_compares_what_ours_does(pair):
+    """Its PKD of the neck is ours; its KL is of each model's own boxes."""
+    pytest.importorskip('mmrazor', reason='MMRazor 1.0.0 is not installed')
+    batch = pairs.batch(pair, SIZE)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        bench = Bench(pair, 'cpu')
+        ours = mmrazor_ways.pkd_in_float32(bench).distiller
+        model = mmrazor_ways.mmrazor_pkd(bench).model
+        model.teacher.load_state_dict(ours.teacher.model.state_dict())
+        data = bench.student.data_preprocessor(batch, True)
+        expected = ours(**copy.deepcopy(data), mode='loss')['loss_pkd']
+        terms = model(**data, mode='loss')
+    found = [value for key, value in terms.items() if 'pkd' in key]
+    assert len(found) == 4 and expected > 0
+    torch.testing.assert_close(sum(found), expected)
+
+
+def test_without_mmrazor_there_are_no_ways_of_it(monkeypatch):
+    pair = pairs.PAIRS['faster_rcnn']
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    assert mmrazor_ways.ways_of(pair) == {}
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: name)
+    assert mmrazor_ways.mmrazor_kl in mmrazor_ways.ways_of(pair).values()
+    assert mmrazor_ways.ways_of(pairs.PAIRS['cifar']) == {}
+
+
+def test_a_checkpoint_has_the_size_of_its_weights():
+    model = torch.nn.Linear(1024, 512, bias=False)
+    assert benchmark.checkpoint_megabytes(None) is None
+    assert benchmark.checkpoint_megabytes(model) == pytest.approx(2, rel=0.01)
+
+
+def test_peaks_are_measured_in_a_process_with_the_same_options():
+    argv = ['--pair', 'cifar', '--size', '2', '32', '32', '--device', 'cpu']
+    argv += ['--ways', 'RKKD trained by DOT']
+    peaks = benchmark.peaks_in_new_process('cifar', argv)
+    assert list(peaks) == [ways.ALONE, 'RKKD trained by DOT']
+    assert min(peaks.values()) >= 0
 
 
 def test_the_layout_is_another_students():

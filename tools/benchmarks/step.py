@@ -11,6 +11,9 @@ as others may use the machine. Prints a table; --json and --figure keep it.
 
 import argparse
 import contextlib
+import io
+import json
+import subprocess
 import sys
 import time
 from functools import partial
@@ -20,6 +23,7 @@ from pathlib import Path
 sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
 
 import measure
+import mmrazor_ways
 import numpy as np
 import step_report
 import torch
@@ -28,6 +32,7 @@ from mmengine.logging import MMLogger
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import DefaultScope
 from pairs import PAIRS, Pair, batch
+from torch import nn
 
 from mmrkkd.checkpoint.atomic import write_json
 
@@ -81,6 +86,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--quick', action='store_true', help='tiny, to see that it runs'
     )
+    parser.add_argument(
+        '--memory',
+        action='store_true',
+        help='on a CPU measure the memory too, in a process of its own',
+    )
+    parser.add_argument(
+        '--peaks', action='store_true', help=argparse.SUPPRESS
+    )
     parser.add_argument('--json', type=Path, help='file to write')
     parser.add_argument('--figure', type=Path, help='picture to draw')
     args = parser.parse_args(argv)
@@ -122,7 +135,8 @@ def build_steps(
     wrapper = AmpOptimWrapper if args.amp else OptimWrapper
     bench = ways.Bench(pair, args.device, wrapper)
     steps, failed = {}, []
-    for name, make in chosen(ways.ways_of(pair, args.device), args.ways):
+    found = ways.ways_of(pair, args.device) | mmrazor_ways.ways_of(pair)
+    for name, make in chosen(found, args.ways):
         try:
             step = make(bench)
             for _ in range(1 if args.device == 'cpu' else 3):
@@ -134,11 +148,16 @@ def build_steps(
     return steps, failed
 
 
-def measure_pair(pair: Pair, args: argparse.Namespace) -> dict:
-    """Every way's times, ratios and memory."""
+def data_of(pair: Pair, args: argparse.Namespace) -> tuple[tuple, dict]:
+    """Size of the batch, and a random one."""
     size = tuple(args.size or pair.size(args.device, args.quick))
     np.random.seed(0)
-    data = batch(pair, size)
+    return size, batch(pair, size)
+
+
+def measure_pair(pair: Pair, args: argparse.Namespace) -> dict:
+    """Every way's times, ratios, memory and size of a checkpoint."""
+    size, data = data_of(pair, args)
     with DefaultScope.overwrite_default_scope(pair.scope):
         steps, failed = build_steps(pair, args, data)
         rounds = (2, 2) if args.quick else (5, max(5, args.steps))
@@ -151,17 +170,50 @@ def measure_pair(pair: Pair, args: argparse.Namespace) -> dict:
             for name, series in times.items()
         ]
         for row in rows:
-            row['teacher'] = steps[row['way']].teacher
-            row['peak_mb'] = (
-                measure.cuda_peak_megabytes(calls[row['way']])
-                if args.device == 'cuda'
-                else None
-            )
+            step = steps[row['way']]
+            row['teacher'] = step.teacher
+            row['checkpoint_mb'] = checkpoint_megabytes(step.model)
+            if args.device == 'cuda':
+                row['peak_mb'] = measure.cuda_peak_megabytes(
+                    calls[row['way']]
+                )
     return dict(
         title=pair.title + ', mixed precision' * args.amp,
         images='{} x 3 x {} x {}'.format(*size),
         rows=rows + failed,
     )
+
+
+def checkpoint_megabytes(model: nn.Module | None) -> float | None:
+    """Size of a file with a model's weights; None without a model."""
+    if model is None:
+        return None
+    file = io.BytesIO()
+    torch.save(dict(state_dict=model.state_dict()), file)
+    return file.tell() / measure.MB
+
+
+def measure_peaks(pair: Pair, args: argparse.Namespace) -> dict[str, float]:
+    """Peak megabytes of each way on a CPU, beyond those between steps."""
+    _, data = data_of(pair, args)
+    with DefaultScope.overwrite_default_scope(pair.scope):
+        steps, _ = build_steps(pair, args, data)
+        return {
+            way: measure.peak_megabytes(partial(step, data))
+            for way, step in steps.items()
+        }
+
+
+def peaks_in_new_process(name: str, argv: list[str]) -> dict[str, float]:
+    """measure_peaks in a process whose allocator keeps nothing."""
+    done = subprocess.run(
+        [sys.executable, __file__, *argv, '--peaks', '--pair', name],
+        env=measure.memory_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def row_of(name: str, times: np.ndarray, alone: np.ndarray) -> dict:
@@ -204,16 +256,25 @@ def bars_of(result: dict) -> list[dict]:
 
 def main(argv: list[str] | None = None) -> int:
     """Measures; returns 1 where a way failed."""
+    argv = sys.argv[1:] if argv is None else argv
     args = parse_args(argv)
     for name in ('mmengine', 'step'):
         MMLogger.get_instance(name, log_level='ERROR')
+    if args.peaks:
+        print(json.dumps(measure_peaks(PAIRS[args.pair[0]], args)))
+        return 0
     result = dict(
         device=args.device,
         environment=measure.environment(),
         pairs=[],
     )
     for name in args.pair:
-        result['pairs'].append(measure_pair(PAIRS[name], args))
+        measured = measure_pair(PAIRS[name], args)
+        result['pairs'].append(measured)
+        if args.memory and args.device == 'cpu':
+            peaks = peaks_in_new_process(name, argv)
+            for row in measured['rows']:
+                row['peak_mb'] = peaks.get(row['way'])
         if args.device == 'cuda':
             torch.cuda.empty_cache()
         # Nothing is said of mixed precision and of a rehearsal.

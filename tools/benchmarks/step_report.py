@@ -10,6 +10,7 @@ HEAD = (
     'x student alone',
     'processor time, x',
     'peak MB',
+    'checkpoint MB',
 )
 # Of ours, of the student alone, of the others'.
 COLOURS = dict(ours='#0b62a4', alone='#888888', others='#c27a00')
@@ -55,8 +56,9 @@ def pair_table(pair: dict) -> str:
 
 def _cells(row: dict) -> list[str]:
     if 'failure' in row:
-        return [f'{row["way"]}: {row["failure"]:.100}', '', '', '', '']
-    peak = row.get('peak_mb')
+        failure = f'{row["way"]}: {row["failure"]:.100}'
+        return [failure, *([''] * (len(HEAD) - 1))]
+    peak, checkpoint = row.get('peak_mb'), row.get('checkpoint_mb')
     teacher = f' ({row["teacher"]})' if row.get('teacher') else ''
     return [
         row['way'] + teacher,
@@ -64,6 +66,7 @@ def _cells(row: dict) -> list[str]:
         '{median:.3f} ({low:.3f} to {high:.3f})'.format(**row['ratio']),
         '{median:.3f}'.format(**row['processor_ratio']),
         'not measured' if peak is None else f'{peak:.0f}',
+        '' if checkpoint is None else f'{checkpoint:.1f}',
     ]
 
 
@@ -114,7 +117,8 @@ def _panel(axis: object, title: str, rows: list[dict], key: str) -> None:
     places = range(len(rows))
     for place, row in zip(places, rows, strict=True):
         ratio, name = row[key], row['way']
-        kind = 'ours' if name.startswith('RKKD') else 'others'
+        ours = name.startswith(('RKKD', 'mmrkkd'))
+        kind = 'ours' if ours else 'others'
         if name == 'student alone':
             kind = 'alone'
         axis.barh(place, ratio['median'], 0.66, color=COLOURS[kind])

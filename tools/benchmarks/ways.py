@@ -26,6 +26,7 @@ from mmrkkd.losses import build_loss
 from mmrkkd.losses.base import LogitLoss
 
 ALONE, OURS = 'student alone', 'RKKD'
+RATE = 1e-8
 
 
 class Step:
@@ -34,12 +35,18 @@ class Step:
     Args:
         run: Does so.
         distiller: Whose step it is, if one's.
+        model: What a checkpoint is made of, if it is not the distiller.
+            Defaults to None.
     """
 
     def __init__(
-        self, run: Callable[[dict], object], distiller: object = None
+        self,
+        run: Callable[[dict], object],
+        distiller: object = None,
+        model: nn.Module | None = None,
     ) -> None:
         self.run, self.distiller = run, distiller
+        self.model = distiller if model is None else model
 
     def __call__(self, batch: dict) -> None:
         self.run(batch)
@@ -72,13 +79,16 @@ class Bench:
         self.precision = precision_on(torch.device(device))
         self.ours = pairs.build(pair, precision=self.precision).to(device)
         self.student = self.ours.student
-        # So small that the random models stay what they are.
-        optimizer = torch.optim.SGD(
-            self.student.parameters(), lr=1e-8, momentum=0.9
-        )
-        self.wrapper = optim_wrapper(optimizer=optimizer)
+        self.optim_wrapper = optim_wrapper
+        self.wrapper = self.wrapper_of(self.student)
         scaled = isinstance(self.wrapper, AmpOptimWrapper)
         self.dot = DOTAmpOptimWrapper if scaled else DOTOptimWrapper
+
+    def wrapper_of(self, model: nn.Module) -> OptimWrapper:
+        """An optimizer of a model's parameters."""
+        # So small that the random models stay what they are.
+        optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9)
+        return self.optim_wrapper(optimizer=optimizer)
 
     def distiller(
         self, losses: dict | None = None, **teacher: object
@@ -119,7 +129,10 @@ def precision_on(device: torch.device) -> str:
 
 def alone(bench: Bench) -> Step:
     """No distillation."""
-    return Step(lambda batch: bench.student.train_step(batch, bench.wrapper))
+    student = bench.student
+    return Step(
+        lambda batch: student.train_step(batch, bench.wrapper), model=student
+    )
 
 
 def with_teacher(bench: Bench) -> Step:
@@ -135,8 +148,7 @@ def ours(bench: Bench) -> Step:
 
 def with_dot(bench: Bench) -> Step:
     """The config, with a backward pass and a momentum for each gradient."""
-    rate = bench.wrapper.optimizer.param_groups[0]['lr']
-    optimizer = DOT(bench.student.parameters(), lr=rate, momentum=0.9)
+    optimizer = DOT(bench.student.parameters(), lr=RATE, momentum=0.9)
     wrapper = bench.dot(optimizer=optimizer)
     ours = bench.distiller(precision=bench.precision)
     return Step(lambda batch: ours.train_step(batch, wrapper), ours)
@@ -147,9 +159,7 @@ def channels_last(bench: Bench) -> Step:
     model = pairs.build(bench.pair, precision=bench.precision)
     ChannelsLastHook().before_train(SimpleNamespace(model=model))
     model.to(bench.device)
-    rate = bench.wrapper.optimizer.param_groups[0]['lr']
-    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
-    wrapper = type(bench.wrapper)(optimizer=optimizer)
+    wrapper = bench.wrapper_of(model)
     return Step(lambda batch: model.train_step(batch, wrapper), model)
 
 

@@ -187,8 +187,9 @@ def write_report(
     shares = share_table(rows)
     if shares:
         parts += [
-            "Mean share of each term in the gradient at the student's "
-            'logits (norm over the sum of norms):',
+            'Mean share of each term in the gradient (norm over the sum of '
+            "norms): of a logit term at the student's logits, of a feature "
+            'term beside the task at the features that it compares:',
             shares,
         ]
     if facts['missing']:
