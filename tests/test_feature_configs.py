@@ -91,16 +91,16 @@ def test_a_stale_config_is_noticed_and_mended(tool, tmp_path, monkeypatch):
             "imagenet: settings has 'vid', which is none of at, catkd",
         ),
         (
-            lambda table: table.update(methdos={}),
-            "the table has 'methdos', which is none of datasets, methods",
+            lambda table: table.update(networks2={}),
+            "the table has 'networks2', which is none of datasets, methods",
         ),
         (
-            lambda table: table['methods']['at'].update(techer='stages'),
-            "methods: at has 'techer', which is none of also, beside_kd",
+            lambda table: table['methods']['at'].update(of_teacher='stages'),
+            "methods: at has 'of_teacher', which is none of also, beside_kd",
         ),
         (
-            lambda table: table['datasets']['cifar100'].update(setings={}),
-            "cifar100 has 'setings', which is none of batch, data, file",
+            lambda table: table['datasets']['cifar100'].update(setting={}),
+            "cifar100 has 'setting', which is none of batch, data, file",
         ),
         (
             lambda table: table['datasets']['cifar100']['rate'].update(

@@ -6,11 +6,11 @@ MMRazor 1.0.0 asserts MMCV <= 2.1.0, so it needs the official packages::
     .venv/bin/pip install mmrazor==1.0.0
     .venv/bin/python tools/benchmarks/step.py --pair faster_rcnn --memory
 
-Its algorithms are built from its config keys around a copy of the student and a
-float32 teacher as the other ways have them. Two of them: what it ships for Faster
-R-CNN, features of the neck (``FpnTeacherDistill``, PKD), and class scores,
-for which it ships nothing (``SingleTeacherDistill``, KL). The latter's scores
-belong to unlike boxes, those that each model sampled for itself.
+Its algorithms are built from its config keys around a copy of the student
+and a float32 teacher as the other ways have them. Two of them: what it ships
+for Faster R-CNN, features of the neck (``FpnTeacherDistill``, PKD), and class
+scores, for which it ships nothing (``SingleTeacherDistill``, KL). The latter
+compares scores of unlike boxes: each model's are of those that it sampled.
 """
 
 import copy

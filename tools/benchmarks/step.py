@@ -91,9 +91,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='on a CPU measure the memory too, in a process of its own',
     )
-    parser.add_argument(
-        '--peaks', action='store_true', help=argparse.SUPPRESS
-    )
+    parser.add_argument('--peaks', action='store_true', help=argparse.SUPPRESS)
     parser.add_argument('--json', type=Path, help='file to write')
     parser.add_argument('--figure', type=Path, help='picture to draw')
     args = parser.parse_args(argv)
@@ -174,9 +172,7 @@ def measure_pair(pair: Pair, args: argparse.Namespace) -> dict:
             row['teacher'] = step.teacher
             row['checkpoint_mb'] = checkpoint_megabytes(step.model)
             if args.device == 'cuda':
-                row['peak_mb'] = measure.cuda_peak_megabytes(
-                    calls[row['way']]
-                )
+                row['peak_mb'] = measure.cuda_peak_megabytes(calls[row['way']])
     return dict(
         title=pair.title + ', mixed precision' * args.amp,
         images='{} x 3 x {} x {}'.format(*size),
