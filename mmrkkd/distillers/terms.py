@@ -22,6 +22,15 @@ class LossParts(NamedTuple):
     task: Tensor
     distillation: Tensor
 
+    @property
+    def grad_fn(self) -> object:
+        """Where the graph of both begins, for those who walk it.
+
+        MMEngine's ``detect_anomalous_params`` looks for parameters that no
+        loss reaches.
+        """
+        return (self.task + self.distillation).grad_fn
+
 
 def add_terms(terms: dict, new: dict) -> None:
     """Adds terms to those of the step, in place.

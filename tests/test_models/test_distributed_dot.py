@@ -6,6 +6,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from conftest import free_port
 from mmengine.model import MMDistributedDataParallel
+from mmengine.model.utils import detect_anomalous_params
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from test_distributed_classifier import make_batch, make_model, weights_of
@@ -25,11 +26,11 @@ def model_of(rank):
     model.eval()  # The statistics of BN are not what is tested here.
     if rank == 1:
         loss = model.distiller[0].kd
-        loss.register_forward_hook(
-            lambda module, args, terms: {
-                name: value.detach() for name, value in terms.items()
-            }
-        )
+        # The losses of a RankKDLoss are not called, but asked per sample.
+        taught = loss.per_sample
+        loss.per_sample = lambda *args: {
+            name: value.detach() for name, value in taught(*args).items()
+        }
     return model
 
 
@@ -42,7 +43,9 @@ def step(rank, world, port, results):
         rank=rank,
         world_size=world,
     )
-    model = MMDistributedDataParallel(model_of(rank))
+    model = MMDistributedDataParallel(
+        model_of(rank), detect_anomalous_params=True
+    )
     optimizer = build_optim_wrapper(model, WRAPPER)
     for number in range(STEPS):
         model.train_step(make_batch(2 * number + rank), optimizer)
@@ -88,6 +91,21 @@ def mean_gradient(models, losses):
     for p, other in zip(*(model.parameters() for model in models)):
         found = [g for g in (p.grad, other.grad) if g is not None]
         p.grad = sum(found) / 2 if found else None
+
+
+def test_anomalous_parameters_are_those_that_neither_loss_reaches(capsys):
+    """As MMDistributedDataParallel(detect_anomalous_params=True) asks."""
+    init_default_scope('mmpretrain')
+    model = model_of(rank=1)
+    data = model.data_preprocessor(make_batch(0), True)
+    parts = loss_parts(model(**data, mode='loss'), model.task_names)
+    detect_anomalous_params(parts, model)
+    told = [
+        line
+        for line in capsys.readouterr().out.split('\n')
+        if 'computational graph' in line
+    ]
+    assert len(told) == 1 and 'distiller.0.kd.theta' in told[0]
 
 
 @pytest.mark.slow
