@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from mmrkkd.losses import LogitLoss, set_progress
@@ -146,8 +147,10 @@ class LogitDistiller(StudentWithTeacher):
         views = inputs if isinstance(inputs, (list, tuple)) else [inputs]
         seen = [self.teacher_inputs(view, data_samples) for view in views]
         ahead = self._together(seen)
+        logit_losses, logged = self._losses_of(LogitLoss), is_logged()
+        scored = logged or bool(logit_losses) or self._logs_gradients()
         passes = [
-            self._pass(view, data_samples, other, ahead)
+            self._pass(view, data_samples, other, ahead, scored)
             for view, other in zip(views, seen, strict=True)
         ]
         terms = task_terms(
@@ -156,7 +159,6 @@ class LogitDistiller(StudentWithTeacher):
         )
         self.task_names = tuple(terms)
         task = dict(terms) if self._logs_gradients() else None
-        logit_losses, logged = self._losses_of(LogitLoss), is_logged()
         for heads in zip(*(each.matches for each in passes), strict=True):
             match = stack_views(heads)
             add_terms(
@@ -202,11 +204,13 @@ class LogitDistiller(StudentWithTeacher):
         data_samples: list,
         teacher_inputs: Tensor,
         ahead: Ahead | None,
+        scored: bool,
     ) -> Pass:
         """One view through both models, each run once.
 
         But for the first batch, on which the teacher's precision is
-        settled.
+        settled. Where nobody asks for scores the teacher stops at its
+        features.
         """
         teacher, seam = self.teacher.model, self.seam
         with (
@@ -229,7 +233,12 @@ class LogitDistiller(StudentWithTeacher):
             if not self.teacher.engine.settled:
                 self._settle(read)
                 teacher_taps.outputs.clear()
-            matches = read()
+            if scored or seam.teacher.needs_head:
+                matches = read()
+            else:
+                matches = []
+                with torch.no_grad():
+                    teacher.extract_feat(teacher_inputs)
         features = seam.read(
             student_taps, teacher_taps, data_samples, inputs, self.class_map
         )

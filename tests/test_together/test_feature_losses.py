@@ -1,14 +1,23 @@
 """Every feature loss in a classifier, and those of detectors in one."""
 
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
 import pytest
 import small_classifiers
 import small_detectors
 import torch
 from conftest import detector_config
+from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 
 from mmrkkd.losses import LOSSES, build_schedule
 from mmrkkd.losses.feature import FeatureLoss
+
+sys.path.insert(0, str(Path(__file__).parents[1] / 'test_models'))
+
+import small_dense_heads
 
 KINDS = {
     name for name, kind in LOSSES.items() if issubclass(kind, FeatureLoss)
@@ -113,6 +122,91 @@ def learned_terms(model, batch):
 def test_every_loss_is_tried_here():
     assert set(CLASSIFIER) == KINDS - BOXES - STAGED
     assert set(DETECTOR) >= BOXES
+
+
+@pytest.fixture
+def between_logs():
+    """Steps inside the block are some that no line of the log tells of."""
+
+    @contextmanager
+    def running():
+        hub = MessageHub.get_instance('between_logs')
+        hub.update_info('cfg', 'default_hooks = dict(logger=dict(interval=9))')
+        hub.update_info('loop_stage', 'train')
+        hub.update_info('iter', 3)
+        try:
+            yield
+        finally:
+            del MessageHub._instance_dict['between_logs']
+
+    return running
+
+
+def dense(losses):
+    """GFL, whose teacher's head is most of its work."""
+    init_default_scope('mmdet')
+    model = MODELS.build(small_dense_heads.distilled('gfl', losses))
+    return model.train(), small_dense_heads.batch('gfl')
+
+
+def fitnet(build):
+    layer = 'backbone[0]' if build is classifier else 'neck[0]'
+    return dict(type='mmrkkd.FitNetLoss', student_layers=layer)
+
+
+def runs_of(part):
+    calls = []
+    part.register_forward_hook(lambda *_: calls.append(1))
+    return calls
+
+
+def head_of(model):
+    teacher = model.teacher.model
+    if hasattr(teacher, 'roi_head'):
+        return teacher.roi_head.bbox_head
+    return getattr(teacher, 'bbox_head', None) or teacher.head.fc
+
+
+@pytest.mark.parametrize('build', [classifier, detector, dense])
+def test_the_teachers_head_rests_where_nobody_asks_for_scores(
+    build, between_logs
+):
+    """Its features, and the terms made of them, are the same to the bit."""
+    model, batch = build(fitnet(build))
+    calls = runs_of(head_of(model))
+    logged = taken(model, batch)
+    assert calls and {'kd/tau', 'loss_fitnet'} <= set(logged)
+    calls.clear()
+    with between_logs():
+        quiet = taken(model, batch)
+        assert not calls
+        assert set(quiet) == {k for k in logged if not k.startswith('kd/')}
+        for key, value in quiet.items():
+            assert torch.equal(
+                torch.as_tensor(value), torch.as_tensor(logged[key])
+            ), key
+        model.gradient_interval = 1
+        assert 'kd/grad_norm_task' in taken(model, batch) and calls
+
+
+@pytest.mark.parametrize('build', [classifier, detector])
+def test_the_teachers_head_runs_for_logit_losses(build, between_logs):
+    model, batch = build([dict(type='mmrkkd.KDLoss'), fitnet(build)])
+    taken(model, batch)
+    calls = runs_of(head_of(model))
+    with between_logs():
+        assert 'loss_kd' in taken(model, batch) and calls
+
+
+def test_the_teachers_head_runs_for_layers_in_it(between_logs):
+    model, batch = classifier(
+        dict(type='mmrkkd.RKDLoss', student_layers='head.fc')
+    )
+    assert model.seam.teacher.needs_head
+    taken(model, batch)
+    with between_logs():
+        terms = learned_terms(model, batch)
+    assert terms and all(value > 0 for value in terms.values())
 
 
 @pytest.mark.parametrize('name', CLASSIFIER)

@@ -9,7 +9,10 @@ import pytest
 import torch
 from conftest import detector_config
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
+
+from mmrkkd.distillers.running import is_logged
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = str(ROOT / 'tools' / 'benchmarks')
@@ -145,6 +148,15 @@ def test_peaks_are_measured_in_a_process_with_the_same_options():
     peaks = benchmark.peaks_in_new_process('cifar', argv)
     assert list(peaks) == [ways.ALONE, 'RKKD trained by DOT']
     assert min(peaks.values()) >= 0
+
+
+def test_steps_are_those_between_two_lines_of_the_log():
+    assert is_logged()
+    benchmark.between_logs()
+    try:
+        assert not is_logged()
+    finally:
+        del MessageHub._instance_dict['step']
 
 
 def test_the_layout_is_another_students():

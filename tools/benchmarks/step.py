@@ -28,7 +28,7 @@ import numpy as np
 import step_report
 import torch
 import ways
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import DefaultScope
 from pairs import PAIRS, Pair, batch
@@ -126,11 +126,23 @@ def chosen(found: dict, names: list[str] | None) -> list[tuple]:
     return [each for each in found.items() if each[0] in (ways.ALONE, *names)]
 
 
+def between_logs() -> None:
+    """Steps are those of a run that no line of its log tells of.
+
+    Of one in 50, MMEngine's usual interval, telemetry is made as well.
+    """
+    hub = MessageHub.get_instance('step')
+    hub.update_info('cfg', 'default_hooks = dict(logger=dict(interval=50))')
+    hub.update_info('loop_stage', 'train')
+    hub.update_info('iter', 1)
+
+
 def build_steps(
     pair: Pair, args: argparse.Namespace, data: dict
 ) -> tuple[dict, list[dict]]:
     """The steps that work, and the rows of those that do not."""
     wrapper = AmpOptimWrapper if args.amp else OptimWrapper
+    between_logs()
     bench = ways.Bench(pair, args.device, wrapper)
     steps, failed = {}, []
     found = ways.ways_of(pair, args.device) | mmrazor_ways.ways_of(pair)

@@ -55,7 +55,8 @@ class FeatureReader:
         size: Side of that image in pixels.
 
     After that, for each of the ``layers`` the attribute ``groups`` has the
-    outputs meant, as slices of ``shapes`` and of what :meth:`read` gives.
+    outputs meant, as slices of ``shapes`` and of what :meth:`read` gives;
+    ``needs_head`` says whether the model's ``extract_feat`` leaves some out.
 
     Raises:
         SizeRefused: the model takes no image of that size.
@@ -79,6 +80,7 @@ class FeatureReader:
         self.layers: list[tuple[str, int]] = []
         self.shapes: list[tuple[int, ...]] = []
         self.groups: list[slice] = []
+        self.needs_head = False
         self.size = size
         if layers:
             self._probe(model)
@@ -120,7 +122,10 @@ class FeatureReader:
                 f'{self.size} pixels: {str(error).splitlines()[0]}. Set '
                 'feature_size to the side of an input that it takes'
             ) from error
-        if any(path not in taps.outputs for path, _ in self.wanted):
+        self.needs_head = any(
+            path not in taps.outputs for path, _ in self.wanted
+        )
+        if self.needs_head:
             _run_head(model, image, taps)
 
     @property
