@@ -25,6 +25,7 @@ ALL = list(commands())
 # Commands of others: how they begin, and why nothing here can check them.
 OTHERS = {
     'pip install': 'changes an environment',
+    '.venv/bin/pip install': 'changes an environment',
     'sudo apt-get install': 'changes a machine',
     'export': 'a variable of the shell',
     'package=$(': "MMDetection's own script",
