@@ -30,8 +30,6 @@ from small_runs import (
     student_config,
 )
 
-pytestmark = pytest.mark.slow
-
 # Commands that run here -> the exit code that they end with: random weights
 # are a useless teacher. They run in this order, as a user would run them.
 RUN = {
@@ -61,13 +59,15 @@ STAND_INS = {
 # Pattern -> why it is not run.
 NOT_RUN = {
     r'make ': 'installs, or takes minutes; the workflow of a checkout',
-    r'pip install |sudo ': 'changes the environment',
+    r'(\.venv/bin/)?pip install |sudo ': 'changes the environment',
     r'export ': 'a variable of the shell',
     r'package=|python \$package': "MMDetection's own script",
     r'.*data_root=|.*_coco\.py|.*configs/\S+(cifar100|image-folder)': (
         'needs a data set that is not part of the repository'
     ),
-    r'python tools/(demo|benchmarks)': 'minutes; tests/test_tools runs it',
+    r'(\.venv/bin/)?python tools/(demo|benchmarks)': (
+        'minutes; tests/test_tools runs it'
+    ),
     r'python tools/make_demo_data.py': 'draws 5,000 images',
     r'python tools/gpu/': 'needs photos and minutes of a GPU',
     r'python tools/dataset_tools/': 'needs a data set; tests/test_tools',
@@ -111,7 +111,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def in_folder(folder, monkeypatch):
     """Here, and with settings of the process put back."""
     monkeypatch.chdir(folder)
@@ -124,6 +124,10 @@ def in_folder(folder, monkeypatch):
     MMLogger._instance_dict.clear()
 
 
+def runs_in_the_folder(test):
+    return pytest.mark.slow(pytest.mark.usefixtures('in_folder')(test))
+
+
 @pytest.mark.parametrize('command', ALL, ids=map(str, ALL))
 def test_the_command_is_run_or_declared(command):
     text = command.text.replace("'", '')
@@ -133,6 +137,7 @@ def test_the_command_is_run_or_declared(command):
     )
 
 
+@runs_in_the_folder
 @pytest.mark.parametrize('text', RUN)
 def test_the_command_runs(text, capsys):
     assert text in {command.text for command in ALL}, 'no page has it'
@@ -160,6 +165,7 @@ def run(source, names=None):
     return names
 
 
+@runs_in_the_folder
 def test_get_started_distils_from_python():
     first, *_ = programs_of('get_started.md')
     result = run(first)['result']
@@ -167,12 +173,14 @@ def test_get_started_distils_from_python():
     assert Path(result.checkpoint).is_file()
 
 
+@runs_in_the_folder
 def test_robust_runs_prepares_a_run():
     (source,) = [s for s in programs_of('robust_runs.md') if 'prepare' in s]
     run(source)
     assert Path('work_dirs/mine/epoch_1.pth').is_file()
 
 
+@runs_in_the_folder
 def test_deploy_exports_a_classifier():
     pytest.importorskip('onnx')
     build, export, _ = programs_of('deploy.md')
@@ -184,6 +192,7 @@ def test_deploy_exports_a_classifier():
     assert Path('student.onnx').stat().st_size > 0
 
 
+@runs_in_the_folder
 def test_deploy_parts_a_detector(tmp_path, monkeypatch):
     build, _, parts = programs_of('deploy.md')
     monkeypatch.chdir(tmp_path)

@@ -28,6 +28,7 @@ sys.path.insert(0, TOOLS)
 from experiments import ExperimentError, processes, records  # noqa: E402
 from experiments.cells import Cell  # noqa: E402
 from experiments.comparison import comparison_config  # noqa: E402
+from experiments.jobs import Job  # noqa: E402
 from experiments.methods import Method  # noqa: E402
 from experiments.progress import Progress  # noqa: E402
 
@@ -90,6 +91,25 @@ def test_foreign_work_folder_is_not_emptied(tmp_path):
         with pytest.raises(ExperimentError, match='not written by this tool'):
             records.clear_folder(a_cell(tmp_path), fresh)
     assert (tmp_path / 'thesis.tex').read_text() == 'precious'
+
+
+def test_a_cell_killed_before_its_first_file_is_ours(tmp_path):
+    (tmp_path / 'lock').touch()
+    records.check_folder(a_cell(tmp_path))
+
+
+def test_a_cell_that_fails_before_its_training_is_ours(tmp_path, monkeypatch):
+    cell = a_cell(tmp_path / 'kd')
+
+    def killed(config, path):
+        Path(path).write_text('half a config')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Config, 'dump', killed)
+    with pytest.raises(KeyboardInterrupt):
+        Job(cell, None, 'accuracy/top1', threads=1, surroundings={})
+    assert (cell.folder / 'cell_config.py').is_file()
+    records.check_folder(cell)
 
 
 def test_a_validation_that_finds_nothing_scores_0(tmp_path):

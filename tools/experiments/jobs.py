@@ -16,6 +16,7 @@ from .comparison import comparison_config
 from .detection import keep_predictions, pack_predictions
 from .processes import Process
 from .records import (
+    LOCK,
     RESULT,
     STATE,
     last_checkpoint,
@@ -120,12 +121,14 @@ class Job:
 
     def _start_training(self) -> None:
         folder = self.cell.folder
+        # Before all other files: it says whose they are, whenever a kill
+        # comes.
+        write_json(folder / STATE, self.state)
         config = self._config()
         config.dump(folder / 'cell_config.py')
         command = [TRAIN, folder / 'cell_config.py', '--work-dir', folder]
         if (folder / 'last_checkpoint').is_file():
             command.append('--resume')
-        write_json(folder / STATE, self.state)
         self._start('training', command)
 
     def _config(self) -> Config:
@@ -260,7 +263,7 @@ class Job:
 
 
 def _locked(cell: Cell):
-    lock = open(cell.folder / 'lock', 'w')  # noqa: SIM115
+    lock = open(cell.folder / LOCK, 'w')  # noqa: SIM115
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -17,6 +17,8 @@ from .cells import Cell, differences
 # A cell under way or interrupted; a finished one has both.
 STATE = 'cell.json'
 RESULT = 'result.json'
+# Held by whoever trains it. The first file of a cell, and empty.
+LOCK = 'lock'
 
 
 def read_json(path: Path) -> dict:
@@ -71,12 +73,18 @@ def clear_folder(cell: Cell, fresh: bool = False) -> None:
 
 def _own_state(cell: Cell) -> dict:
     state = read_json(cell.folder / STATE)
-    if not state and cell.folder.exists() and any(cell.folder.iterdir()):
+    if not state and _files_of(cell.folder) - {LOCK}:
         raise ExperimentError(
             f'{cell.folder} is not empty and was not written by this tool; '
             'name another --work-dir'
         )
     return state
+
+
+def _files_of(folder: Path) -> set[str]:
+    return (
+        {path.name for path in folder.iterdir()} if folder.exists() else set()
+    )
 
 
 def _checkpoint_is_there(cell: Cell) -> bool:
