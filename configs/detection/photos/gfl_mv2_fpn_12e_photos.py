@@ -1,0 +1,16 @@
+# A dense student of the usual size: the whole MobileNetV2.
+_base_ = [
+    './faster-rcnn_mv2_fpn_12e_photos.py',
+    '../../_base_/models/gfl_photos.py',
+]
+
+model = dict(
+    _delete_=True,
+    data_preprocessor=_base_.model.data_preprocessor,
+    backbone=_base_.model.backbone,
+    neck=dict(
+        in_channels=_base_.model.neck.in_channels,
+        **_base_.gfl_neck,
+    ),
+    **_base_.gfl,
+)

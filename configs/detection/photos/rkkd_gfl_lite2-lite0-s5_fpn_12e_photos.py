@@ -1,0 +1,15 @@
+# BinaryKD + Kendall's tau.
+_base_ = [
+    'gfl_lite0-s5_fpn_12e_photos.py',
+    '../../_base_/teachers/gfl_lite2_photos.py',
+    '../../_base_/methods/dense_rkkd.py',
+]
+
+model = dict(
+    _delete_=True,
+    type='mmrkkd.KDDetector',
+    student=_base_.model,
+    teacher=_base_.teacher,
+    **_base_.distillation,
+    gradient_interval=50,
+)
