@@ -267,22 +267,36 @@ def test_an_arm_of_an_unknown_method_is_told_the_known_ones(tmp_path):
 @pytest.mark.parametrize(
     ('stage', 'student'), [('choose', 'mv2'), ('final', 'lite0-s5')]
 )
-def test_every_default_arm_changes_what_is_there(data, student, stage):
+@pytest.mark.parametrize('detector', arms.DEFAULT_ARMS)
+def test_every_arm_changes_what_is_there(data, detector, student, stage):
+    known = {
+        name: changes
+        for name, (method, changes) in arms.ARMS.items()
+        if not method
+        or list(comparisons.PHOTOS.glob(f'{method}_{detector}_lite2-*.py'))
+    }
+    assert set(known) >= set(arms.DEFAULT_ARMS[detector][stage])
     comparison = comparisons.photos(
-        data, data.parent / 'w', stage, student, arms.ARMS, [0], {}
+        data, data.parent / 'w', stage, detector, student, known, [0], {}
     )
     comparison.plan(12, 6)
     assert comparison.images == (16 if stage == 'choose' else 20)
-    assert len(comparison.tasks) == len(arms.ARMS) + 1
-    for task in comparison.tasks[1:]:
+    assert len(comparison.tasks) == len(known) + 1
+    kinds = set()
+    for task in comparison.tasks:
         config = task.cell.config
+        student_of = config.model.get('student', config.model)
+        kinds.add(student_of.type)
+        if task is comparison.tasks[0]:
+            continue
         assert config.train_cfg.max_epochs == 12
-        for key in arms.ARMS[task.cell.method.label][1]:
+        for key in known[task.cell.method.label]:
             plain = Config.fromfile(task.cell.method.config)
             assert key in plain.model.losses
         if comparisons.distils(task.cell):
             assert task.after is comparison.tasks[0]
             assert config.model.teacher.checkpoint.endswith('epoch_6.pth')
+    assert kinds == {dict(gfl='GFL').get(detector, 'FasterRCNN')}
 
 
 def test_epochs_follow_from_the_pace():

@@ -25,21 +25,30 @@ ARMS = {
     'dkd': ('dkd', {}),
     'dkd-rk': ('dkd-rk', {}),
     'lra': ('lra', {}),
+    'crosskd': ('crosskd', {}),
+    'kd-ld': ('kd-ld', {}),
 }
-DEFAULT_ARMS = dict(
-    choose=(
-        ALONE,
-        'kd',
-        'kd2',
-        'kd4',
-        'rkkd',
-        'rkkd-k4',
-        'rkkd-g2-k4',
-        'dkd',
-        'lra',
+# Detector and stage to what is trained by default.
+DEFAULT_ARMS = {
+    'faster-rcnn': dict(
+        choose=(
+            ALONE,
+            'kd',
+            'kd2',
+            'kd4',
+            'rkkd',
+            'rkkd-k4',
+            'rkkd-g2-k4',
+            'dkd',
+            'lra',
+        ),
+        final=(ALONE, 'kd', 'rkkd-k4', 'dkd'),
     ),
-    final=(ALONE, 'kd', 'rkkd-k4', 'dkd'),
-)
+    'gfl': dict(
+        choose=(ALONE, 'kd', 'kd2', 'rkkd', 'rkkd-k4', 'crosskd', 'kd-ld'),
+        final=(ALONE, 'kd', 'rkkd', 'crosskd'),
+    ),
+}
 CLASSES_ARMS = ('kd', 'rkkd', 'rkkd-k4', 'dkd', 'lra')
 
 

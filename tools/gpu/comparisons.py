@@ -128,18 +128,20 @@ def photos(
     data: Path,
     folder: Path,
     stage: str,
+    detector: str,
     student: str,
     arms: Sequence[str],
     seeds: Sequence[int],
     options: dict,
 ) -> Comparison:
-    """Faster R-CNN on Pascal VOC photos.
+    """A detector on Pascal VOC photos.
 
     Args:
         data: Folder with ``voc20`` and ``weights``.
         folder: Where it is trained.
         stage: 'choose' holds a part of the training photos out and does not
             look at the others'; 'final' trains on all of them.
+        detector: 'faster-rcnn' or 'gfl', of the teacher too.
         student: 'lite0-s5' or 'mv2'.
         arms: See :func:`methods_of`.
         seeds: Of the students.
@@ -166,15 +168,15 @@ def photos(
     else:
         count = len(list((root / 'train').iterdir()))
     names = dict(
-        alone=f'faster-rcnn_{student}_fpn_12e_photos.py',
-        others=f'{{}}_faster-rcnn_lite2-{student}_fpn_12e_photos.py',
+        alone=f'{detector}_{student}_fpn_12e_photos.py',
+        others=f'{{}}_{detector}_lite2-{student}_fpn_12e_photos.py',
     )
     return Comparison(
         'photos',
-        f'Teacher EfficientNet-Lite2, student {student}, trained on {train}, '
-        f'scored on {val}.',
+        f'{detector}, teacher EfficientNet-Lite2, student {student}, trained '
+        f'on {train}, scored on {val}.',
         methods_of(arms, PHOTOS, names),
-        Method(TEACHER, PHOTOS / 'faster-rcnn_lite2_fpn_12e_photos.py'),
+        Method(TEACHER, PHOTOS / f'{detector}_lite2_fpn_12e_photos.py'),
         seeds,
         AP,
         count,

@@ -86,11 +86,12 @@ def comparisons_of(args: argparse.Namespace, work: Path) -> list[Comparison]:
             options['train_dataloader.dataset.indices'] = args.steps * batch
             options['val_dataloader.dataset.indices'] = 8
         if part == 'photos':
-            arms = args.arms or DEFAULT_ARMS[args.stage]
+            arms = args.arms or DEFAULT_ARMS[args.detector][args.stage]
             made = photos(
                 args.data,
                 work / part,
                 args.stage,
+                args.detector,
                 args.student,
                 arms,
                 seeds,

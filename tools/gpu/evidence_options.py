@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from .arms import ARMS
+from .arms import ARMS, DEFAULT_ARMS
 
 SAMPLES = 1000
 
@@ -56,16 +56,22 @@ def parse_args(
         'final: trained on all, scored on the validation (default)',
     )
     parser.add_argument(
+        '--detector',
+        choices=list(DEFAULT_ARMS),
+        default='faster-rcnn',
+        help='of the photos, teacher and students (default: %(default)s)',
+    )
+    parser.add_argument(
         '--student',
         choices=['lite0-s5', 'mv2'],
         default='lite0-s5',
-        help='of the photos (default: %(default)s)',
+        help='its backbone, of the photos (default: %(default)s)',
     )
     parser.add_argument(
         '--arms',
         nargs='+',
         help=f'of {" ".join(ARMS)}, or LABEL=METHOD:KEY=VALUE,... with '
-        'settings of its loss; default: those of the stage',
+        'settings of its loss; default: those of detector and stage',
     )
     parser.add_argument(
         '--seeds', nargs='+', type=int, help='default: 0, final 0 1 2'
