@@ -79,13 +79,16 @@ def main() -> None:
     parser.add_argument('--classes', type=int, default=100)
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--seconds', type=float, default=1.5, help='a loss')
+    parser.add_argument(
+        '--losses', nargs='+', choices=list(FORMULAS), default=list(FORMULAS)
+    )
     parser.add_argument('--json', type=Path)
     args = parser.parse_args()
     entries = []
     print(f'{args.rows} x {args.classes}, {args.device}, medians [quartiles]')
     print('| loss | ours, us | formula, us | formula / ours |')
     print('| --- | --- | --- | --- |')
-    for name in FORMULAS:
+    for name in args.losses:
         ways = pair_of_ways(name, args.rows, args.classes, args.device)
         times = measure.interleaved(ways, args.seconds, (30, 4000))
         spreads = {way: measure.spread(each) for way, each in times.items()}

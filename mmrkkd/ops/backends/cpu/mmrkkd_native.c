@@ -3,3 +3,5 @@
 #include "pair_counts.c"
 #include "soft_rank.c"
 #include "standardize.c"
+/* After standardize.c, whose first pass over a row it shares. */
+#include "paired_rows.c"

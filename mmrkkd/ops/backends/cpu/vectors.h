@@ -62,8 +62,10 @@ INLINE floats expm1_float(floats y) {
   return power * (f * s) + (power - 1.0f);
 }
 
-/* The same in double, |y| <= 700; the term left out is f^13 / 14! < 2e-17. */
-INLINE doubles expm1_double(doubles y) {
+/* The same in double, |y| <= 700; the term left out is f^13 / 14! < 2e-17.
+ * 2^n and expm1(f).
+ */
+INLINE doubles reduced_double(doubles y, doubles *power) {
   const double magic = 0x1.8p52;
   doubles shifted = y * 0x1.71547652b82fep0 + magic;
   doubles n = shifted - magic;
@@ -82,8 +84,18 @@ INLINE doubles expm1_double(doubles y) {
   s = s * f + 1.0 / 6.0;
   s = s * f + 0.5;
   s = s * f + 1.0;
-  doubles power = (doubles)(((longs)shifted << 52) + 0x3ff0000000000000);
-  return power * (f * s) + (power - 1.0);
+  *power = (doubles)(((longs)shifted << 52) + 0x3ff0000000000000);
+  return f * s;
+}
+
+INLINE doubles expm1_double(doubles y) {
+  doubles power, part = reduced_double(y, &power);
+  return power * part + (power - 1.0);
+}
+
+INLINE doubles exp_double(doubles y) {
+  doubles power, part = reduced_double(y, &power);
+  return power * part + power;
 }
 
 #endif
