@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmrkkd.ops.backends.autograd import with_slopes
+from mmrkkd.ops.backends.paired_rows import paired_rows
 
 from .base import LogitLoss
 from .schedule import build_schedule
@@ -109,6 +110,10 @@ def _entropy_and_slopes(
 
     |d|^beta d + beta |d|^(beta - 1) sign(d) q (1 - q) E
     """
+    if beta == 1:
+        fast = paired_rows('binary_kd', student_logits, teacher_logits, LOWEST)
+        if fast is not None:
+            return fast
     target = teacher_logits.sigmoid()
     student_logits = student_logits.clamp(min=LOWEST)
     entropy = F.binary_cross_entropy_with_logits(

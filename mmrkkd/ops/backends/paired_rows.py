@@ -21,10 +21,10 @@ def paired_rows(
     """A value of each pair of rows, and its gradient by the student's.
 
     Args:
-        name: 'kl_divergence' or 'pearson'.
+        name: 'kl_divergence', 'pearson', or 'binary_kd'.
         student: Any shape.
         teacher: Same shape.
-        number: The temperature, or eps.
+        number: The temperature; eps; what logits below it are taken for.
         dim: The dimension of a row's entries, negative. Defaults to -1.
 
     Returns:
