@@ -1,6 +1,8 @@
 """A number of two rows and its derivative, as one pass on the CPU."""
 
 import ctypes
+import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -48,19 +50,25 @@ def paired_rows(
     value = torch.empty(rows[0].shape[:-1])
     slopes = torch.empty(rows[0].shape)
     worth = student.numel() > VALUES_WORTH_THREADS
-    failed = getattr(native_library(), f'mmrkkd_{name}')(
-        *(
-            ctypes.c_void_p(tensor.data_ptr())
-            for tensor in (*rows, value, slopes)
-        ),
-        ctypes.c_int64(value.numel()),
-        ctypes.c_int64(rows[0].shape[-1]),
-        ctypes.c_double(number),
-        ctypes.c_int64(torch.get_num_threads() if worth else 1),
+    failed = _function(name)(
+        *(tensor.data_ptr() for tensor in (*rows, value, slopes)),
+        value.numel(),
+        rows[0].shape[-1],
+        number,
+        torch.get_num_threads() if worth else 1,
     )
     if failed:
         raise MemoryError(f'no memory to share out {value.numel()} rows')
     return value, slopes.movedim(-1, dim)
+
+
+@functools.lru_cache
+def _function(name: str) -> Callable[..., int]:
+    function = getattr(native_library(), f'mmrkkd_{name}')
+    integer = ctypes.c_int64
+    function.argtypes = 4 * [ctypes.c_void_p] + [integer, integer]
+    function.argtypes += [ctypes.c_double, integer]
+    return function
 
 
 # Others, such as those that only know their shape, have no memory to read.
