@@ -27,6 +27,8 @@ ARMS = {
     'lra': ('lra', {}),
     'crosskd': ('crosskd', {}),
     'kd-ld': ('kd-ld', {}),
+    'fgfi': ('fgfi', {}),
+    'reviewkd': ('reviewkd', {}),
 }
 # Detector and stage to what is trained by default.
 DEFAULT_ARMS = {

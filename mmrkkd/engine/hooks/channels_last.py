@@ -18,8 +18,8 @@ class ChannelsLastHook(Hook):
     of other sums of the same terms; checkpoints are read and written as
     ever.
 
-    Use it for classifiers: operators of MMCV read maps of this layout as if
-    they were of the usual one.
+    For classifiers, and dense detectors of plain convolutions: operators of
+    MMCV read maps of this layout as if they were of the usual one.
 
     Raises:
         ValueError: before training, if the model has an operator of MMCV.
