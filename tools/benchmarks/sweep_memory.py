@@ -51,7 +51,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('methods', nargs='+')
     parser.add_argument('--steps', type=int, default=5)
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}
+    )
     parser.add_argument('--only', metavar='LABEL', help='this one, here')
     args = parser.parse_args()
     methods, _ = parse_methods(args.methods)
