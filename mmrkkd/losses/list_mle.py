@@ -88,17 +88,13 @@ def ranking(teacher_logits: Tensor, labels: Tensor | None) -> Tensor:
     Returns:
         (N, C), int64; equal logits keep the order of the classes.
     """
-    order = teacher_logits.argsort(dim=-1, descending=True, stable=True)
-    if labels is None:
-        return order
-    # The classes in front of the label move one place back.
-    labels = labels.unsqueeze(-1)
-    place = (order == labels).to(torch.uint8).argmax(-1, keepdim=True)
-    places = torch.arange(order.shape[-1], device=order.device)
-    moved = places - (places <= place).long()
-    return torch.where(
-        places == 0, labels, order.gather(-1, moved.clamp(min=0))
-    )
+    if labels is not None:
+        # Above all others, whatever those are.
+        limit = torch.finfo(teacher_logits.dtype).max
+        teacher_logits = teacher_logits.clamp(max=limit).scatter(
+            -1, labels.unsqueeze(-1), torch.inf
+        )
+    return teacher_logits.argsort(dim=-1, descending=True, stable=True)
 
 
 def surprise_of(

@@ -67,6 +67,9 @@ def test_ties_of_the_teacher_keep_the_order_of_the_classes():
     assert ranking(teacher, None).tolist() == [[1, 3, 0, 2, 4]]
     assert ranking(teacher, torch.tensor([2])).tolist() == [[2, 1, 3, 0, 4]]
     assert ranking(teacher, torch.tensor([4])).tolist() == [[4, 1, 3, 0, 2]]
+    # Before one of infinite worth too, though nothing is said for it.
+    unbounded = torch.tensor([[torch.inf, 0, -torch.inf]])
+    assert ranking(unbounded, torch.tensor([2])).tolist() == [[2, 0, 1]]
 
 
 def test_a_uniform_teacher_makes_pld_of_it():
