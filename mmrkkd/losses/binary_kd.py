@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmrkkd.ops.backends.autograd import with_slopes
-from mmrkkd.ops.backends.paired_rows import paired_rows
+from mmrkkd.ops.backends.native_rows import paired_rows
 
 from .base import LogitLoss
 from .schedule import build_schedule

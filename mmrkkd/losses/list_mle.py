@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mmrkkd.ops import checks
 from mmrkkd.ops.backends.autograd import with_slopes
+from mmrkkd.ops.backends.native_rows import surprise_rows
 from mmrkkd.ops.checks import check_flag
 
 from .base import LogitLoss
@@ -66,8 +67,8 @@ class ListMLELoss(LogitLoss):
         """See :meth:`LogitLoss.per_sample`."""
         order = ranking(teacher_logits, labels if self.label_first else None)
         surprise = surprise_of(student_logits, order)
-        # A sort finds a place for NaN.
-        unknown = teacher_logits.isnan().any(-1)
+        # A sort finds a place for NaN; a maximum with one is NaN.
+        unknown = teacher_logits.amax(-1).isnan()
         surprise = surprise.masked_fill(unknown, torch.nan)
         return dict(loss_list_mle=self.now(self.loss_weight) * surprise)
 
@@ -137,56 +138,73 @@ def _surprise_and_slopes(
 
     d / d s(pi_j) = sum_{k <= j} w_k exp(s(pi_j) - L_k) - w_j
     """
-    scores = student_logits.gather(-1, order).clamp_(min=LOWEST)
-    if weight is None:
-        weight = torch.ones_like(scores)
-    narrow = _narrow(scores)
-    if narrow is not None and narrow.all():
-        slopes, places = _by_powers(scores, weight)
-    else:
-        slopes, places = _by_logarithms(scores, weight)
-        if narrow is not None and narrow.any():
-            # Each row by its own kind: what the others hold changes no bit.
-            powers = _by_powers(scores, weight)
-            rows = narrow.unsqueeze(-1)
-            slopes = torch.where(rows, powers[0], slopes)
-            places = torch.where(rows, powers[1], places)
-    slopes = slopes.to(scores.dtype)
-    slopes = slopes.masked_fill_(scores == LOWEST, 0.0)
-    result = torch.empty_like(slopes).scatter_(-1, order, slopes)
-    return places.sum(-1).to(scores.dtype), result
+    narrow = _narrow(student_logits)
+    if narrow is None or not narrow.any():
+        return _by_logarithms(student_logits, order, weight)
+    powers = _by_powers(student_logits, order, weight)
+    if narrow.all():
+        return powers
+    # Each row by its own kind: what the others hold changes no bit.
+    value, slopes = _by_logarithms(student_logits, order, weight)
+    return (
+        torch.where(narrow, powers[0], value),
+        torch.where(narrow.unsqueeze(-1), powers[1], slopes),
+    )
 
 
-def _by_powers(scores: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Slopes and terms of each place by sums of exponentials.
+def _by_powers(
+    student_logits: Tensor, order: Tensor, weight: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """By sums of exponentials, in float64.
 
-    Some ten times faster than by their logarithms, in float64.
+    Some ten times faster than by their logarithms.
     """
+    fast = surprise_rows(student_logits, order, weight, LOWEST)
+    if fast is not None:
+        return fast
+    scores = student_logits.gather(-1, order).clamp_(min=LOWEST)
+    weight = torch.ones_like(scores) if weight is None else weight
     wide = scores.double()
     wide -= wide.amax(-1, keepdim=True)
     powers = wide.exp()
     left = powers.flip(-1).cumsum(-1).flip(-1)
     slopes = (weight / left).cumsum_(-1).mul_(powers).sub_(weight)
-    return slopes, left.log_().sub_(wide).mul_(weight)
+    places = left.log_().sub_(wide).mul_(weight)
+    return _of_classes(scores, order, places, slopes)
 
 
-def _by_logarithms(scores: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def _by_logarithms(
+    student_logits: Tensor, order: Tensor, weight: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """The same for scores of any spread."""
+    scores = student_logits.gather(-1, order).clamp_(min=LOWEST)
+    weight = torch.ones_like(scores) if weight is None else weight
     left = scores.flip(-1).logcumsumexp(-1).flip(-1)
     shares = (weight.log() - left).logcumsumexp(-1)
     slopes = (scores + shares).exp_().sub_(weight)
-    return slopes, (left - scores).mul_(weight)
+    places = (left - scores).mul_(weight)
+    return _of_classes(scores, order, places, slopes)
 
 
-def _narrow(scores: Tensor) -> Tensor | None:
+def _of_classes(
+    scores: Tensor, order: Tensor, places: Tensor, slopes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The sum over the places, and the slopes where their classes stand."""
+    slopes = slopes.to(scores.dtype).masked_fill_(scores == LOWEST, 0.0)
+    result = torch.empty_like(slopes).scatter_(-1, order, slopes)
+    return places.sum(-1).to(scores.dtype), result
+
+
+def _narrow(student_logits: Tensor) -> Tensor | None:
     """Of which rows the exponentials fit into float64.
 
     Args:
-        scores: (N, C).
+        student_logits: (N, C).
 
     Returns:
         Bool, (N,); None on another device, where to choose is to wait.
     """
-    if not checks.at_hand(scores) or not scores.numel():
+    if not checks.at_hand(student_logits) or not student_logits.numel():
         return None
-    return scores.amax(-1) - scores.amin(-1) < WIDEST
+    smallest = student_logits.amin(-1).clamp_(min=LOWEST)
+    return student_logits.amax(-1) - smallest < WIDEST

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backends.autograd import with_slopes
-from .backends.paired_rows import paired_rows
+from .backends.native_rows import paired_rows
 
 
 def kl_divergence(

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .backends.autograd import with_slopes
-from .backends.paired_rows import paired_rows
+from .backends.native_rows import paired_rows
 from .rows import flatness_and_scale
 
 

@@ -5,3 +5,5 @@
 #include "standardize.c"
 /* After standardize.c, whose first pass over a row it shares. */
 #include "paired_rows.c"
+/* After paired_rows.c, for its helpers. */
+#include "surprise.c"

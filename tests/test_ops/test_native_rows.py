@@ -1,13 +1,18 @@
-"""The C code of divergence and correlation beside their equations."""
+"""The C code of rows beside the equations that it stands for."""
 
 import pytest
 import torch
 
 from mmrkkd.losses import BinaryKDLoss
 from mmrkkd.losses.binary_kd import LOWEST
+from mmrkkd.losses.list_mle import surprise_of
 from mmrkkd.ops import kl_divergence, pearson
 from mmrkkd.ops.backends.cpu.native_library import native_library
-from mmrkkd.ops.backends.paired_rows import VALUES_WORTH_THREADS, paired_rows
+from mmrkkd.ops.backends.native_rows import (
+    VALUES_WORTH_THREADS,
+    paired_rows,
+    surprise_rows,
+)
 
 pytestmark = pytest.mark.skipif(
     native_library() is None, reason='no C compiler'
@@ -195,3 +200,55 @@ def test_the_loss_takes_it_and_pytorch_gives_the_same(name, monkeypatch):
     assert not all(map(torch.equal, *results))
     for native, torch_only in zip(*results, strict=True):
         torch.testing.assert_close(native, torch_only, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('weighted', [False, True])
+@pytest.mark.parametrize('length', [2, 7, 8, 9, 100, 1001])
+def test_surprise_is_the_equation_rounded_once(length, weighted):
+    scores, teacher = rows_of((5, length))
+    order = teacher.argsort(dim=-1)
+    weight = teacher.softmax(-1).gather(-1, order) if weighted else None
+    value, slopes = surprise_rows(scores, order, weight, -1e30)
+    wide = scores.double().requires_grad_()
+    exact = surprise_of(wide, order, weight)
+    (gradient,) = torch.autograd.grad(exact.sum(), wide)
+    # The logarithm is good to 1e-13 of what it is taken of.
+    rounding = dict(rtol=ROUNDING, atol=1e-12)
+    torch.testing.assert_close(value.double(), exact.detach(), **rounding)
+    torch.testing.assert_close(slopes.double(), gradient, **rounding)
+
+
+@pytest.mark.parametrize(
+    ('scores', 'value', 'slopes'),
+    [
+        # Three equal: log 3!, and 1/3 - 1, 1/3 + 1/2 - 1, 1/3 + 1/2 + 1 - 1.
+        ([0, 0, 0], 1.791759469228055, [-2 / 3, -1 / 6, 5 / 6]),
+        # What is ruled out adds its distance, and has no slope.
+        ([-1e30, -1e30, -1e30], 1.791759469228055, [0, 0, 0]),
+        ([-INF, -INF, -INF], 1.791759469228055, [0, 0, 0]),
+        # The widest that the code is for: 590 and 590 to the one that is
+        # likely, and 0.
+        ([-590, -590, 0], 1180, [-1, -1, 2]),
+        ([NAN, 0, 0], NAN, [NAN, NAN, NAN]),
+    ],
+)
+def test_surprise_at_the_limits(scores, value, slopes):
+    order = torch.arange(3).unsqueeze(0)
+    scores = torch.tensor([scores], dtype=torch.float32)
+    found, gradient = surprise_rows(scores, order, None, -1e30)
+    expected = torch.tensor([value, *slopes], dtype=torch.float32)
+    torch.testing.assert_close(
+        torch.cat([found, gradient[0]]), expected, equal_nan=True
+    )
+
+
+def test_surprise_of_rows_of_any_spread_does_not_depend_on_the_others():
+    scores, teacher = rows_of((4, 20))
+    order = teacher.argsort(dim=-1)
+    alone = surprise_of(scores, order)
+    # A row whose exponentials do not fit is of another kind.
+    far = torch.cat([scores, 1e4 * scores[:1]])
+    among = surprise_of(far, torch.cat([order, order[:1]]))
+    assert torch.equal(among[:4], alone)
+    exact = surprise_of(far[4:].double(), order[:1])
+    torch.testing.assert_close(among[4:], exact.float())
