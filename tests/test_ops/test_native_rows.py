@@ -175,6 +175,9 @@ def test_what_the_c_code_does_not_know_is_left_to_pytorch(name):
     assert paired_rows(name, student.double(), teacher.double(), 1.0) is None
     assert paired_rows(name, student.half(), teacher.half(), 1.0) is None
     assert paired_rows(name, student, teacher, torch.tensor(1.0)) is None
+    # PyTorch says what goes together; C would read what is not there.
+    assert paired_rows(name, student, teacher[:1], 1.0) is None
+    assert paired_rows(name, student, teacher[0], 1.0) is None
     assert paired_rows(name, student[:0], teacher[:0], 1.0) is None
     meta = torch.empty(4, 3, device='meta')
     assert paired_rows(name, meta, meta, 1.0) is None
@@ -252,3 +255,25 @@ def test_surprise_of_rows_of_any_spread_does_not_depend_on_the_others():
     assert torch.equal(among[:4], alone)
     exact = surprise_of(far[4:].double(), order[:1])
     torch.testing.assert_close(among[4:], exact.float())
+
+
+def test_surprise_knows_its_shapes_and_types():
+    scores, teacher = rows_of((4, 3))
+    order = teacher.argsort(dim=-1)
+    assert surprise_rows(scores, order[:2], None, -1e30) is None
+    assert surprise_rows(scores, order.int(), None, -1e30) is None
+    assert surprise_rows(scores, order, teacher[:2], -1e30) is None
+    assert surprise_rows(scores, order, None, -1e30) is not None
+
+
+@pytest.mark.parametrize('name', WAYS)
+def test_what_new_tensors_are_by_default_changes_nothing(name):
+    student, teacher = rows_of((4, 3))
+    expected = paired_rows(name, student, teacher, 1.0)
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.device('meta'):
+            found = paired_rows(name, student, teacher, 1.0)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(map(torch.equal, found, expected))

@@ -43,3 +43,12 @@ def test_half_types_are_compared_exactly(dtype):
         exact_kendall_tau(student, teacher),
         exact_kendall_tau(student.double(), teacher.double()),
     )
+
+
+@pytest.mark.skipif(native_library() is None, reason='needs a C compiler')
+def test_where_new_tensors_lie_by_default_changes_nothing():
+    student, teacher = torch.randn(2, 4, 9)
+    expected = pair_counts_native(student, teacher)
+    with torch.device('meta'):
+        found = pair_counts_native(student, teacher)
+    assert torch.equal(found, expected)

@@ -32,8 +32,8 @@ def paired_rows(
     Returns:
         The values, of the shape of the student without ``dim``, and the
         gradients, of the student's shape; None where the C code does not
-        apply: on other devices, for other types than float32, a number that
-        is a tensor, without entries, or without a compiler.
+        apply: on other devices, for other types than float32, unlike shapes,
+        a number that is a tensor, without entries, or without a compiler.
     """
     if isinstance(number, Tensor) or not _known(student, teacher):
         return None
@@ -59,6 +59,8 @@ def surprise_rows(
     given = [scores] if weight is None else [scores, weight]
     if not _known(*given) or type(order) is not Tensor:
         return None
+    if order.dtype != torch.int64 or order.shape != scores.shape:
+        return None
     tensors = scores, order, weight
     rows = [None if each is None else each.contiguous() for each in tensors]
     return _call('surprise', rows, lowest)
@@ -70,6 +72,7 @@ def _known(*tensors: Tensor) -> bool:
             type(each) in _PLAIN
             and each.dtype == torch.float32
             and each.device.type == 'cpu'
+            and each.shape == tensors[0].shape
             for each in tensors
         )
         and tensors[0].numel() > 0
@@ -82,7 +85,8 @@ def _call(
 ) -> tuple[Tensor, Tensor]:
     """Of rows that lie in memory one after the other."""
     shape = rows[0].shape
-    value, slopes = torch.empty(shape[:-1]), torch.empty(shape)
+    # As the rows: the type and the device of new tensors may be set.
+    value, slopes = rows[0].new_empty(shape[:-1]), rows[0].new_empty(shape)
     worth = slopes.numel() > VALUES_WORTH_THREADS
     failed = _function(name, len(rows) + 2)(
         *(

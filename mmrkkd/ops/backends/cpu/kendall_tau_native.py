@@ -84,7 +84,7 @@ def pair_counts_native(
     student_logits = student_logits.contiguous()
     teacher_logits = teacher_logits.contiguous()
     rows, classes = student_logits.shape
-    counts = torch.empty(rows, 3, dtype=torch.int64)
+    counts = student_logits.new_empty((rows, 3), dtype=torch.int64)
     failed = native_library().mmrkkd_pair_counts(
         _pointer(student_logits),
         _pointer(teacher_logits),
