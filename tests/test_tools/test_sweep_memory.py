@@ -33,7 +33,7 @@ def test_more_images_in_a_step_take_more_memory(tmp_path):
         text=True,
         check=True,
     )
-    rows = re.findall(r'^\| (few|many) \| (\d+) \|$', done.stdout, re.M)
+    rows = re.findall(r'^\| (few|many) +\| +(\d+) \|$', done.stdout, re.M)
     (few, small), (many, large) = rows
     assert (few, many) == ('few', 'many')
     # 12 images beside 4: what is kept for the way back is most of it.
