@@ -1,17 +1,5 @@
 # CrossKD: the features that the student pools in its boxes go through the
 # teacher's box head. Temperature and weight are those of KL here.
-_base_ = [
-    'faster-rcnn_lite0-s5_fpn_12e_photos.py',
-    '../../_base_/teachers/faster-rcnn_lite2_photos.py',
-    '../../_base_/methods/detection_kd.py',
-]
+_base_ = './kd_faster-rcnn_lite2-lite0-s5_fpn_12e_photos.py'
 
-model = dict(
-    _delete_=True,
-    type='mmrkkd.KDDetector',
-    student=_base_.model,
-    teacher=_base_.teacher,
-    matching=dict(type='rois', cross_layer='shared_fcs.0'),
-    **_base_.distillation,
-    gradient_interval=50,
-)
+model = dict(matching=dict(type='rois', cross_layer='shared_fcs.0'))

@@ -1,17 +1,5 @@
 # CrossKD's classification term: the student's features go through the rest of
 # the teacher's head.
-_base_ = [
-    'gfl_mv2_fpn_12e_photos.py',
-    '../../_base_/teachers/gfl_lite2_photos.py',
-    '../../_base_/methods/dense_kd.py',
-]
+_base_ = './kd_gfl_lite2-mv2_fpn_12e_photos.py'
 
-model = dict(
-    _delete_=True,
-    type='mmrkkd.KDDetector',
-    student=_base_.model,
-    teacher=_base_.teacher,
-    matching=dict(type='grid', cross_layer='cls_convs.0.activate'),
-    **_base_.distillation,
-    gradient_interval=50,
-)
+model = dict(matching=dict(type='grid', cross_layer='cls_convs.0.activate'))
