@@ -17,12 +17,17 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser)
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Adds those of them that are about the run."""
+def add_run_options(
+    parser: argparse.ArgumentParser, folder: str = '<name of the config>'
+) -> None:
+    """Adds those of them that are about the run.
+
+    Args:
+        folder: What the work directory is called by default.
+    """
     parser.add_argument(
         '--work-dir',
-        help='folder for logs and checkpoints; '
-        'work_dirs/<name of the config> by default',
+        help=f'folder for logs and checkpoints; work_dirs/{folder} by default',
     )
     add_change_option(parser)
     parser.add_argument(

@@ -72,7 +72,7 @@ def distill(
     ::
 
         mmrkkd.distill(
-            student='mmdet::faster_rcnn/faster-rcnn_r18_fpn_1x.py',
+            student='my_student.py',
             teacher='mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
             checkpoint='teacher.pth',
         )
@@ -219,10 +219,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--method',
         default='rkkd',
-        help='losses and weights: rkkd, kd, dkd, fitnet, ...; an unknown one '
-        'lists all (default: %(default)s)',
+        help='losses and weights: rkkd, kd, crosskd, dkd, fitnet, ...; an '
+        'unknown one lists all (default: %(default)s)',
     )
-    add_run_options(parser)
+    add_run_options(parser, '<method>_<name of the config>')
     parser.add_argument(
         '--amp', action='store_true', help='automatic mixed precision'
     )

@@ -5,11 +5,15 @@ the prefixes of what the student is, the nearest first: ``rkkd`` of a
 detector is ``detection_rkkd.py``, of a classifier ``rkkd.py``.
 """
 
+import functools
 from pathlib import Path
 from typing import NamedTuple
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
+from torch import nn
 
+from mmrkkd.losses import build_loss
+from mmrkkd.losses.base import LogitLoss
 from mmrkkd.ops.checks import nearest_name
 from mmrkkd.shipped import shipped
 
@@ -35,12 +39,14 @@ class Method(NamedTuple):
         source: The file that they stand in.
         losses: Config of the distillation loss, or a list of them.
         task_weight: beta, the weight of the task's own losses.
+        matching: Config of the reader, or None for the student's usual one.
     """
 
     name: str
     source: Path
     losses: dict | list[dict]
     task_weight: float | dict
+    matching: dict | None = None
 
 
 def read_method(name: str, kind: str) -> Method:
@@ -60,7 +66,13 @@ def read_method(name: str, kind: str) -> Method:
         path = shipped(*FOLDER, f'{prefix}{name}.py')
         if name in method_names(kind) and path.is_file():
             settings = Config.fromfile(path).distillation
-            return Method(name, path, settings.losses, settings.task_weight)
+            return Method(
+                name,
+                path,
+                settings.losses,
+                settings.task_weight,
+                settings.get('matching'),
+            )
     names = method_names(kind)
     raise ValueError(
         f'--method: there is no method {name!r} for a {kind}'
@@ -73,6 +85,28 @@ def method_names(kind: str) -> list[str]:
     names = set()
     for path in shipped(*FOLDER).glob('*.py'):
         prefix = next(p for p in ALL_PREFIXES if path.stem.startswith(p))
-        if prefix in PREFIXES[kind]:
+        if prefix in PREFIXES[kind] and (
+            kind != 'dense detector' or _suits_a_sigmoid(path)
+        ):
             names.add(path.stem.removeprefix(prefix))
     return sorted(names)
+
+
+def losses_of(method: Method | ConfigDict) -> list[nn.Module]:
+    """The losses of a method, built."""
+    losses = method.losses
+    return [
+        build_loss(loss)
+        for loss in ([losses] if isinstance(losses, dict) else losses)
+    ]
+
+
+@functools.lru_cache
+def _suits_a_sigmoid(path: Path) -> bool:
+    for loss in losses_of(Config.fromfile(path).distillation):
+        if isinstance(loss, LogitLoss):
+            try:
+                loss.suit('sigmoid')
+            except TypeError:
+                return False
+    return True

@@ -30,6 +30,11 @@ def described(plan: Distillation) -> str:
         f'teacher: {_named(model.teacher.config)}, {model.teacher.checkpoint}',
         f'method: {plan.method.name} for a {plan.kind}, {plan.method.source}',
         *(f'loss: {_shown(loss)}' for loss in _listed(model.losses)),
+        *(
+            [f'matching: {_shown(model.matching)}']
+            if 'matching' in model
+            else []
+        ),
         f'task_weight: {_shown(model.task_weight)}',
         f'training: {length}, {batch} images a step and process',
         f'work directory: {config.work_dir}',

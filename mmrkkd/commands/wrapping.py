@@ -14,10 +14,9 @@ from mmrkkd.datasets import inner_datasets
 from mmrkkd.distillers.model_config import whole_model
 from mmrkkd.distillers.readers import build_reader
 from mmrkkd.distillers.teacher import read_teacher_config
-from mmrkkd.losses import build_loss
 from mmrkkd.registry import MODELS, type_name
 
-from .methods import Method, read_method
+from .methods import Method, losses_of, read_method
 
 # Bases of the packages' models -> the distiller of ours.
 DISTILLERS = {
@@ -94,6 +93,8 @@ def wrap(
         losses=chosen.losses,
         task_weight=chosen.task_weight,
     )
+    if chosen.matching is not None:
+        config.model.matching = chosen.matching
     return Distillation(config, chosen, kind)
 
 
@@ -160,7 +161,7 @@ def _kind(config: Config, task: str) -> str:
 
 
 def _check_views(config: Config, method: Method) -> None:
-    views = max(getattr(loss, 'views', 1) for loss in _losses(method))
+    views = max(getattr(loss, 'views', 1) for loss in losses_of(method))
     if views == 1:
         return
     loader = config.get('train_dataloader') or {}
@@ -180,7 +181,7 @@ def _check_numbers(config: Config, method: Method) -> None:
     loader = config.get('train_dataloader') or {}
     numbered = type_name(loader.get('dataset')) == 'ContrastiveDataset'
     if not numbered and any(
-        hasattr(loss, 'num_data') for loss in _losses(method)
+        hasattr(loss, 'num_data') for loss in losses_of(method)
     ):
         raise ValueError(
             f'the method {method.name!r} keeps a row for each image, and the '
@@ -189,15 +190,6 @@ def _check_numbers(config: Config, method: Method) -> None:
             'cifar100_contrastive.py does, and set model.losses.num_data to '
             'the number of its images'
         )
-
-
-def _losses(method: Method) -> list:
-    """The losses of a method, built."""
-    losses = method.losses
-    return [
-        build_loss(loss)
-        for loss in ([losses] if isinstance(losses, dict) else losses)
-    ]
 
 
 def _anywhere(checkpoint: str | os.PathLike) -> str:

@@ -4,6 +4,9 @@ import copy
 
 from mmengine.config import ConfigDict
 
+# Of a distiller, and of nothing else that stands in a config.
+SETTINGS = ('losses', 'matching', 'rois', 'task_weight', 'gradient_interval')
+
 
 def with_preprocessor(model: dict, preprocessor: dict | None) -> ConfigDict:
     """A model's config with a data preprocessor, unless it has its own.
@@ -26,6 +29,30 @@ def whole_model(config: dict) -> ConfigDict:
             stand beside the model.
     """
     return with_preprocessor(config['model'], config.get('data_preprocessor'))
+
+
+def refuse_misplaced(config: dict) -> None:
+    """Refuses settings of a distiller that stand beside it, not in it.
+
+    A variable of that name is fine where the model has its value.
+
+    Args:
+        config: A whole config.
+
+    Raises:
+        ValueError: one of :data:`SETTINGS` stands there and is not the
+            model's.
+    """
+    model = config.get('model') or {}
+    if 'student' not in model:
+        return
+    for key in SETTINGS:
+        if key in config and config[key] != model.get(key):
+            raise ValueError(
+                f'{key} at the top of the config does nothing: it must stand '
+                f'in the model, which has {model.get(key)!r}. Write model = '
+                f'dict({key}=...), or give the variable another name'
+            )
 
 
 def plain_model(config: dict) -> ConfigDict:

@@ -14,7 +14,7 @@ from torch import nn
 
 from mmrkkd.checkpoint import prepare_resume, safe_reader
 from mmrkkd.datasets import check_data, name_broken_images
-from mmrkkd.distillers.model_config import whole_model
+from mmrkkd.distillers.model_config import refuse_misplaced, whole_model
 from mmrkkd.distillers.sharding import refuse_strategies
 from mmrkkd.registry import MODELS, builds, type_name
 
@@ -81,6 +81,7 @@ def prepare_run(
     if task == 'test':
         config.resume, config.load_from = False, checkpoint
     refuse_strategies(config)
+    refuse_misplaced(config)
     check_data(config, TASKS[task])
     name_broken_images(config)
     use_own_visualizer(config)
@@ -111,7 +112,9 @@ def prepare_model(
 
     Raises:
         FileNotFoundError: data or the teacher are not there.
+        ValueError: see :func:`refuse_misplaced`.
     """
+    refuse_misplaced(config)
     check_data(config, (loader,))
     name_broken_images(config)
     # As MMEngine's runner has it.

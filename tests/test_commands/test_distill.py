@@ -69,7 +69,8 @@ def run(*arguments):
 @pytest.mark.parametrize('kind', PREFIXES)
 def test_every_method_has_settings_that_build(kind):
     names = method_names(kind)
-    assert {'kd', 'rkkd', 'dkd'} <= set(names)
+    assert {'kd', 'rkkd', 'lra'} <= set(names)
+    assert ('dkd' in names) == (kind != 'dense detector')
     for name in names:
         method = read_method(name, kind)
         losses = method.losses

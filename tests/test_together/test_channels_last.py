@@ -1,5 +1,6 @@
 """Weights and maps whose channels lie side by side in memory."""
 
+import copy
 from types import SimpleNamespace
 
 import pytest
@@ -62,12 +63,40 @@ def test_both_models_have_the_layout_and_the_numbers_stay():
     assert set(last.state_dict()) == set(usual.state_dict())
 
 
-def test_models_with_operators_of_mmcv_are_refused():
+@pytest.mark.parametrize('kind', ['DCN', 'DCNv2'])
+def test_layers_of_mmcv_get_the_usual_layout(kind):
+    """Which read the memory of their input and weights as it lies."""
     init_default_scope('mmdet')
-    model = MODELS.build(detector_config())
-    with pytest.raises(ValueError, match='ChannelsLastHook: .* has RoIAlign'):
-        ChannelsLastHook().before_train(SimpleNamespace(model=model))
-    assert not lies_last(model)
+    config = detector_config()
+    config.backbone.update(
+        depth=50,
+        dcn=dict(type=kind, deform_groups=1),
+        stage_with_dcn=(False, True, False, False),
+    )
+    config.neck.in_channels = [32, 64, 128, 256]
+    torch.manual_seed(0)
+    usual = MODELS.build(config).double().eval()
+    for name, parameter in usual.named_parameters():
+        if 'conv_offset' in name:
+            # Drawn as 0, every place would be its own.
+            torch.nn.init.normal_(parameter, std=0.1)
+    last = copy.deepcopy(usual)
+    ChannelsLastHook().before_train(SimpleNamespace(model=last))
+    assert lies_last(last) and not lies_last(usual)
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    boxes = torch.tensor(
+        [[0.0, 4, 4, 40, 50], [1, 10, 0, 60, 30]], dtype=torch.float64
+    )
+    values, slopes = [], []
+    for model in (usual, last):
+        maps = model.extract_feat(images)
+        extractor = model.roi_head.bbox_roi_extractor
+        values.append(extractor(maps[: extractor.num_inputs], boxes))
+        values[-1].square().sum().backward()
+        slopes.append([each.grad for each in model.parameters()])
+    torch.testing.assert_close(values[1], values[0], rtol=1e-9, atol=1e-12)
+    assert values[0].abs().max() > 1e-3
+    torch.testing.assert_close(slopes[1], slopes[0], rtol=1e-7, atol=1e-10)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from small_detectors import (
 from torch.utils.data import Subset
 
 from mmrkkd.checkpoint import use_safe_reader
-from mmrkkd.engine.hooks import RunStateHook
+from mmrkkd.engine.hooks import ChannelsLastHook, RunStateHook
 
 BASES = tuple(STAGES)
 # A rounding of 2**-24 in each of some thousand sums, as far as it is random,
@@ -182,28 +182,19 @@ def test_compiled_steps_keep_every_term(plain, tmp_path, dynamo):
     plain_student(saved['state_dict'])
 
 
-class ChannelsLast(Hook):
-    def before_train(self, runner):
-        """After the weights were drawn, in the order of memory."""
-        runner.model.to(memory_format=torch.channels_last)
-
-
 @pytest.mark.parametrize('base', BASES)
 def test_channels_last_changes_rounding_only(plain, tmp_path, base):
-    """As long as MMCV's RoI Align, which takes the memory of its input for
-    contiguous, is given contiguous features; with and without us.
-    """
+    """Though MMCV's RoI Align takes the memory of its input for contiguous."""
     runner = make_runner(
-        distilled(base), tmp_path / 'run', custom_hooks=[ChannelsLast()]
+        distilled(base), tmp_path / 'run', custom_hooks=[ChannelsLastHook()]
     )
     seen = []
 
-    def contiguous(neck, features, outputs):
+    def see(neck, features, outputs):
         seen.extend([*features[0], *outputs])
-        return tuple(output.contiguous() for output in outputs)
 
     for model in both_models(runner):
-        model.neck.register_forward_hook(contiguous)
+        model.neck.register_forward_hook(see)
     _, steps, saved = finish(runner)
     # Four levels of the backbone and five of the neck, of both models.
     assert len(seen) == 2 * 9 * len(steps)

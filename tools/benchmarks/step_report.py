@@ -24,7 +24,7 @@ def markdown(result: dict) -> str:
         'random weights. Median and quartiles of turns taken side by side; '
         "ratios to the student's step of the same turn. Telemetry, which a "
         'run makes where its log has a line, is in none. In brackets: what '
-        "a distiller's teacher runs in. Peak: GPU memory in use during a "
+        "a distiller's teacher runs in. Peak: memory in use during a "
         'step beyond that between steps, models and momentum.',
         *(f'{pair_table(pair)}' for pair in result['pairs']),
         'Measured on {gpu}, {processor}, {threads} threads, Python {python}, '

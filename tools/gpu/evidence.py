@@ -1,6 +1,6 @@
 """Shows on real photos, within minutes of one GPU, what distilling gives.
 
-    make gpu-evidence DATA=... OUT=...
+    make gpu-evidence EVIDENCE_ARGS='--data data --out evidence'
     python tools/gpu/evidence.py --data data --out evidence --minutes 9
 
 Students alone, students that are distilled and their teacher are trained

@@ -3,7 +3,7 @@
 _base_ = [
     'mmdet::gfl/gfl_r50_fpn_1x_coco.py',
     '../../_base_/teachers/gfl_r101_coco.py',
-    '../../_base_/methods/dense_kd.py',
+    '../../_base_/methods/dense_crosskd.py',
 ]
 
 model = dict(
@@ -11,6 +11,5 @@ model = dict(
     type='mmrkkd.KDDetector',
     student=_base_.model,
     teacher=_base_.teacher,
-    matching=dict(type='grid', cross_layer='cls_convs.2.activate'),
     **_base_.distillation,
 )

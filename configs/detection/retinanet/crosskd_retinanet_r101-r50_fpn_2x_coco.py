@@ -3,7 +3,7 @@
 _base_ = [
     'mmdet::retinanet/retinanet_r50_fpn_2x_coco.py',
     '../../_base_/teachers/retinanet_r101_coco.py',
-    '../../_base_/methods/dense_kd.py',
+    '../../_base_/methods/dense_crosskd.py',
 ]
 
 model = dict(
@@ -11,6 +11,5 @@ model = dict(
     type='mmrkkd.KDDetector',
     student=_base_.model,
     teacher=_base_.teacher,
-    matching=dict(type='grid', cross_layer='cls_convs.2.activate'),
     **_base_.distillation,
 )

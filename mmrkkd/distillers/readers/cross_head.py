@@ -38,7 +38,7 @@ class CrossHead:
 
     advice = (
         "'cls_convs.2.activate' is the published layer of GFL, RetinaNet and "
-        "ATSS, 'cls_convs.1.activate' that of FCOS"
+        "ATSS, the last but one of four, 'cls_convs.1.activate' that of FCOS"
     )
     axes = 'images, channels, rows, columns by level'
 
