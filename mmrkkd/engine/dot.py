@@ -10,6 +10,9 @@ from torch.optim import Optimizer
 
 from mmrkkd.registry import OPTIMIZERS
 
+# In a parameter's state: both kinds of gradient have reached it.
+BY_BOTH = 'by_both'
+
 
 class Reached(NamedTuple):
     """A parameter with its gradients, of which one may be missing."""
@@ -20,14 +23,14 @@ class Reached(NamedTuple):
     state: dict
 
     @property
-    def by_both(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether both gradients are there."""
         return self.task is not None and self.distillation is not None
 
     @property
     def total(self) -> Tensor:
         """The sum of the gradients."""
-        if self.by_both:
+        if self.is_complete:
             return self.task + self.distillation
         return self.distillation if self.task is None else self.task
 
@@ -50,7 +53,7 @@ class DOT(Optimizer):
         v_dist <- (m + delta) v_dist + d
         p      <- p - lr (v_task + v_dist)
 
-    A parameter that only one kind of gradient reaches, such as a
+    A parameter that only one kind of gradient ever reached, such as a
     connector's, has m on both sides; one that none reaches stays as it is.
     With delta = 0 it is SGD with momentum, up to rounding.
 
@@ -71,7 +74,7 @@ class DOT(Optimizer):
         weight_decay: wd >= 0. Defaults to 0.0.
 
     ``p.grad`` is g; ``distilled`` has d. Buffers are in the state dict as
-    ``momentum_task`` and ``momentum_distillation``.
+    ``momentum_task`` and ``momentum_distillation``, beside ``by_both``.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -173,8 +176,11 @@ class DOT(Optimizer):
             )
         for group in self.param_groups:
             reached = self._reached(group['params'])
-            both = [each for each in reached if each.by_both]
-            one = [each for each in reached if not each.by_both]
+            for each in reached:
+                if each.is_complete:
+                    each.state[BY_BOTH] = True
+            both = [each for each in reached if each.state.get(BY_BOTH)]
+            one = [each for each in reached if not each.state.get(BY_BOTH)]
             _move(both, group, group['delta'])
             _move(one, group, 0.0)
         return result

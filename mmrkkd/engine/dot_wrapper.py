@@ -93,8 +93,13 @@ class DOTOptimWrapper(OptimWrapper):
         distiller.splits_losses = True
         # Parallel wrappers reduce the gradients of one backward pass.
         apart = getattr(model, 'no_sync', nullcontext)
-        with apart(), super().optim_context(model):
-            yield
+        try:
+            with apart(), super().optim_context(model):
+                yield
+        except BaseException:
+            # Nobody asks for the losses of this step any more.
+            distiller.splits_losses = False
+            raise
 
     def update_params(
         self,
@@ -111,11 +116,14 @@ class DOTOptimWrapper(OptimWrapper):
         """
         task, distillation = map(self.scale_loss, loss)
         if task.requires_grad:
-            self.backward(task, retain_graph=True)
+            self.backward(task, retain_graph=distillation.requires_grad)
             # Two passes are one step.
             self._inner_count -= 1
         with self.optimizer.distilling():
-            self.backward(distillation)
+            if distillation.requires_grad:
+                self.backward(distillation)
+            else:
+                self._inner_count += 1
         if self.should_update():
             self.step(**(step_kwargs or {}))
             self.zero_grad(**(zero_kwargs or {}))

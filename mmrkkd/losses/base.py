@@ -4,11 +4,15 @@ import torch
 from torch import Tensor, nn
 
 from mmrkkd.ops import checks
-from mmrkkd.ops.checks import check_logits
+from mmrkkd.ops.backends.autograd import transformed
+from mmrkkd.ops.checks import check_logits, check_positive
 
 from .placement import FEW, Placed
 from .row_blocks import LARGE, reduced_in_blocks
 from .schedule import Progress, Schedule
+
+# What PyTorch takes for an index.
+INDICES = (torch.int64, torch.int32)
 
 
 class DistillationLoss(nn.Module):
@@ -128,13 +132,15 @@ class LogitLoss(Placed, DistillationLoss):
 
         Raises:
             TypeError: logits are not floating point tensors, or are given
-                under both or neither of their names.
+                under both or neither of their names, labels are no indices,
+                labels or weight no tensors.
             ValueError: shapes or devices do not match, C < 2, a weight is
-                negative or not finite, labels are needed and missing or out
-                of range, or the number of views is wrong. Values are looked
-                at on the CPU only: a GPU's step would wait. There a weight
-                that is NaN makes the term NaN, and CUDA stops at a label
-                that is no class.
+                negative or not finite, or all of them add up to infinity,
+                a normalizer that is a number is not > 0, labels are needed
+                and missing or out of range, or the number of views is
+                wrong. Values are looked at on the CPU only: a GPU's step
+                would wait. There a weight that is NaN makes the term NaN,
+                and CUDA stops at a label that is no class.
         """
         if preds_S is not None or preds_T is not None:
             if student_logits is not None or teacher_logits is not None:
@@ -151,6 +157,8 @@ class LogitLoss(Placed, DistillationLoss):
             positions = preds_S.shape[1:-1].numel() if self.views == 1 else 1
             return positions * total
         check_logits(student_logits, teacher_logits, self.min_classes)
+        if isinstance(normalizer, (int, float)):
+            check_positive('normalizer', normalizer)
         samples = student_logits.shape[:-1]
         labels = _flat('labels', labels, samples)
         weight = _flat('weight', weight, samples)
@@ -167,6 +175,7 @@ class LogitLoss(Placed, DistillationLoss):
             self.by_rows
             and student_logits.numel() >= LARGE
             and self.placement.locations not in FEW
+            and not transformed()
         ):
             return reduced_in_blocks(
                 self.per_sample,
@@ -323,6 +332,11 @@ def _flat(
 ) -> Tensor | None:
     if value is None:
         return None
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f'{name} must be a tensor with one value for each sample, shape '
+            f'{tuple(samples)}, got {type(value).__name__}'
+        )
     if value.shape != samples:
         raise ValueError(
             f'{name} must have one value for each sample, shape '
@@ -337,6 +351,11 @@ def _check_labels(owner: str, labels: Tensor | None, logits: Tensor) -> None:
             f'{owner} needs labels, got None: it separates the target class '
             'from the others, so every sample must have one class index '
             '(mixed labels of Mixup or CutMix are none)'
+        )
+    if labels.dtype not in INDICES:
+        raise TypeError(
+            'labels must be class indices, int64, got a tensor of '
+            f'{labels.dtype} (soft labels are none)'
         )
     classes = logits.shape[-1]
     if not labels.numel() or not checks.at_hand(labels):
@@ -357,4 +376,10 @@ def _check_weight(weight: Tensor) -> None:
         raise ValueError(
             'weight must be finite and >= 0 for every sample, got values in '
             f'[{weight.min().item()}, {weight.max().item()}]'
+        )
+    if weight.sum() == torch.inf:
+        raise ValueError(
+            'the sum of all weights must be finite, got infinity from values '
+            f'up to {weight.max().item()} in {weight.dtype}: divide them by a '
+            'constant'
         )

@@ -10,6 +10,7 @@ from mmrkkd.ops.backends.native_rows import paired_rows
 from .base import LogitLoss
 from .schedule import build_schedule
 
+# What lower logits are taken for; they get no gradient.
 LOWEST = -1e5
 
 
@@ -100,7 +101,7 @@ def _entropy(
     if beta:
         distance = (student_logits.sigmoid() - target).abs()
         entropy = entropy * (distance if beta == 1 else distance**beta)
-    return entropy.sum(1)
+    return entropy.sum(-1)
 
 
 def _entropy_and_slopes(
@@ -115,6 +116,7 @@ def _entropy_and_slopes(
         if fast is not None:
             return fast
     target = teacher_logits.sigmoid()
+    hidden = student_logits < LOWEST
     student_logits = student_logits.clamp(min=LOWEST)
     entropy = F.binary_cross_entropy_with_logits(
         student_logits, target, reduction='none'
@@ -129,4 +131,4 @@ def _entropy_and_slopes(
             distance = distance.pow_(beta)
         slopes = slopes.mul_(distance).add_(pull)
         entropy = entropy.mul_(distance)
-    return entropy.sum(1), slopes
+    return entropy.sum(-1), slopes.masked_fill_(hidden, 0.0)

@@ -83,7 +83,8 @@ class DKDLoss(LogitLoss):
         student = split_target(student_logits / self.temperature, labels)
         teacher = split_target(teacher_logits / self.temperature, labels)
         target = kl_divergence(_binary(*student), _binary(*teacher))
-        non_target = kl_divergence(student[1], teacher[1])
+        nothing, others = nothing_left(teacher[1])
+        non_target = kl_divergence(student[1], others).masked_fill(nothing, 0)
         scale = self.now(self.loss_weight) * self.temperature**2
         return dict(
             loss_dkd_target=scale * self.now(self.target_weight) * target,
@@ -117,6 +118,20 @@ def split_target(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     # From the label on, the other classes are one further.
     others = others + (others >= labels)
     return logits.gather(-1, labels), logits.gather(-1, others)
+
+
+def nothing_left(others: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a teacher rules out every class but the label.
+
+    Args:
+        others: Its logits of the other classes, (N, C - 1).
+
+    Returns:
+        (N,), bool; and the logits, of which such rows are 0, since nothing
+        is no distribution.
+    """
+    nothing = others.amax(-1) == -torch.inf
+    return nothing, others.masked_fill(nothing.unsqueeze(-1), 0.0)
 
 
 def _binary(target: Tensor, others: Tensor) -> Tensor:

@@ -126,6 +126,7 @@ def _surprise(
 ) -> Tensor:
     """The equation, by autograd."""
     scores = student_logits.gather(-1, order).clamp(min=LOWEST)
+    scores = _from_the_largest(scores)
     left = scores.flip(-1).logcumsumexp(-1).flip(-1)
     places = left - scores
     return (places if weight is None else weight * places).sum(-1)
@@ -177,13 +178,19 @@ def _by_logarithms(
     student_logits: Tensor, order: Tensor, weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The same for scores of any spread."""
-    scores = student_logits.gather(-1, order).clamp_(min=LOWEST)
+    given = student_logits.gather(-1, order).clamp_(min=LOWEST)
+    scores = _from_the_largest(given)
     weight = torch.ones_like(scores) if weight is None else weight
     left = scores.flip(-1).logcumsumexp(-1).flip(-1)
     shares = (weight.log() - left).logcumsumexp(-1)
     slopes = (scores + shares).exp_().sub_(weight)
     places = (left - scores).mul_(weight)
-    return _of_classes(scores, order, places, slopes)
+    return _of_classes(given, order, places, slopes)
+
+
+def _from_the_largest(scores: Tensor) -> Tensor:
+    """Scores minus the row's largest: sums of large ones lose digits."""
+    return scores - scores.detach().amax(-1, keepdim=True)
 
 
 def _of_classes(

@@ -7,7 +7,7 @@ from torch.nn.functional import log_softmax
 from mmrkkd.ops.checks import check_positive
 
 from .base import LogitLoss
-from .dkd import split_target
+from .dkd import nothing_left, split_target
 from .schedule import build_schedule
 
 
@@ -73,11 +73,15 @@ class NKDLoss(LogitLoss):
         teacher, teacher_others = _log_probabilities(
             teacher_logits, labels, self.temperature
         )
+        # A label that both rule out is 0 times minus infinity.
+        student = student.masked_fill(teacher == -torch.inf, 0.0)
         target = -teacher.exp() * student
         # A class that both rule out is 0 times minus infinity.
         ruled_out = teacher_others == -torch.inf
         student_others = student_others.masked_fill(ruled_out, 0.0)
         non_target = -(teacher_others.exp() * student_others).sum(-1)
+        nothing, _ = nothing_left(split_target(teacher_logits, labels)[1])
+        non_target = non_target.masked_fill(nothing, 0.0)
         weight = self.now(self.loss_weight)
         scale = weight * self.now(self.non_target_weight)
         return dict(

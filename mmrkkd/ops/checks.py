@@ -4,8 +4,11 @@ import inspect
 import math
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from numbers import Real
 
 from torch import Tensor
+
+LARGEST = 1e18
 
 
 def check_logits(
@@ -73,7 +76,9 @@ def check_non_negative(name: str, value: float) -> float:
 def _checked_number(
     name: str, value: float, rule: str, allow_zero: bool
 ) -> float:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # NumPy's are numbers too.
+    is_number = isinstance(value, (int, float, Real))
+    is_number = is_number and not isinstance(value, bool)
     # math.isfinite would break the graph of torch.compile.
     if (
         not is_number
@@ -82,6 +87,11 @@ def _checked_number(
     ):
         raise ValueError(
             f'{name} must be a finite number {rule}, got {value!r}'
+        )
+    if value > LARGEST:
+        raise ValueError(
+            f'{name} must be at most {LARGEST:g}, whose square float32 still '
+            f'holds, got {value!r}'
         )
     return float(value)
 

@@ -24,10 +24,11 @@ def kl_divergence(
     of 81 on COCO that no setting shows.) The factor T^2 that keeps the
     gradient's size is the caller's.
 
-    A class that the teacher rules out, logit -inf, has p_t = 0 and adds 0,
-    whatever the student says of it, -inf included; its gradient is p_s as
-    anywhere. A student that rules out what the teacher does not is
-    infinitely far away.
+    A class that the teacher rules out, by a logit of -inf or one so low that
+    p_t is 0 in the arithmetic at hand (double on a CPU), adds 0, whatever
+    the student says of it, -inf included; its gradient is p_s as anywhere.
+    A student that rules out what the teacher does not is infinitely far
+    away.
 
     Args:
         student_logits: (..., C).
@@ -55,7 +56,7 @@ def _divergence(
     student = _log_softened(student_logits, temperature)
     teacher = _log_softened(teacher_logits, temperature)
     # Before the arithmetic: 0 times -inf is NaN, and so are its gradients.
-    ruled_out = teacher == -torch.inf
+    ruled_out = teacher.exp() == 0
     return F.kl_div(
         student.masked_fill(ruled_out, 0.0),
         # Its p_t stays 0 through the exponential of a finite number.
@@ -77,8 +78,7 @@ def _divergence_and_slopes(
     student = _log_softened(student_logits, temperature)
     teacher = _log_softened(teacher_logits, temperature)
     target = teacher.exp()
-    ruled_out = teacher == -torch.inf
-    terms = teacher.sub_(student).mul_(target).masked_fill_(ruled_out, 0.0)
+    terms = teacher.sub_(student).mul_(target).masked_fill_(target == 0, 0.0)
     slopes = student.exp_().sub_(target).div_(temperature)
     return terms.sum(-1), slopes
 

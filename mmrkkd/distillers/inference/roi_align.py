@@ -157,7 +157,7 @@ def _axis(
     )
     offset = (low - first[..., None]).masked_fill(~counted, 0)
     width = int(offset.max()) + 2
-    weights = torch.zeros(*offset.shape[:2], width)
+    weights = share.new_zeros(*offset.shape[:2], width)
     weights.scatter_add_(2, offset, share * (1 - upper))
     weights.scatter_add_(2, offset + 1, share * upper)
     used = offset.amax(2) + 2

@@ -77,11 +77,7 @@ class CrossHead:
         seen = []
 
         def see(module: nn.Module, args: tuple) -> None:
-            # Activations write into their input.
-            writes = any(
-                getattr(part, 'inplace', False) for part in module.modules()
-            )
-            seen.append(args[0].clone() if writes else args[0])
+            seen.append(args[0].clone() if _writes(module) else args[0])
 
         handle = head.get_submodule(self.layer).register_forward_pre_hook(see)
         try:
@@ -119,7 +115,11 @@ class CrossHead:
         pairs = zip(student, teacher, strict=True)
 
         def replace(module: nn.Module, args: tuple) -> tuple:
-            return (self.unified(*next(pairs)), *args[1:])
+            given = next(pairs)
+            unified = self.unified(*given)
+            if unified is given[0] and _writes(module):
+                unified = unified.clone()
+            return (unified, *args[1:])
 
         handle = head.get_submodule(self.layer).register_forward_pre_hook(
             replace
@@ -128,6 +128,11 @@ class CrossHead:
             yield
         finally:
             handle.remove()
+
+
+def _writes(module: nn.Module) -> bool:
+    """Whether it may write into its input, as activations do."""
+    return any(getattr(part, 'inplace', False) for part in module.modules())
 
 
 class Call(NamedTuple):

@@ -2,7 +2,6 @@
 
 import inspect
 
-import torch
 from torch import Tensor, nn
 
 # Losses that decide by a sigmoid and have no use_sigmoid to say so.
@@ -67,7 +66,21 @@ def same_values(one: Tensor, other: Tensor) -> bool:
         return True
     if one.shape != other.shape or one.device != other.device:
         return False
-    return torch.equal(one.detach(), other.detach().to(one.dtype))
+    return bool(all_equal(one.detach(), other.detach()))
+
+
+def all_equal(one: Tensor, other: Tensor) -> Tensor:
+    """Whether tensors of one shape have the same values, NaN included.
+
+    Args:
+        one: Any shape.
+        other: The same; compared in the type of the first.
+
+    Returns:
+        A scalar, bool, on the device.
+    """
+    other = other.to(one.dtype)
+    return ((one == other) | (one.isnan() & other.isnan())).all()
 
 
 def is_sigmoid(loss: nn.Module) -> bool:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from mmrkkd.ops.late import LateFlag
 
+from .loss_tap import all_equal
+
 # What MMDetection's heads call their classification losses.
 LOSSES = ('loss_cls', 'initial_loss_cls')
 ORDERS = ('by level', 'by image')
@@ -186,7 +188,7 @@ def _same_scores(
         return None
     parts = rows.unbind(0) if levels is None else rows.split(list(levels), 1)
     same = [
-        (piece.scores.reshape(part.shape) == part.to(piece.scores.dtype)).all()
+        all_equal(piece.scores.reshape(part.shape), part)
         for piece, part in zip(pieces, parts, strict=True)
     ]
     return torch.stack(same).all()

@@ -17,6 +17,7 @@ from mmrkkd.evaluation.image_scores import ImageScores, ScoredImages
 from mmrkkd.registry import HOOKS
 
 NAME = 'teacher_and_student'
+VALIDATIONS = 'mmrkkd/drawn_validations'
 
 
 @HOOKS.register_module()
@@ -54,7 +55,6 @@ class DrawDetectionsHook(Hook):
             raise ValueError(f'threshold must be in [0, 1], got {threshold!r}')
         self.images, self.interval = images, interval
         self.threshold = threshold
-        self.validations = 0
         self.scored: ScoredImages | None = None
 
     @master_only
@@ -70,8 +70,10 @@ class DrawDetectionsHook(Hook):
         Raises:
             TypeError: its model has no teacher, or finds no boxes.
         """
-        self.validations += 1
-        if self.validations % self.interval:
+        # Kept with the checkpoint, so that a resumed run goes on counting.
+        count = runner.message_hub.get_info(VALIDATIONS, 0) + 1
+        runner.message_hub.update_info(VALIDATIONS, count)
+        if count % self.interval:
             return
         before = random_state()
         picture = self._picture(runner)

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.hooks import Hook
-from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -43,7 +42,8 @@ class NonFiniteHook(Hook):
     an iteration, so schedules go on, and its terms are logged as they are.
     With several processes all of them skip it together. Gradients that
     overflow behind a finite loss are not noticed: clip them, or use a loss
-    scaler, which skips such steps itself.
+    scaler, which skips such steps itself. Its scale, which has no part in
+    the loss, stays as it is where the loss is not finite.
 
     Args:
         action: 'stop' raises :class:`NonFiniteLossError`; 'skip' leaves the
@@ -91,12 +91,13 @@ class NonFiniteHook(Hook):
         Args:
             runner: The runner.
         """
+        # What a training that was stopped has left behind.
+        self.after_train(runner)
         model, wrapper = unwrapped(runner.model), runner.optim_wrapper
         self.runner = runner
         self._handle = model.register_forward_hook(
             self._after_forward, with_kwargs=True
         )
-        self._scaled = isinstance(wrapper, AmpOptimWrapper)
         self._late = getattr(wrapper, '_accumulative_counts', 0) == 1
         if self._late:
             # Of this object alone; after_train takes it off again.
@@ -108,7 +109,8 @@ class NonFiniteHook(Hook):
         Args:
             runner: The runner.
         """
-        self._handle.remove()
+        if self._handle is not None:
+            self._handle.remove()
         vars(runner.optim_wrapper).pop('step', None)
         # Neither the last batch nor the runner is kept alive.
         self._batch, self._buffers, self.runner = None, [], None
@@ -156,7 +158,7 @@ class NonFiniteHook(Hook):
             self._asked = terms
             self._finite.ask(finite)
             return None
-        if self._goes_on(bool(finite), terms) or self._scaled:
+        if self._goes_on(bool(finite), terms):
             return None
         return _without_gradient(output)
 
@@ -164,8 +166,7 @@ class NonFiniteHook(Hook):
         """In the place of the optimizer wrapper's own step."""
         finite, terms = self._finite.answer(), self._asked
         self._asked = []
-        # A loss scaler skips the step itself, and wants to see why.
-        if finite is None or self._goes_on(finite, terms) or self._scaled:
+        if finite is None or self._goes_on(finite, terms):
             step(**kwargs)
 
     def _goes_on(self, finite: bool, terms: list[tuple[str, Tensor]]) -> bool:

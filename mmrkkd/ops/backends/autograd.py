@@ -86,6 +86,23 @@ def compiling() -> bool:
     return asked is not None and asked()
 
 
+def transformed() -> bool:
+    """Whether torch.func or forward-mode differentiation is at work."""
+    stack = getattr(torch._C._functorch, 'peek_interpreter_stack', None)
+    level = getattr(torch.autograd.forward_ad, '_current_level', -1)
+    return level >= 0 or (stack is not None and stack() is not None)
+
+
+def keepable(value: object) -> object:
+    """What can be kept for a backward pass.
+
+    A tensor that was made under ``torch.inference_mode`` cannot: a copy.
+    """
+    if isinstance(value, Tensor) and value.is_inference():
+        return value.clone()
+    return value
+
+
 def with_slopes(
     eager: Callable[..., Tensor],
     fast: Callable[..., tuple[Tensor, Tensor]],
@@ -95,14 +112,15 @@ def with_slopes(
 ) -> Tensor:
     """A number for each row whose gradient is written down.
 
-    It saves what autograd would keep and do again: one tensor is kept, and
-    the way back is one product.
+    It saves what autograd would keep and do again: beside its arguments one
+    tensor is kept, and the way back is one product.
 
     Args:
         eager: The equation: (student, *others) -> (...), which autograd
             knows. It takes the place of ``fast`` where a second derivative
-            is asked for, where ``others`` have a gradient too, and inside
-            torch.compile.
+            is asked for, where ``others`` have a gradient too or another
+            shape or type than the student, inside torch.compile, and under
+            torch.func and forward-mode differentiation.
         fast: The same, and d value / d student, of the student's shape.
         student: Any shape. Gets gradient.
         others: What else both take.
@@ -111,10 +129,25 @@ def with_slopes(
     Returns:
         The shape of the student without ``dim``.
     """
-    known = any(isinstance(x, Tensor) and x.requires_grad for x in others)
-    if known or not student.requires_grad or compiling():
+    numbers = [x for x in others if isinstance(x, Tensor) and _is_real(x)]
+    if (
+        compiling()
+        or transformed()
+        or any(x.requires_grad or not _alike(x, student) for x in numbers)
+    ):
         return eager(student, *others)
+    if not (student.requires_grad and torch.is_grad_enabled()):
+        return fast(student, *others)[0]
+    others = [keepable(each) for each in others]
     return _WithSlopes.apply(student, eager, fast, dim, *others)[0]
+
+
+def _is_real(tensor: Tensor) -> bool:
+    return tensor.is_floating_point()
+
+
+def _alike(tensor: Tensor, student: Tensor) -> bool:
+    return tensor.shape == student.shape and tensor.dtype == student.dtype
 
 
 @known_signature
@@ -151,18 +184,3 @@ class _WithSlopes(torch.autograd.Function):
             value, student, upstream, create_graph=True
         )
         return gradient, *rest
-
-    @staticmethod
-    def vmap(info, in_dims, student, eager, fast, dim, *others):
-        tensors = [
-            batch_first(each, place, info.batch_size)
-            if isinstance(each, Tensor)
-            else each
-            for each, place in zip(
-                (student, *others), (in_dims[0], *in_dims[4:]), strict=True
-            )
-        ]
-        return _WithSlopes.apply(tensors[0], eager, fast, dim, *tensors[1:]), (
-            0,
-            0,
-        )

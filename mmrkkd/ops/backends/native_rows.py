@@ -33,7 +33,9 @@ def paired_rows(
         The values, of the shape of the student without ``dim``, and the
         gradients, of the student's shape; None where the C code does not
         apply: on other devices, for other types than float32, unlike shapes,
-        a number that is a tensor, without entries, or without a compiler.
+        a number that is a tensor, without entries, without a compiler, or
+        where a dispatch mode (``make_fx``, fake tensors) looks on, which
+        would see nothing of it.
     """
     if isinstance(number, Tensor) or not _known(student, teacher):
         return None
@@ -76,6 +78,7 @@ def _known(*tensors: Tensor) -> bool:
             for each in tensors
         )
         and tensors[0].numel() > 0
+        and not _watched()
         and native_library() is not None
     )
 
@@ -110,6 +113,11 @@ def _function(name: str, arrays: int) -> Callable[..., int]:
     function.argtypes = arrays * [ctypes.c_void_p] + [integer, integer]
     function.argtypes += [ctypes.c_double, integer]
     return function
+
+
+def _watched() -> bool:
+    depth = getattr(torch._C, '_len_torch_dispatch_stack', None)
+    return depth is not None and depth() > 0
 
 
 # Others, such as those that only know their shape, have no memory to read.

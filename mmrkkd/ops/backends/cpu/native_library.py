@@ -144,14 +144,17 @@ def _processor() -> str:
 def cache_folder() -> Path | None:
     """The user's own cache folder, or None if others could write to it."""
     base = os.environ.get('XDG_CACHE_HOME') or ''
-    # The specification says to ignore a relative path.
-    base = Path(base) if os.path.isabs(base) else Path.home() / '.cache'
-    folder = base / 'mmrkkd'
     try:
+        # The specification says to ignore a relative path.
+        base = Path(base) if os.path.isabs(base) else Path.home() / '.cache'
+        folder = base / 'mmrkkd'
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        safe = all(
-            _only_mine_can_change(path)
-            for path in (folder.resolve(), *folder.resolve().parents)
+        safe = (
+            all(
+                _only_mine_can_change(path)
+                for path in (folder.resolve(), *folder.resolve().parents)
+            )
+            and not folder.stat().st_mode & stat.S_IWGRP
         )
     except (OSError, RuntimeError):
         return None

@@ -17,6 +17,8 @@
  *
  *   E = (1 - p) s + max(-s, 0) + log(1 + exp -|s|)
  *   sum |d| E,   d / d s = |d| d + sign(d) q (1 - q) E
+ *
+ * in which an s below the least logit is taken for it, and has no slope.
  */
 #include <math.h>
 #include <stdint.h>
@@ -169,7 +171,9 @@ static void binary_kd_row(const void *argument, int64_t index, char *scratch) {
                       log1p_of_unit(e);
     doubles pull = q * (1.0 - q) * entropy;
     sums += distance * entropy;
-    s[i] = distance * d + chosen(d < 0.0, -pull, chosen(d == 0.0, d, pull));
+    doubles slope =
+        distance * d + chosen(d < 0.0, -pull, chosen(d == 0.0, d, pull));
+    s[i] = chosen(s[i] < job->number, (doubles){0}, slope);
   }
   const double *result = (const double *)s;
   job->value[index] = total(sums);
