@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from mmrkkd.registry import OPTIMIZERS
 
-# In a parameter's state: both kinds of gradient have reached it.
+# In the state of a parameter that both kinds of gradient have reached.
 BY_BOTH = 'by_both'
 
 
@@ -177,10 +177,10 @@ class DOT(Optimizer):
         for group in self.param_groups:
             reached = self._reached(group['params'])
             for each in reached:
-                if each.is_complete:
-                    each.state[BY_BOTH] = True
-            both = [each for each in reached if each.state.get(BY_BOTH)]
-            one = [each for each in reached if not each.state.get(BY_BOTH)]
+                if each.is_complete and BY_BOTH not in each.state:
+                    each.state[BY_BOTH] = torch.ones(())
+            both = [each for each in reached if BY_BOTH in each.state]
+            one = [each for each in reached if BY_BOTH not in each.state]
             _move(both, group, group['delta'])
             _move(one, group, 0.0)
         return result

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mmrkkd.ops import checks
-from mmrkkd.ops.backends.autograd import transformed
+from mmrkkd.ops.backends.autograd import keepable, transformed
 from mmrkkd.ops.checks import check_logits, check_positive
 
 from .placement import FEW, Placed
@@ -165,7 +165,7 @@ class LogitLoss(Placed, DistillationLoss):
         if weight is not None:
             _check_weight(weight)
         student_logits = self._rows(student_logits)
-        teacher_logits = self._rows(teacher_logits.detach())
+        teacher_logits = self._rows(keepable(teacher_logits.detach()))
         # The first view's; for one view all of them.
         labels = None if labels is None else labels[: len(student_logits)]
         weight = None if weight is None else weight[: len(student_logits)]

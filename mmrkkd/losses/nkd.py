@@ -67,11 +67,12 @@ class NKDLoss(LogitLoss):
         labels: Tensor | None,
     ) -> dict[str, Tensor]:
         """See :meth:`LogitLoss.per_sample`."""
-        student, student_others = _log_probabilities(
-            student_logits, labels, self.temperature
-        )
-        teacher, teacher_others = _log_probabilities(
-            teacher_logits, labels, self.temperature
+        student, student_others = _probabilities(student_logits, labels)
+        teacher, teacher_others = _probabilities(teacher_logits, labels)
+        nothing, teacher_others = nothing_left(teacher_others)
+        student_others, teacher_others = (
+            log_softmax(each / self.temperature, dim=-1)
+            for each in (student_others, teacher_others)
         )
         # A label that both rule out is 0 times minus infinity.
         student = student.masked_fill(teacher == -torch.inf, 0.0)
@@ -80,7 +81,6 @@ class NKDLoss(LogitLoss):
         ruled_out = teacher_others == -torch.inf
         student_others = student_others.masked_fill(ruled_out, 0.0)
         non_target = -(teacher_others.exp() * student_others).sum(-1)
-        nothing, _ = nothing_left(split_target(teacher_logits, labels)[1])
         non_target = non_target.masked_fill(nothing, 0.0)
         weight = self.now(self.loss_weight)
         scale = weight * self.now(self.non_target_weight)
@@ -99,10 +99,8 @@ class NKDLoss(LogitLoss):
         )
 
 
-def _log_probabilities(
-    logits: Tensor, labels: Tensor, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """log p(y), (N,), and log q of the other classes, (N, C - 1)."""
+def _probabilities(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """log p(y), (N,), and the logits of the other classes, (N, C - 1)."""
     target, _ = split_target(log_softmax(logits, dim=-1), labels)
-    _, others = split_target(logits / temperature, labels)
-    return target.squeeze(-1), log_softmax(others, dim=-1)
+    _, others = split_target(logits, labels)
+    return target.squeeze(-1), others

@@ -15,8 +15,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmrkkd.ops.backends.autograd import keepable
-
 # Numbers in a block (4 MB in float32), and from how many on it is worth it.
 BLOCK = 2**20
 LARGE = 2**21
@@ -55,8 +53,9 @@ def reduced_in_blocks(
         weight = weight / torch.where(total > 0, total, 1.0)
         normalizer = 1
     names: list[str] = []
-    others = [keepable(each) for each in (teacher_logits, labels, weight)]
-    sums = _SumInBlocks.apply(terms_of, names, student_logits, *others)
+    sums = _SumInBlocks.apply(
+        terms_of, names, student_logits, teacher_logits, labels, weight
+    )
     return {
         name: value / normalizer
         for name, value in zip(names, sums, strict=True)

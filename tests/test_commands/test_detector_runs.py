@@ -5,11 +5,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import detector_config
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 from small_runs import random_weights
@@ -173,3 +175,25 @@ def test_an_installed_wheel_has_all_it_needs(folder, tmp_path):
     assert 'loss_rank: ' in text
     for name in ('ablate', 'calibrate', 'train'):
         assert f'usage: mmrkkd {name} ' in run(name, '--help')
+
+
+def test_a_resumed_run_goes_on_counting_its_pictures(monkeypatch):
+    monkeypatch.setattr(
+        DrawDetectionsHook, '_picture', lambda self, runner: None
+    )
+    hub, drawn = MessageHub('drawn'), []
+    for epochs in ((1, 2, 3), (4, 5, 6)):
+        hook = DrawDetectionsHook(interval=2)
+        for epoch in epochs:
+            visualizer = SimpleNamespace(
+                add_image=lambda name, picture, step: drawn.append(step)
+            )
+            hook.after_val_epoch(
+                SimpleNamespace(
+                    message_hub=hub, iter=epoch, visualizer=visualizer
+                )
+            )
+        resumed = MessageHub('resumed')
+        resumed.load_state_dict(hub.state_dict())
+        hub = resumed
+    assert drawn == [2, 4, 6]

@@ -207,3 +207,19 @@ def test_gradients_that_nobody_keeps_apart_are_refused():
     with pytest.raises(RuntimeError, match="type='mmrkkd.DOTOptimWrapper'"):
         optimizer.step()
     assert p.item() == 1
+
+
+def test_a_gradient_that_is_missing_once_is_0():
+    p = parameter(1.0)
+    optimizer = DOT([p], lr=0.1, momentum=0.9, delta=0.075)
+    give(optimizer, [p.sum()], [p.sum()])
+    optimizer.step()
+    optimizer.zero_grad()
+    p.sum().backward()
+    optimizer.step()
+    state = optimizer.state[p]
+    assert state['momentum_task'].item() == pytest.approx(1.825, rel=1e-14)
+    assert state['momentum_distillation'].item() == pytest.approx(0.975)
+    resumed = DOT([p], lr=0.1, momentum=0.9, delta=0.075)
+    resumed.load_state_dict(optimizer.state_dict())
+    assert 'by_both' in resumed.state[p]

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from conftest import free_port
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel, MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
@@ -336,3 +338,17 @@ def test_a_batch_becomes_plain_values():
 def test_wrong_options(options, message):
     with pytest.raises(ValueError, match=message):
         NonFiniteHook(**options)
+
+
+def test_a_hook_that_stopped_a_run_watches_the_next_one_once():
+    hook = NonFiniteHook('stop')
+    model = Model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    wrapper = OptimWrapper(optimizer)
+    runner = SimpleNamespace(model=model, optim_wrapper=wrapper)
+    for _ in range(2):
+        hook.before_train(runner)
+        assert len(model._forward_hooks) == 1
+        assert wrapper.step.args == (type(wrapper).step.__get__(wrapper),)
+    hook.after_train(runner)
+    assert not model._forward_hooks and 'step' not in vars(wrapper)

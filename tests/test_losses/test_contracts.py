@@ -2,11 +2,14 @@
 
 import inspect
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck
 
 from mmrkkd.losses import (
+    DKDLoss,
+    KDLoss,
     KendallLoss,
     LogitLoss,
     Progress,
@@ -447,3 +450,46 @@ def test_leaves_nothing_in_the_state_dict(loss):
     assert set(loss.state_dict()) == {
         name for name, _ in loss.named_parameters()
     }
+
+
+@pytest.mark.parametrize('name', LOSSES)
+def test_a_teacher_of_inference_mode(name):
+    loss = LOSSES[name]()
+    torch.manual_seed(0)
+    shape = (loss.views, 4, 5) if loss.views > 1 else (4, 5)
+    student = torch.randn(shape)
+    with torch.inference_mode():
+        teacher = torch.randn(shape)
+    labels = torch.randint(5, shape[:-1]) if loss.needs_labels else None
+    slopes = []
+    for other in (teacher, teacher.clone()):
+        leaf = student.clone().requires_grad_()
+        terms = loss(leaf, other, labels)
+        sum(v for k, v in terms.items() if 'loss' in k).backward()
+        slopes.append(leaf.grad)
+    assert torch.equal(*slopes)
+
+
+@pytest.mark.parametrize(
+    ('option', 'value', 'message'),
+    [
+        ('labels', torch.rand(4), 'int64, got a tensor of torch.float32'),
+        ('labels', torch.ones(4) > 0, 'int64, got a tensor of torch.bool'),
+        ('labels', [0, 1, 2, 0], 'labels must be a tensor .* got list'),
+        ('weight', [1.0] * 4, 'weight must be a tensor .* got list'),
+        ('weight', torch.full((4,), 1e38), 'sum of all weights must be fin'),
+        ('normalizer', 0, 'normalizer must be a finite number > 0, got 0'),
+        ('normalizer', -1.0, 'normalizer must be a finite number > 0'),
+    ],
+)
+def test_bad_input_is_named(option, value, message):
+    given = dict(labels=torch.zeros(4, dtype=torch.long))
+    given[option] = value
+    with pytest.raises((TypeError, ValueError), match=message):
+        DKDLoss()(torch.randn(4, 5), torch.randn(4, 5), **given)
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert KDLoss(temperature=np.float32(2)).temperature == 2
+    with pytest.raises(ValueError, match='at most 1e.18, whose square'):
+        KDLoss(temperature=1e200)

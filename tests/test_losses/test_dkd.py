@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mmrkkd.losses import DKDLoss, Progress, RankKDLoss, set_progress
+from mmrkkd.losses import DKDLoss, NKDLoss, Progress, RankKDLoss, set_progress
 from mmrkkd.ops import kl_divergence
 
 
@@ -165,3 +165,13 @@ def test_labels_are_needed(batch):
 def test_errors(name, value):
     with pytest.raises(ValueError, match=f'^{name} must be .* got {value}'):
         DKDLoss(**{name: value})
+
+
+@pytest.mark.parametrize('loss', [DKDLoss, NKDLoss])
+def test_a_teacher_that_leaves_the_label_alone_says_nothing_of_others(loss):
+    teacher = torch.tensor([[1.0, -torch.inf, -torch.inf]]).double()
+    student = torch.tensor([[0.5, 1.0, 2.0]]).double().requires_grad_()
+    target, others = loss()(student, teacher, torch.tensor([0])).values()
+    (target + others).backward()
+    assert target > 0 and others == 0
+    assert student.grad.isfinite().all() and student.grad.any()

@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from mmrkkd.losses import ListMLELoss, PLDLoss
-from mmrkkd.losses.list_mle import ranking
+from mmrkkd.losses import ListMLELoss, PLDLoss, list_mle
+from mmrkkd.losses.list_mle import ranking, surprise_of
 
 # e^s = (2, 1, 4), e^t = (1, 2, 5)
 STUDENT = torch.tensor([[2.0, 1.0, 4.0]]).double().log()
@@ -90,3 +90,25 @@ def test_errors():
         ListMLELoss(loss_weight=-1)
     with pytest.raises(ValueError, match='label_first must be True or False'):
         ListMLELoss(label_first='yes')
+
+
+@pytest.mark.parametrize('added', [0.0, 1e3, 1e5])
+@pytest.mark.parametrize('way', ['written', 'eager'])
+def test_a_number_that_is_added_to_all_costs_no_digits(
+    added, way, monkeypatch
+):
+    """Without C, as on a GPU."""
+    monkeypatch.setattr(list_mle, '_narrow', lambda logits: None)
+    logits = torch.tensor([[3.0, 1.0, 2.0, 5.0]]) + added
+    order = torch.tensor([[2, 0, 3, 1]])
+    slopes = []
+    for kind in (torch.float32, torch.float64):
+        leaf = logits.to(kind).requires_grad_()
+        if way == 'written':
+            value = surprise_of(leaf, order)
+        else:
+            value = list_mle._surprise(leaf, order, None)
+        slopes.append(torch.autograd.grad(value.sum(), leaf)[0])
+    torch.testing.assert_close(
+        slopes[0].double(), slopes[1], rtol=1e-5, atol=1e-6
+    )

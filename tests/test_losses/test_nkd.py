@@ -103,3 +103,13 @@ def test_labels_are_needed(batch):
 def test_errors(name, value):
     with pytest.raises(ValueError, match=f'^{name} must be .* got {value}'):
         NKDLoss(**{name: value})
+
+
+def test_a_label_that_both_rule_out_adds_nothing():
+    logits = torch.tensor([[-torch.inf, 1.0, 2.0]]).double()
+    student = logits.clone().requires_grad_()
+    terms = NKDLoss()(student, logits, torch.tensor([0]))
+    sum(terms.values()).backward()
+    assert terms['loss_nkd_target'] == 0
+    assert terms['loss_nkd_non_target'] > 0
+    assert student.grad.isfinite().all()

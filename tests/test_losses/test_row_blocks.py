@@ -173,3 +173,16 @@ def test_the_gradient_and_some_blocks_are_all_the_memory(kind):
     # Two images of RetinaNet at 800 x 1344, 403,200 rows of 80 classes: a
     # gradient of 129 MB, and less than 197 MB in all.
     assert gradient < peak_bytes(step) < gradient + 16 * block
+
+
+def test_a_teacher_of_inference_mode_and_transforms(monkeypatch):
+    monkeypatch.setattr(base, 'LARGE', 8)
+    logits = torch.randn(4, 5)
+    with torch.inference_mode():
+        teacher = torch.randn(4, 5)
+    leaf = logits.clone().requires_grad_()
+    BinaryKDLoss()(leaf, teacher)['loss_binary_kd'].backward()
+    by_func = torch.func.grad(
+        lambda s: BinaryKDLoss()(s, teacher)['loss_binary_kd']
+    )(logits)
+    torch.testing.assert_close(leaf.grad, by_func)

@@ -12,6 +12,7 @@ from small_roi_heads import roi_batch, roi_detector
 from mmrkkd.distillers.class_map import match_classes
 from mmrkkd.distillers.inference import TeacherEngine
 from mmrkkd.distillers.readers.box_heads import box_stages
+from mmrkkd.distillers.readers.cross_head import BoxCross
 from mmrkkd.distillers.readers.two_stage import TwoStageReader
 from mmrkkd.registry import MODELS
 
@@ -295,3 +296,29 @@ def test_necks_of_other_widths_meet_behind_the_first_layer(batch):
     reader = TwoStageReader(cross_layer='shared_fcs.1')
     _, _, (match,) = read(reader, student, teacher, batch())
     assert match.student_logits.shape == match.teacher_logits.shape
+
+
+def test_activations_that_write_into_their_input_get_their_own():
+    """Two heads of a teacher, one after the other, and the student's too."""
+
+    class Head(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act = torch.nn.ReLU(inplace=True)
+
+        def forward(self, values):
+            return self.act(2 * values), None
+
+    cross = BoxCross('act')
+    heads = [Head(), Head()]
+    values = torch.tensor([[-1.0, 2.0]], requires_grad=True)
+    entered = values.exp() - 2
+    found = []
+    for head in heads:
+        with cross.crossed(head, [entered], [torch.zeros(1, 2)]):
+            found.append(head(torch.zeros(1, 2))[0])
+    assert torch.equal(*found)
+    assert entered.min() < 0
+    sum(found).sum().backward()
+    expected = 2 * values.detach().exp() * (entered > 0)
+    torch.testing.assert_close(values.grad, expected)

@@ -174,3 +174,16 @@ def test_calls_that_no_longer_fit_the_known_order_are_compared():
     )
     calls = zip(by_level(ROWS), by_level(LABELS))
     check(seen(*calls, known=known), 'by level')
+
+
+def test_scores_that_are_nan_are_themselves(caplog):
+    """It is for the guard of the losses to say so, not for the labels."""
+    rows = ROWS.clone()
+    rows[0, 0, 0] = torch.nan
+    for known in (KnownOrder(), KnownOrder()):
+        for _ in range(3):
+            tap = GridLossTap()
+            tap.see(Loss(), (rows.flatten(0, 1), LABELS.flatten()), {})
+            check(tap.targets(rows, LEVELS, known), 'by image')
+    assert known.order == 'by image'
+    assert not caplog.records

@@ -139,3 +139,22 @@ def test_the_sources_are_packaged():
         'recursive-include mmrkkd/ops/backends/cpu *.c *.h'
         in (root / 'MANIFEST.in').read_text()
     )
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='users of a system')
+def test_without_a_home_there_is_no_cache(monkeypatch):
+    def nobody():
+        raise RuntimeError('Could not determine home directory.')
+
+    monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
+    monkeypatch.setattr(module.Path, 'home', nobody)
+    assert module.cache_folder() is None
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='groups of a system')
+def test_a_cache_of_a_whole_group_is_none(monkeypatch, tmp_path):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    folder = tmp_path / 'mmrkkd'
+    assert module.cache_folder() == folder.resolve()
+    folder.chmod(0o770)
+    assert module.cache_folder() is None

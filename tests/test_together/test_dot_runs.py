@@ -19,7 +19,7 @@ from small_classifiers import (
     train,
 )
 
-from mmrkkd.distillers.terms import loss_parts
+from mmrkkd.distillers.terms import LossParts, loss_parts
 
 LR, MOMENTUM, DELTA, DECAY = 0.05, 0.9, 0.09, 5e-4
 DOT = dict(
@@ -199,7 +199,8 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path):
         for runner in (whole, resumed)
     ]
     for key, state in states[0].items():
-        assert set(state) == {'momentum_task', 'momentum_distillation'}
+        kinds = set(state) - {'by_both'}
+        assert kinds == {'momentum_task', 'momentum_distillation'}
         assert all(torch.equal(v, states[1][key][k]) for k, v in state.items())
 
 
@@ -225,6 +226,19 @@ class Spoil(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter == 1:
             data_batch['inputs'] = data_batch['inputs'].float() * float('inf')
+
+
+class Infinite(Hook):
+    """Adds infinity to a loss, whose gradient stays what it is."""
+
+    # Before the guard looks.
+    priority = 'HIGHEST'
+
+    def before_train(self, runner):
+        runner.model.register_forward_hook(self.see)
+
+    def see(self, model, args, terms):
+        return dict(terms, loss_task=terms['loss_task'] + float('inf'))
 
 
 @pytest.mark.parametrize('counts', [1, 2])
@@ -396,3 +410,55 @@ def test_a_model_without_a_teacher_is_refused():
     assert isinstance(model, BaseModel)
     with pytest.raises(TypeError, match='trains distillers.*ImageClassifier'):
         model.train_step(batch(), optim_wrapper)
+
+
+@pytest.mark.parametrize('counts', [1, 2])
+def test_a_step_without_distillation_is_the_tasks(counts):
+    """As where no box was sampled: the sum is a constant then."""
+    weight = torch.nn.Parameter(torch.ones(2))
+    model = torch.nn.Module()
+    model.weight = weight
+    dot = build_optim_wrapper(model, wrapper(accumulative_counts=counts))
+    dot.initialize_count_status(model, 0, 4)
+    for _ in range(counts):
+        loss = LossParts(weight.square().sum(), torch.zeros(()))
+        dot.update_params(loss)
+    assert dot.inner_count == counts
+    state = dot.optimizer.state[weight]
+    # The gradient and the decay.
+    torch.testing.assert_close(
+        state['momentum_task'], torch.full((2,), 2 + 5e-4)
+    )
+    assert not state['momentum_distillation'].any()
+
+
+def test_an_error_in_the_forward_pass_leaves_one_loss():
+    model = model_of()
+    dot = build_optim_wrapper(model, wrapper())
+    with pytest.raises(KeyError), dot.optim_context(model):
+        raise KeyError
+    total, _ = model.parse_losses(dict(loss_kd=torch.ones(())))
+    assert total == 1
+
+
+def test_a_loss_that_is_not_finite_is_left_out_of_scaled_steps_too(
+    scaler_on_a_cpu, tmp_path
+):
+    """Infinite with a finite gradient, which the scaler would step along."""
+    model = model_of()
+    before = copy.deepcopy(model.state_dict())
+    runner, _, _ = train(
+        model,
+        tmp_path / 'run',
+        steps=1,
+        optim_wrapper=wrapper(
+            'mmrkkd.DOTAmpOptimWrapper', loss_scale=dict(init_scale=256.0)
+        ),
+        custom_hooks=[
+            Infinite(),
+            dict(type='mmrkkd.NonFiniteHook', action='skip'),
+        ],
+    )
+    for key, value in runner.model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert runner.optim_wrapper.loss_scaler.get_scale() == 256
