@@ -18,6 +18,7 @@ from small_runs import random_weights
 
 from mmrkkd.commands.distill import distill
 from mmrkkd.commands.program import main
+from mmrkkd.commands.trial import described
 from mmrkkd.commands.wrapping import wrap
 from mmrkkd.datasets.demo_shapes import CLASSES, Recipe, make_demo_shapes
 from mmrkkd.engine.hooks import DrawDetectionsHook
@@ -70,6 +71,14 @@ def test_dry_run_of_a_detector(folder, capsys):
     assert sorted(folder.rglob('*')) == before
 
 
+def test_dry_run_of_crosskd(folder, capsys):
+    options = ['--method', 'crosskd', '--dry-run']
+    assert main(['distill', *ARGUMENTS, *options]) == 0
+    text = capsys.readouterr().out
+    assert "matching: {'type': 'rois', 'cross_layer': 'shared_fcs.0'}" in text
+    assert "from shared_fcs.0 on by the teacher's head" in text
+
+
 def test_a_sigmoid_head_gets_the_settings_for_it(folder):
     text = "_base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'"
     config = Config.fromstring(text, '.py')
@@ -78,6 +87,15 @@ def test_a_sigmoid_head_gets_the_settings_for_it(folder):
     plan = wrap(config, dict(model=config.model), 'teacher.pth', 'kd')
     assert plan.kind == 'dense detector'
     assert plan.config.model.losses.type == 'mmrkkd.BinaryKDLoss'
+    assert 'matching' not in plan.config.model
+    plan = wrap(config, dict(model=config.model), 'teacher.pth', 'crosskd')
+    assert plan.config.model.matching == dict(
+        type='grid', cross_layer='cls_convs.2.activate'
+    )
+    plan.config.work_dir = 'out'
+    assert "matching: {'type': 'grid', 'cross_layer'" in described(plan)
+    with pytest.raises(ValueError, match="no method 'dkd' for a dense"):
+        wrap(config, dict(model=config.model), 'teacher.pth', 'dkd')
 
 
 @pytest.mark.slow

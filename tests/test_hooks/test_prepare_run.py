@@ -269,3 +269,16 @@ def test_a_detectors_usual_recipe_of_tta_can_be_built():
     assert type(model).__name__ == 'DetTTAModel'
     assert type(model.module).__name__ == 'FasterRCNN'
     assert [view.transforms[0].prob for view in views] == [1.0, 0.0]
+
+
+def test_settings_beside_the_model_stop_a_run(config):
+    config.model = dict(type='mmrkkd.KDClassifier', student=config.model)
+    config.losses = dict(type='mmrkkd.DKDLoss')
+    message = 'losses at the top of the config does nothing'
+    with pytest.raises(ValueError, match=message), prepare_run(config):
+        pass
+    with (
+        pytest.raises(ValueError, match=message),
+        prepare_model(config, 'train_dataloader'),
+    ):
+        pass

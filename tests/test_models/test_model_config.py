@@ -5,7 +5,11 @@ import copy
 import pytest
 from mmengine.registry import DefaultScope
 
-from mmrkkd.distillers.model_config import plain_model, whole_model
+from mmrkkd.distillers.model_config import (
+    plain_model,
+    refuse_misplaced,
+    whole_model,
+)
 from mmrkkd.distillers.teacher import build_teacher, read_teacher_config
 from mmrkkd.registry import MODELS
 
@@ -88,3 +92,22 @@ def test_a_distilled_teacher_sees_what_it_was_trained_on():
     assert (teacher.data_preprocessor.mean == 2).all()
     assert (trained.data_preprocessor.mean == 2).all()
     assert trained.bridge.is_identity
+
+
+def test_settings_beside_the_model_are_refused():
+    """Where they do nothing; a variable that the model took is fine."""
+    loss = dict(type='mmrkkd.KDLoss')
+    model = dict(type='mmrkkd.KDDetector', student={}, losses=loss)
+    refuse_misplaced(dict(model=model, losses=dict(loss)))
+    refuse_misplaced(dict(model=dict(type='RetinaNet'), losses=[]))
+    for key, value in (
+        ('losses', dict(type='mmrkkd.DKDLoss')),
+        ('matching', dict(type='grid')),
+        ('task_weight', 0.5),
+    ):
+        message = (
+            f'{key} at the top of the config does nothing: .*'
+            rf'Write model = dict\({key}='
+        )
+        with pytest.raises(ValueError, match=message):
+            refuse_misplaced(dict(model=model, **{key: value}))
