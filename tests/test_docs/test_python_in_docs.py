@@ -188,7 +188,8 @@ def test_settings_can_be_read(found, source):
     # dict(...) is a dict of which something is left out.
     source = source.replace('(...)', '()')
     values = dict(Config.fromstring(source, '.py'))
-    for losses in filter(None, [values.get('losses')]):
+    model = values.get('model') or {}
+    for losses in filter(None, [values.get('losses'), model.get('losses')]):
         for config in losses if isinstance(losses, list) else [losses]:
             assert isinstance(build_loss(config), torch.nn.Module)
     if 'rank_weight' in values:

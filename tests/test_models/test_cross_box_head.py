@@ -250,11 +250,11 @@ def test_box_heads_in_half_precision(batch):
 def test_settings_of_the_page_are_settings(batch):
     page = Path(__file__).parents[2] / 'docs/en/own_detector_and_data.md'
     (text,) = re.findall(
-        r'```python\n(matching.*?)```', page.read_text(), re.S
+        r'```python\n([^`]*cross_layer.*?)```', page.read_text(), re.S
     )
     settings = {}
     exec(text, settings)
-    model = built(settings['losses'], matching=settings['matching'])
+    model = built(**settings['model'])
     assert step(model, batch)['loss_kd'] > 0
 
 

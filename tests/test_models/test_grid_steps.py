@@ -374,15 +374,15 @@ def test_the_joint_logit_is_that_of_the_product():
 def test_settings_of_the_page_are_settings():
     page = Path(__file__).parents[2] / 'docs' / 'en' / 'dense_detectors.md'
     blocks = re.findall(r'```python\n(.*?)```', page.read_text(), re.S)
-    settings = [text for text in blocks if text.startswith('matching')]
+    settings = [text for text in blocks if '    matching=dict(' in text]
     assert len(settings) == 2
     for text in settings:
         names = {}
         exec(text, names)
-        losses = names['losses']
+        losses = names['model']['losses']
         for loss in [losses] if isinstance(losses, dict) else losses:
             build_loss(loss).suit('sigmoid')
-        build_reader(names['matching'], None)
+        build_reader(names['model']['matching'], None)
 
 
 def rows_of(maps, image):

@@ -304,9 +304,9 @@ def test_what_cannot_be_registered(options, error, words):
 
 
 def test_settings_of_the_page_are_settings():
-    (text,) = [text for text in BLOCKS if text.startswith('matching')]
+    (text,) = [text for text in BLOCKS if 'matching=dict(' in text]
     names = {}
     exec(text, names)
-    reader = build_reader(names['matching'], None)
+    reader = build_reader(names['model']['matching'], None)
     # Those of the page are the defaults.
     assert repr(reader) == repr(QueryReader())
