@@ -253,6 +253,20 @@ def test_remaining_time_of_what_was_not_seen_follows_the_costs(tmp_path):
     assert progress.seconds_left() == 6 * 8 + 10 * 4
 
 
+def test_the_start_of_a_run_says_little_of_all_others(tmp_path):
+    cells = [a_cell(tmp_path, name) for name in ('first', 'second')]
+    progress = Progress(cells, stream=io.StringIO())
+    # Better than nothing where nothing else is known.
+    progress.advance(cells[0], 0.5, 40.0)
+    assert progress.seconds_left() == 9.5 * 40 + 10 * 40
+    progress.advance(cells[0], 10.0, 2.0)
+    progress.close_cell(cells[0], '')
+    progress.advance(cells[1], 0.5, 40.0)
+    assert progress.seconds_left() == 9.5 * 2
+    progress.advance(cells[1], 1.0, 3.0)
+    assert progress.seconds_left() == 9 * 3
+
+
 def test_progress_without_a_terminal_prints_lines(tmp_path):
     cell = a_cell(tmp_path)
     progress = Progress([cell], stream=io.StringIO())

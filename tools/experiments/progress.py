@@ -48,7 +48,8 @@ class Progress:
     def advance(self, cell: Cell, epochs: float, pace: float | None) -> None:
         """A cell is this far; an epoch of this attempt took ``pace`` s."""
         self.done[id(cell)] = epochs
-        if pace:
+        # Its start is in the first ones, which say little of all others.
+        if pace and (not self.pace or epochs >= cell.epochs / 10):
             self.pace[cell.method.label] = pace
 
     def close_cell(self, cell: Cell, text: str) -> None:
