@@ -132,6 +132,11 @@ def content(name='out/ablation.json'):
 def test_methods_times_seeds_are_trained_compared_and_tabled(folder, capsys):
     assert run('ce_tiny.py', 'kd_tiny.py', '--seeds', 0, 2) == 0
     results = {(r['label'], r['seed']): r for r in content()['results']}
+    for label, seed in results:
+        # Wherever the folder is moved to.
+        path = results[label, seed]['checkpoint']
+        assert path.startswith(f'{label}/seed{seed}/')
+        assert (Path('out') / path).is_file()
     assert {key: r['last'] for key, r in results.items()} == {
         ('ce', 0): 30,
         ('ce', 2): 32,

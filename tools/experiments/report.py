@@ -205,7 +205,16 @@ def write_report(
         parts.append('![Curves](curves.png)')
     text = '\n\n'.join(parts) + '\n'
     (folder / 'ablation.md').write_text(text)
+    results = [_wherever_it_lies(result, folder) for result in results]
     write_json(
         folder / 'ablation.json', dict(facts, rows=rows, results=results)
     )
     return text
+
+
+def _wherever_it_lies(result: dict, folder: Path) -> dict:
+    """A result whose checkpoint is named as seen from the folder."""
+    path, folder = Path(result.get('checkpoint', '')), folder.absolute()
+    if folder not in path.parents:
+        return result
+    return dict(result, checkpoint=path.relative_to(folder).as_posix())
