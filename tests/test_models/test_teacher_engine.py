@@ -563,8 +563,12 @@ def test_limits(values, good):
 
 @pytest.mark.parametrize(
     ('others', 'running'),
-    [([1.0] * 4, 'bfloat16'), ([1.0, -1.0, 1.0, -1.0], 'float32')],
-    ids=['as this one', 'one that refuses'],
+    [
+        ([1.0] * 5, 'bfloat16'),
+        ([1.0, 1.0, -1.0, 1.0, -1.0], 'float32'),
+        ([0.0] * 5, 'float32'),
+    ],
+    ids=['as this one', 'one that refuses', 'one that fails'],
 )
 def test_processes_decide_alike(others, running, fast, monkeypatch):
     """A reader may add up over all processes: all read as often."""
@@ -579,6 +583,24 @@ def test_processes_decide_alike(others, running, fast, monkeypatch):
     step('two_stage', model)
     assert model.teacher.engine.settled
     assert model.teacher.engine.running == running
+
+
+def test_a_process_that_fails_asks_the_others_as_often(fast, monkeypatch):
+    """Each waits for all answers: of rows first, then of each plan."""
+    asked = []
+    monkeypatch.setattr(
+        check, 'all_reduce', lambda values, op: asked.append(values.tolist())
+    )
+    monkeypatch.setattr(engine, 'compare', fails)
+    model = built()
+    step('two_stage', model)
+    assert model.teacher.engine.running == 'float32'
+    of_plans = [values for values in asked if len(values) == 5]
+    assert of_plans == [[0.0] * 5] * len(engine.PLANS)
+
+
+def fails(*args):
+    raise RuntimeError('out of memory')
 
 
 def test_nan_is_the_least_of_all():

@@ -68,21 +68,44 @@ def compare(
         activation: Of the logits, 'softmax' or 'sigmoid'.
 
     Returns:
-        The worst of the matches, and of the processes that train together:
-        all of them decide alike.
+        The worst of the matches of this process; see :func:`everywhere`.
     """
     found = [
         _agreement(one, other.teacher_logits, activation)
         for one, other in zip(exact, fast, strict=True)
         if len(one.teacher_logits)
     ]
-    rows, tau, same_class, low_kl = least_of_all(
-        min(each.rows for each in found),
-        min(each.tau for each in found),
-        min(each.same_class for each in found),
-        -max(each.kl for each in found),
-    )
+    lowest = [
+        _least(values)
+        for values in zip(
+            *((x.rows, x.tau, x.same_class, -x.kl) for x in found),
+            strict=True,
+        )
+    ]
+    return Agreement(int(lowest[0]), *lowest[1:3], -lowest[3])
+
+
+def everywhere(found: Agreement | None) -> Agreement | None:
+    """The worst of the processes that train together: all decide alike.
+
+    Args:
+        found: Of this process; None where it could not even compute.
+
+    Returns:
+        None where any of them could not.
+    """
+    values = [0.0] * 5
+    if found is not None:
+        values = [1.0, found.rows, found.tau, found.same_class, -found.kl]
+    works, rows, tau, same_class, low_kl = least_of_all(*values)
+    if not works:
+        return None
     return Agreement(int(rows), tau, same_class, -low_kl)
+
+
+def _least(values: Sequence[float]) -> float:
+    """NaN is less than everything."""
+    return nan if any(map(isnan, values)) else min(values)
 
 
 def least_of_all(*values: float) -> list[float]:

@@ -12,7 +12,7 @@ from torch import nn
 from mmrkkd.ops.checks import check_choice, check_flag
 
 from ..readers import Match
-from .check import Agreement, compare, least_of_all
+from .check import Agreement, compare, everywhere, least_of_all
 from .hardware import fast_dtype
 from .parts import find_parts, scores_by
 from .reduced import Undo, fold, foldable, keep_float32, narrow
@@ -173,18 +173,18 @@ class TeacherEngine:
         for plan in PLANS:
             if plan.heads and not trace.score_layers:
                 continue
-            undo = Undo(model)
+            undo, found, refused = Undo(model), None, ''
             try:
                 _apply(plan, model, dtype, trace, layers, unused)
-                agreement = compare(exact, read(), activation)
+                found = compare(exact, read(), activation)
             except FAILURES as error:
-                undo()
                 refused = f'{type(error).__name__}: {_first_line(error)}'
-                continue
-            if self._takes(agreement, plan, dtype):
+            # Asked for in any case: the other processes wait for it.
+            agreement = everywhere(found)
+            if agreement and self._takes(agreement, plan, dtype):
                 return True
             undo()
-            refused = str(agreement)
+            refused = refused or str(agreement or 'it failed elsewhere')
         self._say(
             f'stays float32, not {_name(dtype)}: {refused}', logging.WARNING
         )
