@@ -26,6 +26,8 @@ ARMS = {
     'dkd-rk': ('dkd-rk', {}),
     'lra': ('lra', {}),
     'crosskd': ('crosskd', {}),
+    'crosskd-rk': ('crosskd-rk', {}),
+    'crosskd-rk-k4': ('crosskd-rk', {'steepness': 4.0}),
     'kd-ld': ('kd-ld', {}),
     'fgfi': ('fgfi', {}),
     'reviewkd': ('reviewkd', {}),
@@ -47,8 +49,17 @@ DEFAULT_ARMS = {
         final=(ALONE, 'kd', 'rkkd-k4', 'dkd'),
     ),
     'gfl': dict(
-        choose=(ALONE, 'kd', 'kd2', 'rkkd', 'rkkd-k4', 'crosskd', 'kd-ld'),
-        final=(ALONE, 'kd', 'rkkd', 'crosskd'),
+        choose=(
+            ALONE,
+            'kd',
+            'kd2',
+            'rkkd',
+            'crosskd',
+            'crosskd-rk',
+            'crosskd-rk-k4',
+            'kd-ld',
+        ),
+        final=(ALONE, 'rkkd', 'crosskd', 'crosskd-rk'),
     ),
 }
 CLASSES_ARMS = ('kd', 'rkkd', 'rkkd-k4', 'dkd', 'lra')
