@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
+from mmrkkd.engine.launch import named
 from mmrkkd.shipped import shipped
 
 WITH_PATHS = ('_dataloader', '_evaluator')
@@ -112,17 +113,6 @@ def load_config(name: str | os.PathLike) -> Config:
     config = Config.fromstring(f'_base_ = {path!r}', '.py')
     # Not the temporary file that this made.
     return named(config, Path(path).name)
-
-
-def named(config: Config, filename: str | os.PathLike) -> Config:
-    """The same config under another file name, which runs are named by.
-
-    Args:
-        config: Changed in place; MMEngine has no public way to.
-        filename: Its file, which need not exist.
-    """
-    vars(config)['_filename'] = os.fspath(filename)
-    return config
 
 
 def find_config(name: str | os.PathLike) -> str:

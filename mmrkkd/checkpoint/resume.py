@@ -108,8 +108,9 @@ def candidates(config: Config) -> list[Path]:
     """
     hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
     default = 'epoch_{}.pth' if hook.get('by_epoch', True) else 'iter_{}.pth'
-    before, _, after = (hook.get('filename_tmpl') or default).partition('{}')
-    numbered = re.compile(re.escape(before) + r'(\d+)' + re.escape(after))
+    # Both '{}' and '{:03d}' stand for the number.
+    texts = re.split(r'\{[^{}]*\}', hook.get('filename_tmpl') or default)
+    numbered = re.compile(r'(\d+)'.join(map(re.escape, texts)))
     steps = {
         path: int(found.group(1))
         for path in _folder(config).glob('*')
@@ -118,9 +119,11 @@ def candidates(config: Config) -> list[Path]:
     last = _last_written(config)
     ages = {path: path.stat().st_mtime for path in steps}
     if last not in steps:
-        return sorted(
+        by_age = sorted(
             steps, key=lambda path: (ages[path], steps[path]), reverse=True
         )
+        # Whatever it is called, it is what the run wrote last.
+        return [last, *by_age] if last and last.is_file() else by_age
 
     def rank(path: Path) -> tuple[float, float]:
         if steps[path] > steps[last]:
@@ -136,7 +139,10 @@ def _folder(config: Config) -> Path:
     hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
     work_dir = Path(config.work_dir)
     out_dir = hook.get('out_dir')
-    if out_dir is None or str(out_dir) == config.work_dir:
+    # As MMEngine compares them.
+    if out_dir is None or os.path.abspath(str(out_dir)) == os.path.abspath(
+        config.work_dir
+    ):
         return work_dir
     if '://' in str(out_dir):
         raise ValueError(

@@ -23,10 +23,10 @@ from mmrkkd.cli import (
     add_run_options,
     add_trust_option,
     change_config,
-    named,
 )
 from mmrkkd.datasets import check_data
 from mmrkkd.engine import prepare_run
+from mmrkkd.engine.launch import named
 
 from .trial import described, try_first_batch
 from .work_dir import RUN, STUDENT, claim, leave_student

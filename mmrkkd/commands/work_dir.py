@@ -2,11 +2,13 @@
 
 import copy
 import io
+import logging
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
 from mmengine.runner import (
     Runner,
     find_latest_checkpoint,
@@ -21,9 +23,12 @@ from mmrkkd.engine.launch import unwrapped
 from .publish import published
 
 RUN = 'distill.py'
+OLD = 'distill_before.py'
 STUDENT = 'student'
 # What a run leaves in its folder.
-TRACES = ('*.pth', 'last_checkpoint', '*/vis_data')
+TRACES = ('*.pth', 'last_checkpoint', '*/vis_data/*.json')
+# Of this start, not of the run.
+PLACES = ('work_dir', 'launcher')
 
 
 def claim(config: Config, resume: bool) -> None:
@@ -39,32 +44,52 @@ def claim(config: Config, resume: bool) -> None:
     """
     folder = Path(config.work_dir)
     path = folder / RUN
-    if path.is_file():
-        _check_same(config, path, resume)
-    elif any(next(folder.glob(trace), None) for trace in TRACES):
-        raise FileExistsError(
-            f'--work-dir {folder} holds a run of something else (there are '
-            f'checkpoints or logs, and no {RUN}): give another folder'
-        )
+    if any(next(folder.glob(trace), None) for trace in TRACES):
+        if not path.is_file():
+            raise FileExistsError(
+                f'--work-dir {folder} holds a run of something else (there '
+                f'are checkpoints or logs, and no {RUN}): give another folder'
+            )
+        if not _check_same(config, path, resume):
+            return
+    # Where nothing was trained, what could not start is no run.
     write_atomically(path, config.pretty_text.encode())
 
 
-def _check_same(config: Config, path: Path, resume: bool) -> None:
+def _check_same(config: Config, path: Path, resume: bool) -> bool:
+    """Whether a run goes on with other settings than it had.
+
+    Those may be edits: the file is kept beside the new one then.
+    """
     if not resume:
         raise FileExistsError(
             f'--work-dir {path.parent} holds a distillation already: '
             '--resume goes on with it; else give another folder'
         )
-    before = Config.fromfile(path).model.to_dict()
-    now = config.model.to_dict()
-    differing = sorted(_differing(before, now, 'model'))
-    if differing:
+    before, now = (
+        {k: v for k, v in each.to_dict().items() if k not in PLACES}
+        for each in (Config.fromfile(path), config)
+    )
+    differing = sorted(
+        name.removeprefix('.') for name in _differing(before, now, '')
+    )
+    if any(name.startswith('model.') for name in differing):
         raise ValueError(
             f'--resume: {path} is another run, they differ in '
             f'{", ".join(differing[:10])}. Give the arguments it was started '
             'with, or another --work-dir; to go on with an edited config use '
             f"'mmrkkd train {path} --resume'"
         )
+    if differing:
+        kept = path.with_name(OLD)
+        write_atomically(kept, path.read_bytes())
+        print_log(
+            f'{path} is written anew, in which other settings are: '
+            f'{", ".join(differing[:10])}. As it was it is kept in {kept}.',
+            logger='current',
+            level=logging.WARNING,
+        )
+    return bool(differing)
 
 
 def _differing(before: object, now: object, name: str) -> list[str]:
@@ -115,13 +140,26 @@ def leave_student(config: Config, runner: Runner, trust: bool) -> str:
     return source
 
 
+def _wherever_it_lies(
+    path: str, hooks: list[CheckpointHook], runner: Runner
+) -> str:
+    """A checkpoint of this run, whose folder may have been moved or copied."""
+    folders = [getattr(hook, 'out_dir', None) for hook in hooks]
+    for folder in filter(None, [*folders, runner.work_dir]):
+        here = Path(folder) / Path(path).name
+        if here.is_file():
+            return str(here)
+    return str(path)
+
+
 def _last_checkpoint(runner: Runner, trust: bool) -> tuple[dict, str]:
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
     # A run that had ended when it was resumed wrote nothing now.
     paths = [getattr(hook, 'last_ckpt', None) for hook in hooks]
     paths += [find_latest_checkpoint(runner.work_dir)] if hooks else []
     for path in filter(None, paths):
-        content = read_training_state(str(path), 'cpu', trust)
+        path = _wherever_it_lies(path, hooks, runner)
+        content = read_training_state(path, 'cpu', trust)
         return content, Path(path).name
     # A run that saves nothing.
     model = unwrapped(runner.model)

@@ -1,5 +1,7 @@
 """Parallel runs: the wrapper of a model, processes without a GPU."""
 
+import os
+
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_distributed
@@ -12,6 +14,17 @@ WRAPPER = 'MMDistributedDataParallel'
 def unwrapped(model: nn.Module) -> nn.Module:
     """A runner's model without its parallel wrapper."""
     return model.module if is_model_wrapper(model) else model
+
+
+def named(config: Config, filename: str | os.PathLike) -> Config:
+    """The same config under another file name, which runs are named by.
+
+    Args:
+        config: Changed in place; MMEngine has no public way to.
+        filename: Its file, which need not exist.
+    """
+    vars(config)['_filename'] = os.fspath(filename)
+    return config
 
 
 def join_processes(config: Config) -> None:

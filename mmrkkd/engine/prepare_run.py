@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
@@ -18,7 +19,7 @@ from mmrkkd.distillers.model_config import refuse_misplaced, whole_model
 from mmrkkd.distillers.sharding import refuse_strategies
 from mmrkkd.registry import MODELS, builds, type_name
 
-from .launch import join_processes
+from .launch import join_processes, named
 
 TASKS = dict(
     train=('train_dataloader', 'val_dataloader'), test=('test_dataloader',)
@@ -75,6 +76,7 @@ def prepare_run(
         use_amp(config)
     if auto_scale_lr:
         use_auto_scale_lr(config)
+    weights = config.get('load_from')
     if resume is not None:
         config.resume = True
         config.load_from = None if resume == 'auto' else resume
@@ -85,10 +87,14 @@ def prepare_run(
     check_data(config, TASKS[task])
     name_broken_images(config)
     use_own_visualizer(config)
+    dump_beside(config, task)
     with safe_reader(trust):
         if task == 'train':
             use_robust_hooks(config)
+            log_validations_by_step(config)
             prepare_resume(config, trust)
+            if resume == 'auto' and not config.resume:
+                config.load_from = weights
         join_processes(config)
         if 'runner_type' in config:
             yield RUNNERS.build(config)
@@ -202,6 +208,40 @@ def use_own_visualizer(config: Config) -> None:
     if taken(name):
         free = (f'{name}_{n}' for n in itertools.count(2))
         settings['name'] = next(each for each in free if not taken(each))
+
+
+def dump_beside(config: Config, task: str) -> None:
+    """Keeps MMEngine's dump of the config from the file that was read.
+
+    The runner writes the config as it is run into the work directory, under
+    the name of its file: over itself, where that lies there, and over the
+    training's where a test has the same.
+
+    Args:
+        config: Renamed in place, as ``run_<name>`` or ``test_<name>``.
+        task: 'train' or 'test'.
+    """
+    if config.filename is None:
+        return
+    read = Path(config.filename)
+    dumped = Path(config.work_dir) / read.name
+    if task == 'test' or dumped.absolute() == read.absolute():
+        prefix = 'test' if task == 'test' else 'run'
+        named(config, read.with_name(f'{prefix}_{read.name}'))
+
+
+def log_validations_by_step(config: Config) -> None:
+    """Has the validations of a training without epochs logged by iteration.
+
+    MMEngine logs all of them at step 0, unless told otherwise.
+
+    Args:
+        config: Changed in place where it does not say itself.
+    """
+    train = config.get('train_cfg') or {}
+    hook = (config.get('default_hooks') or {}).get('logger')
+    if train.get('max_epochs') is None and isinstance(hook, dict):
+        hook.setdefault('log_metric_by_epoch', False)
 
 
 def use_robust_hooks(config: Config) -> None:

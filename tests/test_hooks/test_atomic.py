@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 
@@ -40,12 +41,23 @@ def slow_open(path, mode):
             pathlib.Path(sys.argv[-1], 'half').touch()
             time.sleep(600)
         is_slow = 'epoch_2' in str(path)
-        yield types.SimpleNamespace(write=half) if is_slow else file
+        yield replaced(file, half) if is_slow else file
+
+def replaced(file, write):
+    return types.SimpleNamespace(
+        write=write, fileno=file.fileno, truncate=file.truncate
+    )
 
 atomic.open = slow_open
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name='__main__')
 """
+
+
+def replaced(file, write):
+    return types.SimpleNamespace(
+        write=write, fileno=file.fileno, truncate=file.truncate
+    )
 
 
 @pytest.fixture(scope='module')
@@ -75,7 +87,7 @@ def full_disk(monkeypatch, name):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
             is_full = name in str(path)
-            yield types.SimpleNamespace(write=fails) if is_full else file
+            yield replaced(file, fails) if is_full else file
 
     monkeypatch.setattr(atomic, 'open', opened, raising=False)
 
@@ -205,3 +217,61 @@ def test_a_name_is_taken_only_when_the_bytes_are_on_the_disk(
         )
     write_atomically(tmp_path / 'file', b'x')
     assert calls == ['fsync', 'replace', 'fsync']
+
+
+def test_two_writers_of_a_file_write_it_one_after_the_other(
+    tmp_path, monkeypatch
+):
+    """The second begins while the first has half of its bytes there."""
+    path, second = tmp_path / 'file', []
+    real = os.fsync
+
+    def meanwhile(descriptor):
+        if not second:
+            second.append(
+                threading.Thread(target=write_atomically, args=(path, b'two'))
+            )
+            second[0].start()
+            second[0].join(0.3)
+            assert second[0].is_alive()
+        real(descriptor)
+
+    monkeypatch.setattr(atomic.os, 'fsync', meanwhile)
+    write_atomically(path, b'the first')
+    # Whole, and then the other one.
+    second[0].join(10)
+    assert path.read_bytes() == b'two'
+    assert [each.name for each in tmp_path.iterdir()] == ['file']
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(descriptor):
+        raise KeyboardInterrupt
+
+    (tmp_path / 'file').write_bytes(b'old')
+    monkeypatch.setattr(atomic.os, 'fsync', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / 'file', b'new')
+    assert [each.name for each in tmp_path.iterdir()] == ['file']
+    assert (tmp_path / 'file').read_bytes() == b'old'
+
+
+def test_a_run_resumed_elsewhere_leaves_the_best_one_there(
+    images, tmp_path, monkeypatch
+):
+    settings = {'default_hooks.checkpoint.save_best': 'accuracy/top1'}
+    first, second = tmp_path / 'first', tmp_path / 'second'
+    config = run_config(images, classifier(), length=1, **settings)
+    train(monkeypatch, first, config)
+    (best,) = first.glob('best_*.pth')
+    longer = run_config(images, classifier(), length=2, **settings)
+    scores = iter([200.0])
+    monkeypatch.setattr(
+        'mmpretrain.evaluation.Accuracy.compute_metrics',
+        lambda self, results: {'top1': next(scores)},
+    )
+    train(monkeypatch, second, longer, '--resume', str(first / 'epoch_1.pth'))
+    assert best.is_file()
+    assert [path.name for path in second.glob('best_*.pth')] == [
+        'best_accuracy_top1_epoch_2.pth'
+    ]

@@ -2,12 +2,13 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import detector_config, load_tool
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader, Runner
@@ -198,7 +199,7 @@ NEW_STYLE = """
 from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.optim import OptimWrapper
 from mmrkkd.engine.hooks import NonFiniteHook
 
@@ -282,3 +283,48 @@ def test_settings_beside_the_model_stop_a_run(config):
         prepare_model(config, 'train_dataloader'),
     ):
         pass
+
+
+def test_resume_of_what_has_not_begun_starts_from_the_given_weights(
+    config, tmp_path
+):
+    config.load_from = str(tmp_path / 'given.pth')
+    with prepare_run(config, resume='auto') as runner:
+        assert not runner._resume
+        assert runner._load_from == str(tmp_path / 'given.pth')
+
+
+@pytest.mark.parametrize('task', ['train', 'test'])
+def test_the_file_that_was_read_is_not_written_over(config, tmp_path, task):
+    folder = tmp_path / 'run'
+    folder.mkdir()
+    path = folder / 'my.py'
+    config.dump(path)
+    before = path.read_bytes()
+    read = Config.fromfile(path)
+    read.experiment_name = read.visualizer.name = f'{tmp_path}{task}'
+    with prepare_run(read, task) as runner:
+        pass
+    assert path.read_bytes() == before
+    dumped = 'test_my.py' if task == 'test' else 'run_my.py'
+    assert (folder / dumped).is_file()
+    assert Path(runner.cfg.filename).name == dumped
+
+
+def test_a_test_does_not_write_over_the_trainings_config(config, tmp_path):
+    path = tmp_path / 'my.py'
+    config.dump(path)
+    for task in ('train', 'test'):
+        read = Config.fromfile(path)
+        read.experiment_name = read.visualizer.name = f'{tmp_path}{task}'
+        with prepare_run(read, task):
+            pass
+    assert 'NonFiniteHook' in (tmp_path / 'run' / 'my.py').read_text()
+    assert (tmp_path / 'run' / 'test_my.py').is_file()
+
+
+def test_validations_of_iterations_are_logged_at_them(config):
+    config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=4)
+    with prepare_run(config) as runner:
+        (logger,) = (h for h in runner.hooks if isinstance(h, LoggerHook))
+        assert not logger.log_metric_by_epoch

@@ -197,3 +197,24 @@ def test_choices_of_a_config_are_kept():
     flexible = Config(dict(runner_type='FlexibleRunner'))
     use_robust_hooks(flexible)
     assert 'custom_hooks' not in flexible
+
+
+def test_a_template_with_a_format(tmp_path):
+    for epoch in (9, 10):
+        checkpoint(tmp_path, f'epoch_{epoch:03d}.pth', age=20 - epoch)
+    found = names(config(tmp_path, filename_tmpl='epoch_{:03d}.pth'))
+    assert found == ['epoch_010.pth', 'epoch_009.pth']
+
+
+def test_what_the_run_wrote_last_is_there_whatever_it_is_called(tmp_path):
+    checkpoint(tmp_path, 'epoch_1.pth', age=20)
+    checkpoint(tmp_path, 'end.pth', age=30)
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'end.pth'))
+    assert names(config(tmp_path)) == ['end.pth', 'epoch_1.pth']
+
+
+def test_the_folder_of_the_hook_in_another_spelling(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checkpoint(tmp_path / 'run', 'epoch_1.pth', age=20)
+    found = names(config('run', out_dir=str(tmp_path / 'run')))
+    assert found == ['epoch_1.pth']

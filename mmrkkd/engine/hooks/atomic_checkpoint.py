@@ -41,6 +41,20 @@ class AtomicCheckpointHook(CheckpointHook):
         ):
             self.backend_args = dict(backend=BACKEND)
         super().before_train(runner)
+        # Of a run that is resumed elsewhere: a better one here is no reason
+        # to remove the best one there.
+        if hasattr(self, 'best_ckpt_path'):
+            self.best_ckpt_path = self._here(self.best_ckpt_path)
+        for name, path in getattr(self, 'best_ckpt_path_dict', {}).items():
+            self.best_ckpt_path_dict[name] = self._here(path)
+
+    def _here(self, path: str | None) -> str | None:
+        """The file of that name in this run's folder, if there is one."""
+        if path is None:
+            return None
+        name = str(path).rstrip('/').rpartition('/')[2]
+        path = self.file_backend.join_path(self.out_dir, name)
+        return path if self.file_backend.exists(path) else None
 
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict
