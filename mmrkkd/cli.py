@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
+from mmrkkd.datasets import inner_datasets
 from mmrkkd.engine.launch import named
 from mmrkkd.shipped import shipped
 
@@ -104,13 +105,19 @@ def load_config(name: str | os.PathLike) -> Config:
 
     Raises:
         FileNotFoundError: there is no such config.
-        ValueError: the name before '::' is of no package known to MMEngine.
+        ValueError: it is no config that can be read, or the name before
+            '::' is of no package known to MMEngine.
     """
     path = find_config(name)
-    if '::' not in path:
-        return Config.fromfile(path)
-    # Inheritance is MMEngine's public way to a config of another package.
-    config = Config.fromstring(f'_base_ = {path!r}', '.py')
+    try:
+        if '::' not in path:
+            return Config.fromfile(path)
+        # Inheritance is MMEngine's public way to one of another package.
+        config = Config.fromstring(f'_base_ = {path!r}', '.py')
+    except (SyntaxError, AssertionError) as error:
+        raise ValueError(
+            f'config {os.fspath(name)!r} cannot be read: {error}'
+        ) from error
     # Not the temporary file that this made.
     return named(config, Path(path).name)
 
@@ -146,11 +153,38 @@ def change_config(config: Config, options: dict) -> None:
     Args:
         config: Changed in place.
         options: Dotted name to value; ``data_root`` moves every data set.
+
+    Raises:
+        ValueError: it would move data sets that lie in several places.
     """
     old_root = config.get('data_root')
+    if 'data_root' in options and not old_root:
+        old_root = _only_root(config)
     config.merge_from_dict(options)
     if 'data_root' in options and old_root:
         move_data_root(config, old_root, config.data_root)
+
+
+def _only_root(config: Config) -> str | None:
+    """The data root of all data sets, where a config has no own.
+
+    Raises:
+        ValueError: they have several.
+    """
+    roots = {
+        dataset['data_root']
+        for name, loader in config.items()
+        if name.endswith('_dataloader') and isinstance(loader, dict)
+        for dataset in inner_datasets(loader.get('dataset'))
+        if dataset.get('data_root')
+    }
+    if len(roots) > 1:
+        raise ValueError(
+            'data_root moves all data sets together, and those of the config '
+            f'lie in {" and ".join(sorted(roots))}: set '
+            'train_dataloader.dataset.data_root and its like one by one'
+        )
+    return next(iter(roots), None)
 
 
 def move_data_root(config: Config, old: str, new: str) -> None:

@@ -40,7 +40,7 @@ ALLOWED = {
     },
     'report': {'checkpoint', 'datasets', 'evaluation', 'ops', 'registry'},
     'shipped': set(),
-    'cli': {'distillers', 'engine', 'shipped'},
+    'cli': {'datasets', 'distillers', 'engine', 'shipped'},
     'commands': {
         'checkpoint',
         'cli',

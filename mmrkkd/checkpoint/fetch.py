@@ -28,8 +28,8 @@ def fetch_checkpoint(
     """Brings a checkpoint to this machine and verifies it.
 
     A URL is downloaded once, over https, into PyTorch's hub cache
-    (``TORCH_HOME``), under a temporary name until it is complete; in a
-    distributed run by one process of each machine.
+    (``TORCH_HOME``), under a temporary name until it is complete; where
+    processes train together by one of each machine, once they are joined.
 
     Args:
         location: A path or an https URL.

@@ -12,6 +12,7 @@ import argparse
 import collections
 import hashlib
 import io
+import sys
 from pathlib import Path
 
 import torch
@@ -104,11 +105,15 @@ def main(argv: list[str] | None = None) -> int:
     )
     add_trust_option(parser)
     args = parser.parse_args(argv)
-    path = publish(
-        args.checkpoint,
-        args.out,
-        ema=args.ema,
-        trust=args.trust_checkpoint,
-    )
+    try:
+        path = publish(
+            args.checkpoint,
+            args.out,
+            ema=args.ema,
+            trust=args.trust_checkpoint,
+        )
+    except (OSError, ValueError) as error:
+        print(f'mmrkkd publish: {error}', file=sys.stderr)
+        return 1
     print(f'Published as {path}')
     return 0

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from small_runs import (
 )
 
 import mmrkkd
+from mmrkkd.checkpoint import read_training_state
+from mmrkkd.cli import change_config
 from mmrkkd.commands.methods import PREFIXES, method_names, read_method
 from mmrkkd.commands.program import main
 from mmrkkd.commands.wrapping import wrap
@@ -426,3 +429,74 @@ def test_a_config_object_is_not_changed(folder):
     assert config._cfg_dict == before
     assert plan.config.model.student == before.model
     assert plan.config.model.teacher.config.model == before.model
+
+
+def test_edits_of_the_config_are_kept_when_a_run_goes_on(capsys):
+    assert run('--work-dir', 'by_hand') == 0
+    path = Path('by_hand/distill.py')
+    text = path.read_text().replace('max_epochs=1', 'max_epochs=7')
+    assert 'max_epochs=7' in text
+    path.write_text(text)
+    assert run('--work-dir', 'by_hand', '--resume') == 0
+    assert 'train_cfg.max_epochs (7 there, now 1)' in capsys.readouterr().out
+    assert Path('by_hand/distill_before.py').read_text() == text
+    # What MMEngine dumps of a run, --resume included, lies elsewhere.
+    config = Config.fromfile(path)
+    assert config.train_cfg.max_epochs == 1
+    assert not config.get('resume') and not config.get('load_from')
+    Path('by_hand/distill_before.py').unlink()
+    assert run('--work-dir', 'by_hand', '--resume') == 0
+    assert not Path('by_hand/distill_before.py').exists()
+
+
+def test_a_start_that_failed_is_in_nobodys_way(capsys):
+    typo = ('--cfg-options', 'model.losses.temprature=2')
+    with pytest.raises(TypeError, match='temprature'):
+        run('--work-dir', 'failed', *typo)
+    assert Path('failed/distill.py').is_file()
+    assert run('--work-dir', 'failed') == 0
+    assert 'temprature' not in Path('failed/distill.py').read_text()
+
+
+def test_a_copied_run_leaves_its_own_student():
+    assert run('--work-dir', 'origin') == 0
+    shutil.copytree('origin', 'copied')
+    Path('copied/student.pth').unlink()
+    (checkpoint,) = Path('copied').glob('epoch_*.pth')
+    content = read_training_state(checkpoint)
+    name = 'backbone.conv1.weight'
+    content['state_dict'][name].fill_(77.0)
+    torch.save(content, checkpoint)
+    assert run('--work-dir', 'copied', '--resume') == 0
+    weights = torch.load('copied/student.pth', weights_only=True)
+    assert weights['state_dict'][name].eq(77).all()
+
+
+def test_data_root_moves_data_sets_that_have_no_common_variable(tmp_path):
+    config = Config.fromfile('student.py')
+    assert config.get('data_root') is None
+    change_config(config, dict(data_root=str(tmp_path)))
+    root = config.train_dataloader.dataset.data_root
+    assert root.rstrip('/') == str(tmp_path)
+    config = Config.fromfile('student.py')
+    config.val_dataloader = copy.deepcopy(config.train_dataloader)
+    config.val_dataloader.dataset.data_root = 'elsewhere'
+    with pytest.raises(ValueError, match='those of the config lie in .* and'):
+        change_config(config, dict(data_root=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ('name', 'text'), [('broken.py', 'model = dict('), ('mmdett::x/y.py', '')]
+)
+def test_a_config_that_cannot_be_read_is_named(name, text, capsys):
+    if text:
+        Path(name).write_text(text)
+    arguments = [name, '--teacher', 'teacher.py', 'teacher.pth']
+    assert main(['distill', *arguments]) == 1
+    assert f"config '{name}' cannot be read: " in capsys.readouterr().err
+
+
+def test_publishing_what_is_not_there_is_one_line(capsys):
+    assert main(['publish', 'nope.pth', 'out.pth']) == 1
+    error = capsys.readouterr().err
+    assert error.startswith('mmrkkd publish: ') and 'nope.pth' in error
