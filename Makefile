@@ -3,14 +3,16 @@
 # `make install STACK=openmmlab` followed by `make test` keeps that stack.
 
 VENV ?= .venv
-PY = $(VENV)/bin/python
+# Quoted for the shell: the path may have a space, which wildcard cannot.
+PY = '$(VENV)/bin/python'
+HAS_PY = $(shell test -x $(PY) && echo yes)
 TEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 SOAK_ARGS ?=
 FUZZ_EXAMPLES ?= 100
 # A machine with a GPU may have no package index: nothing is installed there.
-GPU_PY ?= $(if $(wildcard $(PY)),$(PY),python3)
+GPU_PY ?= $(if $(HAS_PY),$(PY),python3)
 GPU_ARGS ?=
 EVIDENCE_ARGS ?=
 DOCS_ARGS ?=
@@ -57,7 +59,7 @@ install:
 	@$(INSTALL)
 
 doctor:
-	@$(if $(wildcard $(PY)),$(PY),$(DRIVER)) tools/doctor.py
+	@$(if $(HAS_PY),$(PY),$(DRIVER)) tools/doctor.py
 
 demo: install
 	$(PY) tools/demo.py $(DEMO_ARGS)

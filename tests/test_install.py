@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TOOLS = str(ROOT / 'tools')
 sys.path.insert(0, TOOLS)
 
+import doctor  # noqa: E402
 import install  # noqa: E402
 from installer import choices, mmcv_wheel  # noqa: E402
 from installer.choices import InstallError  # noqa: E402
@@ -337,6 +338,41 @@ def test_a_second_installation_waits_for_the_first(tmp_path, monkeypatch):
         order.append('first')
     thread.join(10)
     assert order == ['first', 'second']
+
+
+def test_a_user_without_a_home_directory_is_told(monkeypatch, capsys):
+    def homeless():
+        raise RuntimeError('Could not determine home directory.')
+
+    monkeypatch.setattr(Path, 'home', homeless)
+    monkeypatch.setenv('XDG_CACHE_HOME', '/elsewhere')
+    assert mmcv_wheel.cache_folder() == Path('/elsewhere/mmrkkd')
+    monkeypatch.delenv('XDG_CACHE_HOME')
+    with pytest.raises(InstallError, match='XDG_CACHE_HOME=/tmp/cache make'):
+        mmcv_wheel.cache_folder()
+    rows = dict(doctor.describe_installation(STACK))
+    assert rows['mmcv wheel cache'] == 'unknown: no home directory'
+
+
+def test_a_compiler_that_prints_nothing_is_told():
+    assert doctor.first_line(['true']) == 'prints nothing'
+    assert doctor.first_line(['echo', '', 'cc 12']) == 'cc 12'
+
+
+@pytest.mark.parametrize('target', ['doctor', 'gpu-check'])
+def test_an_environment_may_have_a_space_in_its_path(tmp_path, target):
+    python = tmp_path / 'an environment' / 'bin' / 'python'
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho ours "$@"\n')
+    python.chmod(0o755)
+    done = subprocess.run(
+        ['make', target, f'VENV={python.parents[1]}'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 'ours tools/' in done.stdout
 
 
 # -- what an environment remembers ------------------------------------------

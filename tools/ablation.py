@@ -21,7 +21,12 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 from experiments import ExperimentError
 from experiments.cells import make_cells
 from experiments.comparison import reference
-from experiments.detection import SAMPLES, bootstraps, coco_metric
+from experiments.detection import (
+    SAMPLES,
+    bootstraps,
+    check_same_images,
+    coco_metric,
+)
 from experiments.methods import parse_methods
 from experiments.pool import run_cells
 from experiments.processes import MAX_THREADS, ended_like_interrupted
@@ -156,6 +161,8 @@ def run(args, command):
     cells = make_cells(methods, seeds, folder, args.cfg_options)
     for cell in cells:
         check_folder(cell)
+    if args.bootstrap:
+        check_same_images(cells)
     folder.mkdir(parents=True, exist_ok=True)
     metric = args.metric or metric_of(cells)
     failures = []

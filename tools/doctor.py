@@ -20,6 +20,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from installer.choices import InstallError
 from installer.mmcv_wheel import cache_folder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +55,7 @@ def first_line(command):
         check=False,
     )
     lines = [line for line in done.stdout.splitlines() if line.strip()]
+    lines = lines or ['prints nothing']
     return lines[-1].strip() if 'nvcc' in command[0] else lines[0].strip()
 
 
@@ -99,11 +101,18 @@ def describe_installation(stack):
         )
     )
     rows.append(('CUDA compiler', first_line(['nvcc', '--version'])))
-    cache = cache_folder() / 'wheels'
+    return rows + describe_cache()
+
+
+def describe_cache():
+    """Rows on the cache of mmcv wheels."""
+    try:
+        cache = cache_folder() / 'wheels'
+    except InstallError:
+        return [('mmcv wheel cache', 'unknown: no home directory')]
     wheels = sorted(cache.glob('*/*.whl'))
-    rows.append(('mmcv wheel cache', f'{cache}, {len(wheels)} wheels'))
-    rows += [('', wheel.parent.name) for wheel in wheels]
-    return rows
+    rows = [('mmcv wheel cache', f'{cache}, {len(wheels)} wheels')]
+    return rows + [('', wheel.parent.name) for wheel in wheels]
 
 
 # Each probe is one thing that mmrkkd does later, done now on the smallest

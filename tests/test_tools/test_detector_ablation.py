@@ -183,6 +183,79 @@ def test_predictions_are_packed(folder):
         assert found['score'] == pytest.approx([0.9] * 4 + [0.3] * 6)
 
 
+def test_a_kill_while_they_are_packed_loses_none(folder, monkeypatch):
+    Path('predictions.bbox.json').write_text('[]')
+    earlier = b'of an earlier training'
+    for name in ('predictions.npz', 'resampled.npz'):
+        Path(name).write_bytes(earlier)
+
+    def killed(file, **arrays):
+        if isinstance(file, Path):
+            file.write_bytes(b'half')
+        raise KeyboardInterrupt
+
+    save = np.savez_compressed
+    monkeypatch.setattr(np, 'savez_compressed', killed)
+    with pytest.raises(KeyboardInterrupt):
+        detection.pack_predictions(folder)
+    assert Path('predictions.npz').read_bytes() == earlier
+    # Nor would other samples be taken for those of the new predictions.
+    assert not Path('resampled.npz').exists()
+    monkeypatch.setattr(np, 'savez_compressed', save)
+    detection.pack_predictions(folder)
+    with np.load('predictions.npz') as found:
+        assert len(found['score']) == 0
+
+
+@pytest.mark.parametrize('content', [b'', b'PK', b'half'])
+def test_half_a_file_of_samples_is_drawn_again(folder, content):
+    arguments = ('alone_x.py', 'kd_x.py', '--seeds', 0, '--bootstrap', 20)
+    assert run(*arguments) == 0
+    first = content_of_samples()
+    path = Path('out/kd/seed0/resampled.npz')
+    path.write_bytes(content if content != b'half' else path.read_bytes()[:99])
+    assert run(*arguments, '--report-only') == 0
+    assert content_of_samples() == first
+    with np.load(path) as kept:
+        assert kept['samples'].shape == (20, 2)
+
+
+def content_of_samples():
+    return content()['rows'][0]['over_images']
+
+
+def test_half_a_file_of_predictions_is_told(folder, capsys):
+    arguments = ('alone_x.py', 'kd_x.py', '--seeds', 0, '--bootstrap', 20)
+    assert run(*arguments, '--bootstrap', 0) == 0
+    path = Path('out/kd/seed0/predictions.npz')
+    path.write_bytes(path.read_bytes()[:99])
+    assert run(*arguments, '--report-only') == 1
+    assert 'predictions.npz cannot be read' in capsys.readouterr().err
+    path.unlink()
+    assert run(*arguments, '--report-only') == 0
+    assert content_of_samples() is None
+
+
+def test_other_images_are_not_paired(folder, capsys):
+    truth = json.loads(Path('truth.json').read_text())
+    config = Path('kd_x.py').read_text().replace('truth.json', 'other.json')
+    Path('kd_x.py').write_text(config)
+    Path('other.json').write_text(json.dumps(truth))
+    arguments = ('alone_x.py', 'kd_x.py', '--seeds', 0, '--bootstrap', 20)
+    # Another file of the same content.
+    assert run(*arguments) == 0
+    assert content_of_samples()['images'] == 6
+    truth['images'].pop()
+    Path('other.json').write_text(json.dumps(truth))
+    capsys.readouterr()
+    assert run(*arguments, '--report-only') == 1
+    assert (
+        'val_evaluator.ann_file differs: truth.json and other.json. Give all '
+        'methods the same file, or --bootstrap 0' in capsys.readouterr().err
+    )
+    assert run(*arguments, '--report-only', '--bootstrap', 0) == 0
+
+
 def test_a_validation_that_a_kill_has_cost_is_made_up(folder):
     write_config('kd_x.py', 4, killed=True)
     assert run('kd_x.py', '--seeds', 0) == 0

@@ -82,7 +82,37 @@ def test_what_does_not_is_trained_anew(tmp_path, reason):
     if reason == 'lost':
         (cell.folder / 'iter_10.pth').unlink()
     records.clear_folder(cell, fresh=reason == 'fresh')
-    assert not cell.folder.exists()
+    assert [path.name for path in cell.folder.iterdir()] == ['lock']
+
+
+@pytest.mark.parametrize('fresh', [False, True])
+def test_what_another_process_trains_is_not_cleared(tmp_path, fresh):
+    cell = a_cell(tmp_path / 'kd')
+    train(cell, trained=False)
+    with (
+        records.locked(cell),
+        pytest.raises(ExperimentError, match='another process; wait for it'),
+    ):
+        records.clear_folder(cell, fresh)
+    assert (cell.folder / 'iter_10.pth').is_file()
+    records.clear_folder(cell, fresh)
+    assert not (cell.folder / 'iter_10.pth').exists()
+
+
+def test_interrupted_clearing_is_done_again(tmp_path, monkeypatch):
+    cell = a_cell(tmp_path / 'kd')
+    train(cell)
+    (cell.folder / 'vis_data').mkdir()
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(records.shutil, 'rmtree', killed)
+    with pytest.raises(KeyboardInterrupt):
+        records.clear_folder(cell, fresh=True)
+    monkeypatch.undo()
+    records.clear_folder(cell)
+    assert [path.name for path in cell.folder.iterdir()] == ['lock']
 
 
 def test_foreign_work_folder_is_not_emptied(tmp_path):

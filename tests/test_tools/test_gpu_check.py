@@ -1,5 +1,6 @@
 """The GPU check's runner and report, on parts that only pretend."""
 
+import importlib.machinery
 import json
 import sys
 import time
@@ -18,9 +19,12 @@ for folder in ('benchmarks', '', 'gpu'):
 import check  # noqa: E402
 import check_report  # noqa: E402
 import operators  # noqa: E402
+import pairs  # noqa: E402
+import run  # noqa: E402
 import run_tests  # noqa: E402
 import step  # noqa: E402
 import step_report  # noqa: E402
+import ways  # noqa: E402
 from parts import (  # noqa: E402
     FAILED,
     NOT_STARTED,
@@ -243,6 +247,36 @@ def test_a_gpu_is_judged_by_wall_time_and_a_cpu_by_its_own(device, ratio, met):
     assert (bar['met'], bar['at_most']) == (met, 1.15)
 
 
+def test_a_step_of_ours_that_failed_misses_its_bar():
+    result = steps_result('cuda', 1.1)
+    result['pairs'][0]['rows'][1] = dict(way='RKKD', failure='no kernel')
+    (bar,) = step.bars_of(result)
+    assert (bar['measured'], bar['met']) == (None, False)
+
+
+@pytest.mark.parametrize(
+    'way, code',
+    [
+        ('RKKD', 1),
+        ('RKKD trained by DOT', 1),
+        ('student alone', 1),
+        ("student's RoI head twice (mdistiller's way)", 0),
+        ('MMRazor: KL of the class scores', 0),
+    ],
+)
+def test_a_failure_of_others_fails_no_measurement(monkeypatch, way, code):
+    rows = [dict(way=way, failure='RuntimeError: no kernel')]
+    measured = dict(title='A -> B', images='1', rows=rows)
+    monkeypatch.setattr(step, 'measure_pair', lambda *_: measured)
+    assert step.main(['--pair', 'cifar', '--device', 'cpu']) == code
+
+
+def test_steps_in_mixed_precision_are_few_and_there():
+    known = ways.ways_of(pairs.PAIRS['faster_rcnn'], 'cuda')
+    found = step.chosen(known, check.AMP_WAYS)
+    assert [name for name, _ in found] == ['student alone', *check.AMP_WAYS]
+
+
 def test_steps_are_told_and_drawn(tmp_path):
     result = steps_result('cpu', 1.1)
     text = step_report.markdown(result)
@@ -274,9 +308,65 @@ def test_operators_are_judged_where_a_bar_stands():
         entry('fused', 9.0, (64, 100)),
         entry('fused', 9.0, (512, 1000), peak_mb=31.0),
     ]
-    bars = operators.bars_of(entries)
+    bars = operators.bars_of(entries, ((64, 1000), (64, 100), (512, 1000)))
     assert [(bar['measured'], bar['met']) for bar in bars] == [
         (25.0, True),
+        # The GPU's own time is not known.
+        (None, False),
         (2.5, False),
+        (None, False),
         (31.0, True),
     ]
+
+
+def test_a_bar_without_a_measurement_is_missed():
+    bars = operators.bars_of([])
+    # Two shapes, two others and two clocks; the memory of one.
+    assert len({bar['name'] for bar in bars}) == len(bars) == 9
+    assert not any(bar['met'] for bar in bars)
+    outcome = Outcome('operators', PASSED, result=dict(bars=bars))
+    lines = check_report.missed([outcome])
+    assert len(lines) == 9
+    assert lines[0] == (
+        'operators: 64 x 1000: plain / fused, time not measured, at least '
+        '20: missed'
+    )
+
+
+@pytest.mark.parametrize('fails, code', [('plain', 0), ('fused', 1)])
+def test_operators_fail_where_ours_does(tmp_path, monkeypatch, fails, code):
+    def broken(student, teacher):
+        raise TypeError('a kernel that Triton refuses')
+
+    functions = dict(plain=run.backends.plain, fused=run.backends.plain)
+    functions[fails] = broken
+    monkeypatch.setattr(
+        run.backends, 'tau_backends', lambda with_compile: dict(functions)
+    )
+    monkeypatch.setattr(run, 'usable', lambda *_: dict(functions))
+    monkeypatch.setattr(operators, 'FAST_AT', operators.QUICK_SHAPES)
+    path = tmp_path / 'operators.json'
+    monkeypatch.setattr(
+        sys,
+        'argv',
+        ['operators.py', '--json', str(path), '--quick', '--seconds', '0'],
+    )
+    assert operators.main() == code
+    content = json.loads(path.read_text())
+    assert [e['backend'] for e in content['entries']] == [
+        name for name in functions if name != fails
+    ]
+    # Both ways and both clocks.
+    assert [bar['met'] for bar in content['bars']] == [False] * 4
+
+
+@pytest.mark.parametrize('name', ['benchmarks', 'dataset_tools', 'gpu'])
+def test_an_installed_package_does_not_hide_ours(tmp_path, name):
+    other = tmp_path / name / '__init__.py'
+    other.parent.mkdir()
+    other.touch()
+    tools = ROOT / 'tools'
+    found = importlib.machinery.PathFinder.find_spec(
+        name, [str(tools), str(tmp_path)]
+    )
+    assert found.origin == str(tools / name / '__init__.py')

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tarfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,10 +21,12 @@ sys.path.insert(0, TOOLS)
 
 from dataset_tools.hold_out import hold_out  # noqa: E402
 from experiments import ExperimentError, jobs  # noqa: E402
+from experiments.detection import write_arrays  # noqa: E402
 from gpu import (  # noqa: E402
     arms,
     comparisons,
     evidence,
+    evidence_report,
     mps,
     pack,
     probe,
@@ -117,6 +120,7 @@ def data(tmp_path, monkeypatch):
         path = root / 'annotations' / f'instances_{part}.json'
         path.write_text(json.dumps(annotations(count)))
         (root / part).mkdir()
+        (root / part / '.DS_Store').touch()
         for number in range(count):
             (root / part / f'{number}.jpg').touch()
     return root.parent
@@ -214,6 +218,69 @@ def test_choices_do_not_look_at_the_validation_photos(data):
     assert images[0] | images[1] == set(range(1, 21))
 
 
+def test_everything_that_is_kept_is_written_whole_or_not(data, monkeypatch):
+    work, out = data.parent / 'w', data.parent / 'out'
+    comparison = comparisons.photos(
+        data, work, 'final', 'faster-rcnn', 'mv2', ['alone'], [0], {}
+    )
+    comparison.plan(4, 4)
+    out.mkdir()
+    names = ('last', 'best', 'seconds', 'processor_seconds')
+    for task in comparison.tasks:
+        task.state, folder = schedule.DONE, task.cell.folder
+        folder.mkdir(parents=True)
+        result = dict.fromkeys(names, 0.5)
+        result.update(label=task.cell.method.label, seed=0, scores={})
+        result.update(agreement={}, gradient_shares={})
+        (folder / 'result.json').write_text(json.dumps(result))
+        write_arrays(folder / 'predictions.npz', score=np.ones(3))
+        torch.save(dict(state_dict={'w': torch.ones(2)}), folder / 'x.pth')
+        (folder / 'last_checkpoint').write_text(str(folder / 'x.pth'))
+    replaced, replace = set(), os.replace
+
+    def note(source, target):
+        replaced.add(Path(target).name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, 'replace', note)
+    evidence_report.write_tables(comparison, out, 'command')
+    evidence_report.keep_files(comparison, out)
+    written = {path.name for path in out.iterdir()}
+    assert written == {
+        'photos.json',
+        'photos.md',
+        'photos.png',
+        'photos_predictions.npz',
+        'photos_teacher.pth',
+    }
+    assert replaced >= written
+    with np.load(out / 'photos_predictions.npz') as found:
+        assert found['alone-0-score'].tolist() == [1, 1, 1]
+
+
+def test_half_an_archive_is_not_taken_for_the_images(data, monkeypatch):
+    folder, work = data / 'tin32a' / 'train', data.parent / 'w'
+    folder.mkdir(parents=True)
+    for name in 'ab':
+        (folder / name).write_text(name)
+    with tarfile.open(data / 'tin32a.tar.gz', 'w:gz') as archive:
+        archive.add(data / 'tin32a', 'tin32a')
+    (data / 'tin32a').rename(data / 'elsewhere')
+
+    def killed(archive, folder, **options):
+        archive.extract('tin32a/train/a', folder, filter='data')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tarfile.TarFile, 'extractall', killed)
+    with pytest.raises(KeyboardInterrupt):
+        comparisons.classes(data, work, ['alone'], [0], {})
+    monkeypatch.undo()
+    made = comparisons.classes(data, work, ['alone'], [0], {})
+    root = Path(made.options['data_root'])
+    assert [path.name for path in work.iterdir()] == ['tin32a']
+    assert sorted(p.name for p in (root / 'train').iterdir()) == ['a', 'b']
+
+
 def test_waiting_for_the_teacher_is_no_training(tmp_path, monkeypatch):
     job = schedule.TrainingJob.__new__(schedule.TrainingJob)
     job.awaited, job.stage, job.state = tmp_path / 'x.pth', 'training', {}
@@ -304,15 +371,27 @@ def test_epochs_follow_from_the_pace():
     comparison = comparisons.Comparison(
         'photos', '', [], None, [0], '', 800, Path(), {}, steps=100
     )
+    comparison.tasks = [None] * 5
     # Two phases of 10 s to start and 20 s to score: 240 s of 300, a tenth
     # in reserve, 216. An epoch of both takes 40 s.
-    assert probe.epochs_that_fit(pace, comparison, 300, 0) == 5
+    assert probe.epochs_that_fit(pace, comparison, 4, 300, 0) == 5
     # 6 of the teacher's take 60 s: 156 s for students of 30.
-    assert probe.epochs_that_fit(pace, comparison, 300, 6) == 5
-    comparison.checkpoint = Path('teacher.pth')
+    assert probe.epochs_that_fit(pace, comparison, 4, 300, 6) == 5
+    comparison.checkpoint, comparison.tasks = Path('x.pth'), [None] * 4
     # One phase: 243 s.
-    assert probe.epochs_that_fit(pace, comparison, 300, 0) == 8
-    assert probe.epochs_that_fit(pace, comparison, 20, 0) == 1
+    assert probe.epochs_that_fit(pace, comparison, 4, 300, 0) == 8
+    assert probe.epochs_that_fit(pace, comparison, 4, 20, 0) == 1
+
+
+def test_students_that_do_not_fit_side_by_side_take_turns():
+    pace = probe.Pace(students=0.1, teacher=0.1, start=20)
+    comparison = SimpleNamespace(checkpoint=None, steps=100, tasks=[0] * 21)
+    # The teacher and five rounds of four: 6 times 40 s to start and score,
+    # 234 s for epochs of 10 s and 5 times 10 s.
+    assert probe.epochs_that_fit(pace, comparison, 4, 500, 0) == 3
+    # The last of them alone is one round more.
+    comparison.tasks.append(0)
+    assert probe.epochs_that_fit(pace, comparison, 4, 500, 0) == 2
 
 
 def fake_service(tmp_path, monkeypatch, script):
@@ -346,6 +425,16 @@ def test_the_service_ends_with_its_users(tmp_path, monkeypatch):
         assert os.environ[mps.FOLDERS[0]] == str(tmp_path / 'mps' / 'pipe')
     assert told.read_text().split() == ['-d', 'quit']
     assert mps.FOLDERS[0] not in os.environ
+
+
+def test_the_services_folders_are_absolute(tmp_path, monkeypatch):
+    fake_service(tmp_path, monkeypatch, 'exit 0')
+    monkeypatch.setattr(mps, 'TRIAL', '')
+    monkeypatch.chdir(tmp_path)
+    with mps.multi_process_service(Path('work') / 'mps') as state:
+        assert state == 'on'
+        folders = [os.environ[name] for name in mps.FOLDERS]
+        assert folders == [f'{tmp_path}/work/mps/{n}' for n in ('pipe', 'log')]
 
 
 def test_packed_backbone_is_the_part_in_use_at_half_the_size(
@@ -402,6 +491,27 @@ def test_a_pack_of_data_that_are_not_there_leaves_nothing(
         pack.main()
     assert f'{tmp_path}/voc20 does not exist' in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_probe_of_one_at_a_time_has_a_student(tmp_path, monkeypatch):
+    started = []
+
+    class Started:
+        code = 0
+
+        def stop(self):
+            pass
+
+    def start(task, folder, steps):
+        started.append(task.cell)
+        return Started()
+
+    monkeypatch.setattr(probe, '_start', start)
+    monkeypatch.setattr(probe, '_step_seconds', lambda folder: 0.25)
+    monkeypatch.setattr(probe, 'distils', lambda cell: cell == 'student')
+    tasks = [SimpleNamespace(cell=c) for c in ('teacher', 'student')]
+    probe.measure_pace(SimpleNamespace(tasks=tasks), 1, tmp_path, print)
+    assert started == ['teacher', 'student']
 
 
 def test_an_interrupted_probe_leaves_no_process(monkeypatch):

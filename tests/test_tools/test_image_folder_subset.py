@@ -68,6 +68,18 @@ def test_counts_are_those_asked_for(source, tmp_path):
     assert json.loads((tmp_path / 'out/split.json').read_text()) == record
 
 
+def test_hidden_files_are_no_images(source, tmp_path):
+    expected, _ = make(source, tmp_path / 'plain', *OPTIONS)
+    for hidden in ('._0.png', '.thumbs/0.png'):
+        path = source / 'train' / 'ant' / hidden
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b'no image')
+    assert make(source, tmp_path / 'out', *OPTIONS)[0] == expected
+    # A folder above may be hidden.
+    hidden = source.rename(tmp_path / '.full') / 'train' / 'bee'
+    assert len(tool.images_of(hidden)) == 10
+
+
 def test_no_image_is_in_two_splits(source, tmp_path):
     make(source, tmp_path / 'out', *OPTIONS)
     contents = list(files(tmp_path / 'out').values())

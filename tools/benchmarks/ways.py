@@ -255,6 +255,11 @@ def rows_of(scores: list[Tensor]) -> Tensor:
     )  # fmt: skip
 
 
+def is_others(name: str) -> bool:
+    """Whether a way, or what it imitates, is another project's."""
+    return name.endswith("'s way)") or name.startswith('MMRazor')
+
+
 def ways_of(
     pair: pairs.Pair, device: str
 ) -> dict[str, Callable[[Bench], Step]]:

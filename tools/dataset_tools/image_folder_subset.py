@@ -132,9 +132,18 @@ def choose_classes(source, wanted=None):
 
 
 def images_of(folder):
-    """Paths of the images in a class folder and below it, sorted."""
+    """Paths of the images in a class folder and below it, sorted.
+
+    Hidden files and folders are none of them: macOS leaves a ``._a.jpg``
+    beside each ``a.jpg``.
+    """
     return sorted(
-        path for path in folder.rglob('*') if path.suffix.lower() in EXTENSIONS
+        path
+        for path in folder.rglob('*')
+        if path.suffix.lower() in EXTENSIONS
+        and not any(
+            part.startswith('.') for part in path.relative_to(folder).parts
+        )
     )
 
 

@@ -1,5 +1,6 @@
 """What a detector finds on each image: kept, and compared by bootstrap."""
 
+import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 
+from mmrkkd.checkpoint.atomic import write_atomically
+from mmrkkd.checkpoint.fetch import file_sha256
 from mmrkkd.evaluation.kept_predictions import (
     PREDICTIONS,
     RESAMPLED,
@@ -19,6 +22,7 @@ from mmrkkd.evaluation.kept_predictions import (
 )
 from mmrkkd.evaluation.summary import Bootstrap
 
+from . import ExperimentError
 from .cells import Cell
 
 # The metric's own name for its file, then ours.
@@ -37,13 +41,27 @@ def keep_predictions(config: Config, folder: Path) -> None:
         metric.update(outfile_prefix=str(folder / PREFIX), classwise=True)
 
 
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Writes a compressed ``.npz``, whole or not at all.
+
+    Args:
+        path: The file.
+        arrays: Name to array.
+    """
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write_atomically(path, content.getvalue())
+
+
 def pack_predictions(folder: Path) -> None:
     """Replaces the last validation's JSON by a file a tenth as large."""
     written = folder / WRITTEN
     if not written.is_file():
         return
     found = json.loads(written.read_text())
-    np.savez_compressed(
+    # Of an earlier training.
+    (folder / RESAMPLED).unlink(missing_ok=True)
+    write_arrays(
         folder / PREDICTIONS,
         image_id=np.array([f['image_id'] for f in found], np.int64),
         category_id=np.array([f['category_id'] for f in found], np.int32),
@@ -51,8 +69,6 @@ def pack_predictions(folder: Path) -> None:
         score=np.array([f['score'] for f in found], np.float32),
     )
     written.unlink()
-    # Of an earlier training.
-    (folder / RESAMPLED).unlink(missing_ok=True)
 
 
 def bootstraps(
@@ -74,12 +90,33 @@ def bootstraps(
     }
 
 
+def check_same_images(cells: Iterable[Cell]) -> None:
+    """Refuses cells whose samples of the images could not be paired.
+
+    Args:
+        cells: The cells; those without ``CocoMetric`` are left alone.
+
+    Raises:
+        ExperimentError: two of them validate on different annotations.
+    """
+    paths = [ground_truth(cell.config) for cell in cells]
+    first, *others = dict.fromkeys(filter(None, paths)) or [None]
+    for path in others:
+        if file_sha256(path) != file_sha256(first):
+            raise ExperimentError(
+                'the bootstrap draws the same validation images for all '
+                'methods, but val_evaluator.ann_file differs: '
+                f'{first} and {path}. Give all methods the same file, or '
+                '--bootstrap 0'
+            )
+
+
 def _bootstrap(cell: Cell, samples: int) -> Bootstrap:
     kept = kept_bootstrap(cell.folder, samples)
     if kept is not None:
         return kept
     made = bootstrap(matched(cell.config, cell.folder), samples)
-    np.savez(
+    write_arrays(
         cell.folder / RESAMPLED,
         whole=made.whole,
         samples=made.samples,

@@ -1,14 +1,13 @@
 """A cell under way, in processes of its own."""
 
 import copy
-import fcntl
 import json
 import re
 import time
 
 from mmengine.config import Config, ConfigDict
 
-from mmrkkd.checkpoint.atomic import write_json
+from mmrkkd.checkpoint.atomic import write_atomically, write_json
 
 from . import ROOT, ExperimentError
 from .cells import Cell
@@ -16,10 +15,10 @@ from .comparison import comparison_config
 from .detection import keep_predictions, pack_predictions
 from .processes import Process
 from .records import (
-    LOCK,
     RESULT,
     STATE,
     last_checkpoint,
+    locked,
     measurements,
     read_json,
     validated,
@@ -59,7 +58,7 @@ class Job:
         self.cell, self.teacher, self.metric = cell, teacher, metric
         self.threads = threads
         cell.folder.mkdir(parents=True, exist_ok=True)
-        self.lock = _locked(cell)
+        self.lock = locked(cell)
         self.state = read_json(cell.folder / STATE) or dict(
             key=cell.key,
             settings=cell.settings,
@@ -189,8 +188,9 @@ class Job:
         # MMEngine names it for the moment of its start.
         latest = max(folder.glob('*/*.json'))
         entry = dict(read_json(latest), step=self.cell.epochs)
-        (folder / 'vis_data').mkdir(exist_ok=True)
-        (folder / 'vis_data' / 'scalars.json').write_text(json.dumps(entry))
+        write_atomically(
+            folder / 'vis_data' / 'scalars.json', json.dumps(entry).encode()
+        )
 
     def _start_comparison(self) -> None:
         folder = self.cell.folder
@@ -260,19 +260,6 @@ class Job:
             checkpoint=last_checkpoint(self.cell.folder),
         )
         write_json(self.cell.folder / RESULT, result)
-
-
-def _locked(cell: Cell):
-    lock = open(cell.folder / LOCK, 'w')  # noqa: SIM115
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise ExperimentError(
-            f'{cell.folder} is being trained by another process; wait for '
-            'it, or end it'
-        ) from error
-    return lock
 
 
 def _last_json(output: str) -> dict:

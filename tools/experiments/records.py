@@ -1,8 +1,10 @@
 """What a cell leaves in its folder, and what can be read from it."""
 
+import fcntl
 import json
 import shutil
 from pathlib import Path
+from typing import IO
 
 from mmrkkd.report.logs import log_files, read_log, validations
 from mmrkkd.report.measurements import AP as AP
@@ -17,7 +19,7 @@ from .cells import Cell, differences
 # A cell under way or interrupted; a finished one has both.
 STATE = 'cell.json'
 RESULT = 'result.json'
-# Held by whoever trains it. The first file of a cell, and empty.
+# Held by whoever trains or clears it. The first file of a cell, and empty.
 LOCK = 'lock'
 
 
@@ -52,6 +54,30 @@ def check_folder(cell: Cell) -> None:
         )
 
 
+def locked(cell: Cell) -> IO:
+    """Takes the lock of a cell, which whoever trains or clears it holds.
+
+    Args:
+        cell: The cell; its folder is there.
+
+    Returns:
+        The open file; closing it gives the lock back.
+
+    Raises:
+        ExperimentError: another process holds it.
+    """
+    lock = open(cell.folder / LOCK, 'w')  # noqa: SIM115
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise ExperimentError(
+            f'{cell.folder} is being trained by another process; wait for '
+            'it, or end it'
+        ) from error
+    return lock
+
+
 def clear_folder(cell: Cell, fresh: bool = False) -> None:
     """Makes room for a cell, unless its training stands finished there.
 
@@ -63,12 +89,32 @@ def clear_folder(cell: Cell, fresh: bool = False) -> None:
         fresh: Empty the folder in any case. Defaults to False.
 
     Raises:
-        ExperimentError: it holds foreign files.
+        ExperimentError: it holds foreign files, or another process trains
+            there.
     """
-    state = _own_state(cell)
-    stands = state.get('key') == cell.key and state['trained']
-    if state and (fresh or not stands or not _checkpoint_is_there(cell)):
-        shutil.rmtree(cell.folder)
+    if not _own_state(cell):
+        return
+    with locked(cell):
+        state = _own_state(cell)
+        stands = state.get('key') == cell.key and state['trained']
+        if fresh or not stands or not _checkpoint_is_there(cell):
+            _empty(cell.folder)
+
+
+def _empty(folder: Path) -> None:
+    """Removes everything but the lock, which is held.
+
+    Interrupted, it is done again the next time: without a checkpoint nothing
+    stands finished, and until the end the state says whose the files are.
+    """
+    (folder / 'last_checkpoint').unlink(missing_ok=True)
+    for name in _files_of(folder) - {LOCK, STATE}:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    (folder / STATE).unlink(missing_ok=True)
 
 
 def _own_state(cell: Cell) -> dict:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmrkkd.checkpoint.atomic import write_json
+from mmrkkd.checkpoint.atomic import write_atomically, write_json
 from mmrkkd.evaluation.summary import quantile
 from mmrkkd.report.surroundings import origin
 from mmrkkd.report.tables import markdown_table
@@ -204,7 +204,7 @@ def write_report(
     if results:
         parts.append('![Curves](curves.png)')
     text = '\n\n'.join(parts) + '\n'
-    (folder / 'ablation.md').write_text(text)
+    write_atomically(folder / 'ablation.md', text.encode())
     results = [_wherever_it_lies(result, folder) for result in results]
     write_json(
         folder / 'ablation.json', dict(facts, rows=rows, results=results)

@@ -28,8 +28,9 @@ def missed(outcomes: list[Outcome]) -> list[str]:
 def bar_text(bar: dict) -> str:
     """A measurement beside what it should be."""
     kind = 'at most' if 'at_most' in bar else 'at least'
-    limit = bar[kind.replace(' ', '_')]
-    return f'{bar["name"]} {bar["measured"]:.3g}, {kind} {limit:g}'
+    limit, measured = bar[kind.replace(' ', '_')], bar['measured']
+    measured = 'not measured' if measured is None else f'{measured:.3g}'
+    return f'{bar["name"]} {measured}, {kind} {limit:g}'
 
 
 def write(folder: Path, facts: dict, outcomes: list[Outcome]) -> None:

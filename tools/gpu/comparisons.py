@@ -1,6 +1,7 @@
 """What ``evidence.py`` trains: a teacher, and students of some methods."""
 
 import math
+import shutil
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -166,7 +167,8 @@ def photos(
             }
         )
     else:
-        count = len(list((root / 'train').iterdir()))
+        names = (path.name for path in (root / 'train').iterdir())
+        count = sum(not name.startswith('.') for name in names)
     names = dict(
         alone=f'{detector}_{student}_fpn_12e_photos.py',
         others=f'{{}}_{detector}_lite2-{student}_fpn_12e_photos.py',
@@ -205,9 +207,7 @@ def classes(
     if not root.is_dir():
         root = folder / 'tin32a'
         if not root.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            with tarfile.open(data / 'tin32a.tar.gz') as archive:
-                archive.extractall(folder, filter='data')
+            _unpack(data / 'tin32a.tar.gz', root)
     teacher = CLASSES / 'resnet32x4_1xb64-40e_image-folder.py'
     names = dict(
         alone='resnet8_1xb64-20e_image-folder.py',
@@ -237,3 +237,14 @@ def classes(
         folder,
         {'data_root': str(root), **options},
     )
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpacks the archive of a folder, so that one that is there is whole."""
+    partial = folder.with_name(f'{folder.name}.partial')
+    # What an interruption left.
+    shutil.rmtree(partial, ignore_errors=True)
+    with tarfile.open(archive) as content:
+        content.extractall(partial, filter='data')
+    (partial / folder.name).rename(folder)
+    shutil.rmtree(partial)

@@ -29,6 +29,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 from experiments import ROOT, ExperimentError
 from experiments.processes import ended_like_interrupted
+
 from gpu.arms import CLASSES_ARMS, DEFAULT_ARMS
 from gpu.comparisons import (
     WEIGHTS_VARIABLE,
@@ -45,7 +46,6 @@ from gpu.evidence_report import (
 from gpu.mps import multi_process_service
 from gpu.probe import STEPS, epochs_that_fit, measure_pace
 from gpu.schedule import DONE, run_tasks
-
 from mmrkkd.report.surroundings import surroundings
 
 # For the last tables, the samples of the images and the ends of processes.
@@ -125,7 +125,7 @@ def plan(
             )
             seconds = (deadline - time.monotonic()) / len(comparisons)
             epochs = epochs_that_fit(
-                pace, comparison, seconds, args.teacher_epochs
+                pace, comparison, args.jobs, seconds, args.teacher_epochs
             )
         else:
             epochs = int(args.epochs)

@@ -1,6 +1,6 @@
 """The tables of ``evidence.py``, written again as each training ends."""
 
-import shutil
+import io
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -9,12 +9,12 @@ import ablation
 import numpy as np
 import torch
 from experiments.cells import Cell
-from experiments.detection import PREDICTIONS, bootstraps
+from experiments.detection import PREDICTIONS, bootstraps, write_arrays
 from experiments.records import AP50, DETECTION, last_checkpoint, result_of
 from experiments.report import plus_minus, write_report
 
 from mmrkkd.checkpoint import read_checkpoint
-from mmrkkd.checkpoint.atomic import write_json
+from mmrkkd.checkpoint.atomic import write_atomically, write_json
 from mmrkkd.evaluation.summary import summarize
 from mmrkkd.report.tables import markdown_table
 
@@ -52,7 +52,7 @@ def write_tables(
     if finished:
         curves = folder / 'curves.png'
         ablation.draw(finished, curves, comparison.metric)
-        shutil.copyfile(curves, out / f'{comparison.name}.png')
+        write_atomically(out / f'{comparison.name}.png', curves.read_bytes())
     facts = dict(
         baseline=baseline,
         metric=comparison.metric,
@@ -80,7 +80,7 @@ def write_tables(
         )
         if part
     )
-    (out / f'{comparison.name}.md').write_text(text)
+    write_atomically(out / f'{comparison.name}.md', text.encode())
     unfinished = [
         dict(title=t.cell.title, state=t.state, **t.last_scores())
         for t in comparison.tasks
@@ -109,8 +109,7 @@ def keep_files(comparison: Comparison, out: Path) -> None:
             with np.load(path) as found:
                 arrays.update({f'{name}-{k}': found[k] for k in found.files})
     if arrays:
-        path = out / f'{comparison.name}_predictions.npz'
-        np.savez_compressed(path, **arrays)
+        write_arrays(out / f'{comparison.name}_predictions.npz', **arrays)
     teacher = _teacher(comparison)
     if teacher is not None and teacher.state == DONE:
         content = read_checkpoint(last_checkpoint(teacher.cell.folder))
@@ -120,7 +119,10 @@ def keep_files(comparison: Comparison, out: Path) -> None:
                 dataset_meta=content.get('meta', {}).get('dataset_meta')
             ),
         )
-        torch.save(halved, out / f'{comparison.name}_teacher.pth')
+        content = io.BytesIO()
+        torch.save(halved, content)
+        path = out / f'{comparison.name}_teacher.pth'
+        write_atomically(path, content.getvalue())
 
 
 def bootstrap_in_parallel(comparison: Comparison, samples: int) -> None:

@@ -37,6 +37,8 @@ def multi_process_service(folder: Path) -> Iterator[str]:
     if shutil.which(CONTROL) is None:
         yield f'off: no {CONTROL}'
         return
+    # Every process would look for it in its own working directory.
+    folder = folder.absolute()
     for name, part in zip(FOLDERS, ('pipe', 'log'), strict=True):
         (folder / part).mkdir(parents=True, exist_ok=True)
         os.environ[name] = str(folder / part)

@@ -21,9 +21,9 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 from experiments import ROOT
+
 from gpu.comparisons import PHOTOS, WEIGHTS_VARIABLE
 from gpu.halved import halved_weights
-
 from mmrkkd.registry import MODELS
 
 STUDENTS = {

@@ -62,7 +62,8 @@ def measure_pace(
     """
     # The phase with most processes, and the teacher beside it.
     tasks = [t for t in comparison.tasks if distils(t.cell)]
-    tasks = [comparison.tasks[0], *tasks][:jobs]
+    # One at a time, a student is still among them.
+    tasks = [comparison.tasks[0], *tasks][: max(jobs, 2)]
     begin = time.monotonic()
     processes = []
     try:
@@ -87,19 +88,26 @@ def measure_pace(
 
 
 def epochs_that_fit(
-    pace: Pace, comparison: Comparison, seconds: float, teacher_epochs: int
+    pace: Pace,
+    comparison: Comparison,
+    jobs: int,
+    seconds: float,
+    teacher_epochs: int,
 ) -> int:
     """How many epochs every student gets, at least 1.
 
     Args:
         pace: What was measured.
-        comparison: What is trained.
+        comparison: What is trained, planned.
+        jobs: How many run side by side.
         seconds: Time for all of it.
         teacher_epochs: The teacher's; 0 for as many as the students'.
     """
-    phases = 1 if comparison.checkpoint else 2
-    left = RESERVE * (seconds - phases * (pace.start + SECONDS_OF_EVALUATION))
-    step = pace.students
+    teachers = 0 if comparison.checkpoint else 1
+    rounds = math.ceil((len(comparison.tasks) - teachers) / jobs)
+    idle = (teachers + rounds) * (pace.start + SECONDS_OF_EVALUATION)
+    left = RESERVE * (seconds - idle)
+    step = rounds * pace.students
     if comparison.checkpoint is None:
         if teacher_epochs:
             left -= teacher_epochs * comparison.steps * pace.teacher

@@ -127,8 +127,19 @@ def check_compiler(python):
 
 
 def cache_folder():
-    """Folder of everything that is kept between installations."""
-    home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    """Folder of everything that is kept between installations.
+
+    Raises:
+        InstallError: there is no home directory to keep it in.
+    """
+    try:
+        home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    except RuntimeError as error:
+        raise InstallError(
+            'built wheels are kept in the home directory, and this user has '
+            'none.\nName another folder: XDG_CACHE_HOME=/tmp/cache make '
+            'install'
+        ) from error
     return Path(home) / 'mmrkkd'
 
 

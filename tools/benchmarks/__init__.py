@@ -1,0 +1,1 @@
+"""What the operators and whole training steps cost."""

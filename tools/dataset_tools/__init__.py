@@ -1,0 +1,1 @@
+"""Smaller data sets from larger ones."""

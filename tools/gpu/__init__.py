@@ -1,0 +1,1 @@
+"""What needs a GPU: the check, and the evidence on photos."""
