@@ -82,7 +82,7 @@ def report(
     Raises:
         FileNotFoundError: there is no run, or the models' weights or data
             are missing and ``scores`` needs them.
-        ModuleNotFoundError: plotly or scipy is not installed.
+        ModuleNotFoundError: plotly is not installed.
         ValueError: the runs cannot be compared, there is no such baseline,
             or ``out`` is no HTML file.
     """

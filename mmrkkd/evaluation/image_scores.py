@@ -80,9 +80,10 @@ class ScoredImages:
     """The validation images of a distillation, scored one by one.
 
     ``pictures`` is the name of each image to its file, or to its pixels
-    (H, W, 3) where the data set has no files; ``names`` are those of the
-    compared channels, ``data_names`` those that labels count;
-    ``activation`` is that of the logits.
+    (H, W, 3) where the data set has no files; ``places`` its name to its
+    index in the data set, the last of an image that is there twice;
+    ``names`` are those of the compared channels, ``data_names`` those that
+    labels count; ``activation`` is that of the logits.
 
     Args:
         model: A distiller with the student's weights loaded.
@@ -98,12 +99,13 @@ class ScoredImages:
         dataset = self.loader.dataset
         if hasattr(dataset, 'full_init'):
             dataset.full_init()
-        self.pictures = {}
+        self.pictures, self.places = {}, {}
         for index in range(len(dataset)):
             info = dataset.get_data_info(index)
             path = info.get('img_path')
             name = os.path.abspath(path) if path else f'image {index}'
             self.pictures[name] = info['img'] if path is None else name
+            self.places[name] = index
         self.paths = list(self.pictures)
         names = student_classes(model, dataset, config, content)
         self.map = model.match_student_classes(names)
@@ -131,14 +133,13 @@ class ScoredImages:
         Raises:
             ValueError: an image is not of the set.
         """
-        places = {path: index for index, path in enumerate(self.paths)}
         for path in paths:
-            if path not in places:
+            if path not in self.places:
                 raise ValueError(
-                    f'{path} is none of the {len(places)} images of the '
+                    f'{path} is none of the {len(self.places)} images of the '
                     'validation set'
                 )
-            item = self.loader.dataset[places[path]]
+            item = self.loader.dataset[self.places[path]]
             yield self._scored(path, self.loader.collate_fn([item]), detect)
 
     def _scored(self, path: str, batch: dict, detect: bool) -> ImageScores:

@@ -1,7 +1,10 @@
 """What a detector found on each image, as a run keeps it."""
 
+import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from mmengine.config import Config
@@ -14,8 +17,11 @@ from .resampled_ap import Matches, match_images
 from .summary import Bootstrap
 
 PREDICTIONS = 'predictions.npz'
+COLUMNS = ('image_id', 'category_id', 'bbox', 'score')
 RESAMPLED = 'resampled.npz'
 SAMPLES = 1000
+# What is asked of an archive that is cut off, or of something else.
+BROKEN = (BadZipFile, EOFError, KeyError, ValueError, zlib.error)
 
 
 def coco_metric(config: Config) -> dict | None:
@@ -34,7 +40,8 @@ def coco_metric(config: Config) -> dict | None:
 def ground_truth(config: Config) -> str | None:
     """The validation's annotation file, where it is one on this machine."""
     path = (coco_metric(config) or {}).get('ann_file')
-    return path if path and Path(path).is_file() else None
+    one = isinstance(path, (str, os.PathLike))
+    return path if one and Path(path).is_file() else None
 
 
 def validated_classes(config: Config) -> Sequence[str]:
@@ -47,17 +54,46 @@ def validated_classes(config: Config) -> Sequence[str]:
     return [own] if isinstance(own, str) else own
 
 
+def kept_detections(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The predictions that a run keeps.
+
+    Args:
+        path: The file.
+
+    Returns:
+        ``image_id`` (D, ), ``category_id`` (D, ), ``bbox`` (D, 4; left,
+        top, width, height in pixels) and ``score`` (D, ).
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    try:
+        # NumPy leaves a file open that is no archive.
+        with open(path, 'rb') as file, np.load(file) as found:
+            return {name: found[name] for name in COLUMNS}
+    except BROKEN as error:
+        raise ValueError(
+            f'{path} cannot be read ({type(error).__name__}: {error}): a full '
+            'disk or a kill leaves such a file. Put a copy in its place, or '
+            'remove it, and the run is shown without its predictions'
+        ) from error
+
+
 def matched(config: Config, folder: Path) -> Matches:
     """What the kept predictions of a run met.
 
     Args:
         config: Of the run; its ground truth is on this machine.
         folder: Of the run; there are kept predictions.
+
+    Raises:
+        ValueError: these cannot be read, or belong to other annotations.
     """
-    with np.load(folder / PREDICTIONS) as found:
-        return match_images(
-            ground_truth(config), found, validated_classes(config)
-        )
+    return match_images(
+        ground_truth(config),
+        kept_detections(folder / PREDICTIONS),
+        validated_classes(config),
+    )
 
 
 def copies_of_images(images: int, samples: int) -> np.ndarray:
@@ -72,17 +108,20 @@ def copies_of_images(images: int, samples: int) -> np.ndarray:
 def kept_bootstrap(folder: Path, samples: int = SAMPLES) -> Bootstrap | None:
     """AP and AP50 of a run on samples of the images, if they are kept.
 
+    A file that cannot be read is none.
+
     Args:
         folder: Of the run.
         samples: How many samples. Defaults to ``SAMPLES``.
     """
-    path = folder / RESAMPLED
-    if path.is_file():
-        with np.load(path) as kept:
+    try:
+        with open(folder / RESAMPLED, 'rb') as file, np.load(file) as kept:
             if len(kept['samples']) == samples:
                 return Bootstrap(
                     kept['whole'], kept['samples'], kept['images']
                 )
+    except (FileNotFoundError, *BROKEN):
+        pass
     return None
 
 

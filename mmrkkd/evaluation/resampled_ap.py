@@ -6,13 +6,16 @@ images then only counts again. So a thousand samples cost seconds.
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
 
 # COCO's: precision is read at these recalls, of the 100 best of an image.
 RECALLS = np.linspace(0, 1, 101)
@@ -122,10 +125,19 @@ def match_images(
 
     Returns:
         The matches over all images of the file.
+
+    Raises:
+        ValueError: the file cannot be read, or lacks an image that has
+            detections.
     """
+    # MMDetection brings it: who has classifiers alone can do without.
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    truth = read_coco(ground_truth)
+    refuse_unknown_images(detections['image_id'], truth.imgs)
     # pycocotools tells its progress to the standard output.
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(ground_truth))
         # Of no detection at all pycocotools makes an error.
         found = COCO()
         found.dataset = dict(
@@ -155,6 +167,55 @@ def match_images(
         count,
         parameters.iouThrs,
     )
+
+
+def read_coco(path: str | Path) -> 'COCO':
+    """Annotations as pycocotools knows them.
+
+    Args:
+        path: File in COCO's format.
+
+    Raises:
+        ValueError: the file is no JSON.
+    """
+    from pycocotools.coco import COCO
+
+    coco = COCO()
+    try:
+        coco.dataset = json.loads(Path(path).read_text())
+    except ValueError as error:
+        raise ValueError(
+            f'{path} is no annotation file in JSON ({error}): put a copy in '
+            'its place'
+        ) from error
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def refuse_unknown_images(
+    found: Iterable[int], known: Collection[int]
+) -> None:
+    """Refuses detections that belong to other annotations.
+
+    COCO's evaluation would leave them out without a word.
+
+    Args:
+        found: The images of detections, by number.
+        known: The images of the annotation file, by number.
+
+    Raises:
+        ValueError: there are detections on another image.
+    """
+    unknown = sorted({int(number) for number in found}.difference(known))
+    if unknown:
+        raise ValueError(
+            f'the kept predictions must be on the {len(known)} images of the '
+            f'annotation file, got {len(unknown)} others, among them image '
+            f'{unknown[0]}: the file is not the one that the run was '
+            'validated on; put that in its place, or say where it lies with '
+            '--cfg-options data_root=PATH'
+        )
 
 
 def _annotations(detections: Mapping[str, np.ndarray]) -> list[dict]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 CONFIDENCE = 0.95
 
@@ -36,10 +37,11 @@ def spread(values: Iterable[float]) -> dict:
 
 
 def quantile(degrees: int) -> float:
-    """How many standard errors chance may do, by Student's t."""
-    # An extra of the package: only what compares seeds needs it.
-    from scipy import stats
+    """How many standard errors chance may do, by Student's t.
 
+    Args:
+        degrees: Of freedom, n >= 1.
+    """
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
 
 
@@ -61,7 +63,7 @@ def paired(
         interval by Student's t, both None for one seed. None itself where
         no seed is common.
     """
-    seeds = sorted(set(values) & set(baseline))
+    seeds = _in_order(set(values) & set(baseline))
     if not seeds:
         return None
     each = {seed: values[seed] - baseline[seed] for seed in seeds}
@@ -95,7 +97,7 @@ def over_images(
         ``high`` of the 95 % percentile interval, each a list by metric, and
         ``images``, ``samples``, ``seeds``. None where no seed is common.
     """
-    seeds = sorted(set(runs) & set(baseline))
+    seeds = _in_order(set(runs) & set(baseline))
     if not seeds:
         return None
     whole = [runs[s].whole - baseline[s].whole for s in seeds]
@@ -158,7 +160,7 @@ def summarize(
 
 
 def _row(label: str, runs: dict[int, dict]) -> dict:
-    row = dict(label=label, seeds=sorted(runs))
+    row = dict(label=label, seeds=_in_order(runs))
     runs = [runs[seed] for seed in row['seeds']]
     for name in ('last', 'best', 'seconds', 'processor_seconds'):
         row[name] = spread(_known(name, runs))
@@ -168,6 +170,11 @@ def _row(label: str, runs: dict[int, dict]) -> dict:
     shares = _spreads([run['gradient_shares'] for run in runs])
     row['gradient_shares'] = {t: share['mean'] for t, share in shares.items()}
     return row
+
+
+def _in_order(seeds: Iterable[int | None]) -> list[int | None]:
+    """A run without a seed, None, is first."""
+    return sorted(seeds, key=lambda seed: (seed is not None, seed))
 
 
 def _spreads(parts: list[dict]) -> dict[str, dict]:

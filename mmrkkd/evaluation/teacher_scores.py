@@ -21,6 +21,7 @@ from mmrkkd.distillers import LogitDistiller
 from mmrkkd.distillers.class_map import ClassMap
 from mmrkkd.distillers.class_names import metainfo_classes
 
+from .metric_units import scale_of
 from .trial_steps import in_this_process
 
 MIN_AP = 1.0
@@ -106,12 +107,14 @@ def useless(
     """Why a teacher is of no use, by :data:`RULE`.
 
     Args:
-        metrics: What an evaluator gave: AP in [0, 1], top-1 in percent.
+        metrics: What an evaluator gave: AP of boxes in [0, 1], top-1 and AP
+            of images in percent.
         images: How many it saw.
         classes: How many there are.
 
     Returns:
-        The reason; None if it is of use, or nothing tells.
+        The reason; None if it is of use, or nothing tells: no metric does,
+        or so few images that guessing may be right on all.
     """
     key, value = judged(metrics)
     if key is None or value < 0:
@@ -122,14 +125,15 @@ def useless(
     if key.endswith('top1'):
         chance = 1 / classes
         bound = chance + SIGMAS * math.sqrt(chance * (1 - chance) / images)
-        if value <= 100 * bound:
+        if bound < 1 and value <= 100 * bound:
             return (
                 f'{key} is {value:.1f} %, and guessing among {classes} classes'
                 f' reaches {100 * bound:.1f} % on {images} images by luck'
             )
         return None
-    if 100 * value < MIN_AP:
-        return f'{key} is {100 * value:.2f} of 100, below {MIN_AP:g}'
+    value *= scale_of(key)
+    if value < MIN_AP:
+        return f'{key} is {value:.2f} of 100, below {MIN_AP:g}'
     return None
 
 

@@ -83,8 +83,9 @@ def confusion_section(
             has them in the other order; {} where it was not asked.
         swapped_pairs: Those that are shown.
         seen: How often the teacher has them so.
-        agreements: Student to mean tau, the same first class and swapped
-            pairs in percent; {} where it was not asked.
+        agreements: Student to mean tau (NaN where there is none), the same
+            first class and swapped pairs in percent; {} where it was not
+            asked.
         note: On what it was counted, plain text.
     """
     parts = [f'<p class="note">{escape(note)}</p>']
@@ -108,7 +109,12 @@ def confusion_section(
         )
     if agreements:
         lines = [
-            [label, f'{tau:.3f}', f'{same:.1f}', f'{swaps:.1f}']
+            [
+                label,
+                f'{tau:.3f}' if tau == tau else '-',
+                f'{same:.1f}',
+                f'{swaps:.1f}',
+            ]
             for label, (tau, same, swaps) in agreements.items()
         ]
         parts.append(

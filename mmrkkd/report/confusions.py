@@ -101,5 +101,7 @@ def swapped_pairs(
                     continue
                 pair = names[first], names[second]
                 seen[pair] += 1
-                swapped[pair] += bool(student[first] < student[second])
+                # A student whose scores are NaN keeps no order.
+                kept = student[first] >= student[second]
+                swapped[pair] += not kept
     return swapped, seen

@@ -13,6 +13,7 @@ from mmrkkd.datasets import inner_datasets
 from mmrkkd.evaluation.image_scores import BACKGROUND, ImageScores, Scored
 from mmrkkd.evaluation.kept_predictions import (
     ground_truth,
+    kept_detections,
     validated_classes,
 )
 
@@ -24,7 +25,7 @@ from .gallery import (
     disagreement,
     ranked_rows,
 )
-from .runs import Run
+from .training_run import Run
 
 THRESHOLD = 0.3
 
@@ -83,6 +84,7 @@ def kept_contents(runs: Sequence[Run], limit: int) -> Contents:
 
     Raises:
         FileNotFoundError: the annotations are not on this machine.
+        ValueError: predictions cannot be read, or belong to others.
     """
     from .examples import read_found, read_truths
 
@@ -101,8 +103,8 @@ def kept_contents(runs: Sequence[Run], limit: int) -> Contents:
     truths = read_truths(annotations, folder, validated_classes(config))
     columns = {}
     for run in runs:
-        with np.load(run.predictions) as found:
-            columns[run.label] = read_found(found, truths)
+        found = kept_detections(run.predictions)
+        columns[run.label] = read_found(found, truths)
     names = [os.path.abspath(path) for path in truths.files]
     return _detected(
         names, names, truths.objects, columns, truths.names, limit

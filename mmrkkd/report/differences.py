@@ -1,5 +1,7 @@
 """What a difference between runs says, in sentences."""
 
+from mmrkkd.evaluation.metric_units import scale_of, unit_of
+
 
 def difference_sentence(row: dict, baseline: str, metric: str) -> str:
     """What can be said of a method against the baseline.
@@ -50,13 +52,3 @@ def _meaning(shown: list[bool], seeds: int, seeds_unknown: bool) -> str:
             'would repeat it, one seed cannot say'
         )
     return f'shown by these {seeds} seeds'
-
-
-def scale_of(metric: str) -> float:
-    """To percent: accuracies are, average precisions are in [0, 1]."""
-    return 1 if '/top' in metric else 100
-
-
-def unit_of(metric: str) -> str:
-    """What is counted: 'AP' or '% accuracy'."""
-    return '% accuracy' if '/top' in metric else 'AP'

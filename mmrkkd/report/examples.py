@@ -1,14 +1,13 @@
 """Images to show, and what detectors were found to find on them."""
 
-import contextlib
-import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pycocotools.coco import COCO
+
+from mmrkkd.evaluation.kept_predictions import COLUMNS
+from mmrkkd.evaluation.resampled_ap import read_coco, refuse_unknown_images
 
 from .verdicts import Detections, judge
 
@@ -46,12 +45,11 @@ def read_truths(
         annotations: The file.
         images: The folder of the images.
         names: The classes that count. Defaults to all.
+
+    Raises:
+        ValueError: the file cannot be read.
     """
-    coco = COCO()
-    coco.dataset = json.loads(Path(annotations).read_text())
-    # It tells its progress to the standard output.
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
+    coco = read_coco(annotations)
     categories = [
         category
         for category in coco.dataset['categories']
@@ -91,15 +89,19 @@ def read_found(
     Args:
         found: ``image_id`` (D, ), ``category_id`` (D, ), ``bbox`` (D, 4;
             left, top, width, height in pixels) and ``score`` (D, ).
-        truths: The ground truth.
+        truths: The ground truth. Of its classes alone detections count.
+
+    Raises:
+        ValueError: there are detections on an image that is not among these.
     """
     rows = {number: [] for number in truths.ids}
-    names = ('image_id', 'category_id', 'bbox', 'score')
     # Read once: an archive unpacks an array each time it is asked for.
-    columns = {name: found[name] for name in names}
+    columns = {name: found[name] for name in COLUMNS}
+    refuse_unknown_images(columns['image_id'], rows)
     for values in zip(*columns.values(), strict=True):
-        entry = dict(zip(names, values, strict=True))
-        rows[int(entry['image_id'])].append(entry)
+        entry = dict(zip(COLUMNS, values, strict=True))
+        if int(entry['category_id']) in truths.classes:
+            rows[int(entry['image_id'])].append(entry)
     return [
         Detections(
             *_boxes(rows[number], truths.classes),

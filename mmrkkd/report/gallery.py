@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mmrkkd.evaluation.image_scores import ImageScores
 
@@ -35,7 +35,8 @@ class Entry:
             image that is classified as a whole (label, ).
         found: Model to (left, top, right, bottom, label, score, object) of
             each detection, the best first, or (label, score, object);
-            object is the index of the one that is met, or -1.
+            object is the index of the one that is met, or -1. A number that
+            is not finite is None.
         ranks: Rows of ranked classes, see :func:`ranked_rows`.
     """
 
@@ -68,7 +69,7 @@ def detected_entry(
         met = met_objects(best, truth)
         rows = _rows(best.boxes, best.labels)
         entry.found[model] = [
-            [*row, round(float(score), 3), index]
+            [*row, _finite(score), index]
             for row, score, index in zip(rows, best.scores, met, strict=True)
         ][:MOST_BOXES]
     return entry
@@ -76,7 +77,7 @@ def detected_entry(
 
 def _rows(boxes: np.ndarray, labels: np.ndarray) -> list[list[float]]:
     return [
-        [*(round(float(value), 1) for value in box), int(label)]
+        [*(_finite(value, 1) for value in box), int(label)]
         for box, label in zip(boxes, labels, strict=True)
     ]
 
@@ -98,7 +99,7 @@ def classified_entry(
     found = {}
     for model, row in scores.items():
         said = int(row.argmax())
-        found[model] = [[said, round(float(row[said]), 3), 0]]
+        found[model] = [[said, _finite(row[said]), 0]]
     return Entry(name, picture, [[int(label)]], found)
 
 
@@ -115,7 +116,7 @@ def disagreement(entry: Entry, threshold: float) -> int:
         {
             int(row[-1])
             for row in rows
-            if row[-2] >= threshold
+            if (row[-2] or 0) >= threshold
             and row[-1] >= 0
             and row[-3] == entry.objects[int(row[-1])][-1]
         }
@@ -192,8 +193,8 @@ def _ranked(
     return [
         [
             known[names[index]],
-            float(f'{teacher[index]:.3g}'),
-            float(f'{student[index]:.3g}'),
+            _short(teacher[index]),
+            _short(student[index]),
             int(ranks[0][index]) + 1,
             int(ranks[1][index]) + 1,
         ]
@@ -201,8 +202,27 @@ def _ranked(
     ]
 
 
-def _finite(value: float) -> float | None:
-    return round(float(value), 3) if np.isfinite(value) else None
+def _finite(value: float, digits: int = 3) -> float | None:
+    """JSON knows no NaN, which a model that has diverged says."""
+    return round(float(value), digits) if np.isfinite(value) else None
+
+
+def _short(value: float) -> float | None:
+    return float(f'{value:.3g}') if np.isfinite(value) else None
+
+
+def opened(picture: str | np.ndarray) -> Image.Image:
+    """An image as the models see it, turned as its camera was held.
+
+    Args:
+        picture: See :class:`Entry`.
+
+    Raises:
+        OSError: the file is missing, or no image.
+    """
+    if isinstance(picture, np.ndarray):
+        return Image.fromarray(picture)
+    return ImageOps.exif_transpose(Image.open(os.fspath(picture)))
 
 
 def thumbnail(picture: str | np.ndarray) -> tuple[str, int, int]:
@@ -214,10 +234,7 @@ def thumbnail(picture: str | np.ndarray) -> tuple[str, int, int]:
     Raises:
         OSError: the file is missing, or no image.
     """
-    if isinstance(picture, np.ndarray):
-        image = Image.fromarray(picture)
-    else:
-        image = Image.open(os.fspath(picture))
+    image = opened(picture)
     width, height = image.size
     image = image.convert('RGB')
     image.thumbnail((THUMBNAIL, THUMBNAIL))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from math import inf
 from pathlib import Path
 
 Points = list[tuple[int, float]]
@@ -15,7 +16,9 @@ def log_files(folder: str | Path) -> list[Path]:
 def read_log(files: Iterable[Path]) -> list[dict]:
     """The entries of a run, over all its interruptions.
 
-    What was done twice counts once, as the later attempt logged it.
+    What was done twice counts once, as the later attempt logged it: where
+    one begins at a step, all that earlier ones logged from there on is left
+    out.
 
     Args:
         files: MMEngine's ``vis_data/scalars.json``, one object a line, in
@@ -24,16 +27,39 @@ def read_log(files: Iterable[Path]) -> list[dict]:
 
     Returns:
         Entries in the order of their steps, those of training before those
-        of validation.
+        of validation. A validation at step 0 has the step of the training
+        entry before it: so MMEngine logs those of a training by iterations.
     """
-    training, validation = {}, {}
+    training, validation = {}, []
     for path in files:
-        for entry in filter(None, _entries(path)):
-            kind = training if 'iter' in entry else validation
-            kind[entry.get('step', 0)] = entry
+        steps, tests = _attempt(path)
+        start = min(steps, default=inf)
+        again = min((e['step'] for _, e in tests if e['step']), default=inf)
+        training = {n: e for n, e in training.items() if n < start} | steps
+        validation = [
+            (after, entry)
+            for after, entry in validation
+            if after < start and entry['step'] < again
+        ] + tests
+    tests = [entry for _, entry in validation]
     return [
-        kind[step] for kind in (training, validation) for step in sorted(kind)
+        *(training[step] for step in sorted(training)),
+        # Stable: several of one step stay in their order.
+        *sorted(tests, key=lambda entry: entry['step']),
     ]
+
+
+def _attempt(path: Path) -> tuple[dict[int, dict], list[tuple[int, dict]]]:
+    """Step to entry of training; validations, each with the step before."""
+    training, validation, step = {}, [], 0
+    for entry in filter(None, _entries(path)):
+        if 'iter' in entry:
+            step = entry.get('step', 0)
+            training[step] = entry
+        else:
+            known = entry.get('step') or step
+            validation.append((step, dict(entry, step=known)))
+    return training, validation
 
 
 def log_faults(files: Iterable[Path]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from math import nan
 
 import numpy as np
 
@@ -42,9 +43,9 @@ def agreements(
         scored: See :func:`swaps`.
 
     Returns:
-        Student to the mean of tau in [-1, 1], how often both have the same
-        first class, and how many pairs of the teacher's leading classes it
-        swaps, both in percent.
+        Student to the mean of tau in [-1, 1] (NaN where no row has one), how
+        often both have the same first class, and how many pairs of the
+        teacher's leading classes it swaps, both in percent.
     """
     found = {}
     swapped, seen = swaps(scored)
@@ -59,7 +60,7 @@ def agreements(
         )
         if len(same):
             found[label] = (
-                float(np.nanmean(taus)),
+                float(np.nanmean(taus)) if np.isfinite(taus).any() else nan,
                 100 * float(same.mean()),
                 100 * swapped[label].total() / max(seen.total(), 1),
             )

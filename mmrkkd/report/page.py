@@ -11,7 +11,7 @@ from typing import NamedTuple
 ASSETS = Path(__file__).parent / 'assets'
 SCRIPTS = ('tables.js', 'curves.js', 'ranking.js', 'gallery.js', 'start.js')
 EXTRA = (
-    'mmrkkd report needs the package {name}, which is not installed: '
+    'mmrkkd report needs the package plotly, which is not installed: '
     "pip install 'mmrkkd[report]'"
 )
 
@@ -34,11 +34,10 @@ def check_extra() -> None:
     """Looks for what only the page needs.
 
     Raises:
-        ModuleNotFoundError: a package is not installed.
+        ModuleNotFoundError: plotly is not installed.
     """
-    for name in ('plotly', 'scipy'):
-        if find_spec(name) is None:
-            raise ModuleNotFoundError(EXTRA.format(name=name))
+    if find_spec('plotly') is None:
+        raise ModuleNotFoundError(EXTRA)
 
 
 def page(title: str, sections: Sequence[Section], data: dict) -> str:

@@ -6,7 +6,7 @@ from math import isfinite
 from .curves import Curve, Series, band
 from .logs import points_of, validations
 from .measurements import TIMES, scores
-from .runs import Run
+from .training_run import Run
 
 # As many points of a curve are kept: what a panel can show.
 MOST_POINTS = 400

@@ -6,14 +6,15 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmrkkd.evaluation.metric_units import scale_of, unit_of
 from mmrkkd.registry import type_name
 
-from .differences import difference_sentence, scale_of, unit_of
+from .differences import difference_sentence
 from .measurements import AP50
 from .page import Section
-from .runs import Run
 from .surroundings import origin, versions
 from .tables import html_table
+from .training_run import Run
 
 NOT_PAIRED = (
     'One seed each: an interval over seeds needs at least two, so it is not '

@@ -4,131 +4,14 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-from mmengine.config import Config
-
-from mmrkkd.datasets import inner_datasets
-from mmrkkd.evaluation.kept_predictions import PREDICTIONS
-
-from .logs import log_faults, log_files, read_log, validations
-from .measurements import measurements
+from .logs import log_files, read_log
+from .training_run import REMEDY, Run
 
 # Where cells of tools/ablation.py and tools/demo.py leave theirs.
 RESULT, STATE, CELL_CONFIG = 'result.json', 'cell.json', 'cell_config.py'
 DEPTH = 3
-# The metric that a run is judged by, the surest ending first.
-METRICS = ('/top1', 'bbox_mAP', 'bbox_AP', '/mAP', '/AP')
-
-
-@dataclass
-class Run:
-    """A training that has left its log.
-
-    Args:
-        label: What it is called; several seeds share it.
-        seed: None where none was set.
-        folder: Its work directory.
-        config_file: Its config.
-        result: What the tools recorded of it; {} of one by hand.
-    """
-
-    label: str
-    seed: int | None
-    folder: Path
-    config_file: Path
-    result: dict
-
-    @cached_property
-    def config(self) -> Config:
-        """The whole config."""
-        return Config.fromfile(self.config_file)
-
-    @cached_property
-    def log(self) -> list[dict]:
-        """See :func:`read_log`."""
-        return read_log(log_files(self.folder))
-
-    @cached_property
-    def log_faults(self) -> list[str]:
-        """See :func:`log_faults`."""
-        return log_faults(log_files(self.folder))
-
-    @property
-    def title(self) -> str:
-        """For messages."""
-        if self.seed is None:
-            return self.label
-        return f'{self.label}, seed {self.seed}'
-
-    @property
-    def distils(self) -> bool:
-        """Whether it has a teacher."""
-        return 'teacher' in self.config.model
-
-    @cached_property
-    def metric(self) -> str | None:
-        """The log key that it is judged by; None if never validated."""
-        if self.result.get('metric'):
-            return self.result['metric']
-        logged = {key for entry in validations(self.log) for key in entry}
-        for end in METRICS:
-            for key in sorted(logged):
-                if key.endswith(end):
-                    return key
-        return None
-
-    @cached_property
-    def record(self) -> dict:
-        """What :func:`mmrkkd.evaluation.summary.summarize` takes."""
-        own = dict(agreement={}, seconds=None, processor_seconds=None)
-        own.update(self.result, label=self.label, seed=self.seed)
-        if 'last' in own and not self.log:
-            return own
-        return dict(own, **measurements(self.folder, self.metric))
-
-    @property
-    def predictions(self) -> Path | None:
-        """What it found on the validation images, if that is kept."""
-        path = self.folder / PREDICTIONS
-        return path if path.is_file() else None
-
-    @property
-    def checkpoint(self) -> Path | None:
-        """The last weights, also where the folder was moved."""
-        pointer = self.folder / 'last_checkpoint'
-        named = [pointer.read_text().strip()] if pointer.is_file() else []
-        for name in (*named, 'student.pth'):
-            for path in (Path(name), self.folder / Path(name).name):
-                if path.is_file() and path.is_absolute():
-                    return path
-        return None
-
-    @cached_property
-    def data(self) -> dict[str, object]:
-        """Which images it is validated on: name of a setting to value."""
-        loader = self.config.get('val_dataloader') or {}
-        found = {}
-        for dataset in inner_datasets(loader.get('dataset')):
-            root = dataset.get('data_root') or ''
-            prefix = dataset.get('data_prefix') or ''
-            if isinstance(prefix, dict):
-                prefix = next(iter(prefix.values()), '')
-            classes = (dataset.get('metainfo') or {}).get('classes')
-            for name, value in (
-                ('annotations', _joined(root, dataset.get('ann_file'))),
-                ('images', _joined(root, prefix)),
-                ('split', dataset.get('split')),
-                ('classes', classes and tuple(classes)),
-            ):
-                found.setdefault(name, []).append(value)
-        return found
-
-
-def _joined(root: str, name: str | None) -> str | None:
-    return os.path.normpath(os.path.join(root, name or ''))
 
 
 def find_runs(folders: Sequence[str | Path]) -> tuple[list[Run], list[Path]]:
@@ -143,8 +26,8 @@ def find_runs(folders: Sequence[str | Path]) -> tuple[list[Run], list[Path]]:
 
     Raises:
         FileNotFoundError: a folder is not there, or holds no run.
-        ValueError: two runs have one name and one seed, or nothing can be
-            read of any.
+        ValueError: two runs have one name and one seed, nothing can be
+            read of any, or a record or a config cannot be read.
     """
     runs, unfinished = [], []
     for root in map(Path, folders):
@@ -181,7 +64,7 @@ def find_runs(folders: Sequence[str | Path]) -> tuple[list[Run], list[Path]]:
 
 def _below(folder: Path, depth: int) -> Iterator[Run | Path]:
     if (folder / RESULT).is_file() and (folder / CELL_CONFIG).is_file():
-        result = json.loads((folder / RESULT).read_text())
+        result = _record(folder / RESULT)
         yield Run(
             result['label'],
             result['seed'],
@@ -202,9 +85,29 @@ def _below(folder: Path, depth: int) -> Iterator[Run | Path]:
                 yield from _below(path, depth - 1)
 
 
+def _record(path: Path) -> dict:
+    try:
+        result = json.loads(path.read_text())
+        result['label'], result['seed']
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'{path} is no record of a finished cell, with label and seed '
+            f'({type(error).__name__}: {error}): {REMEDY}'
+        ) from error
+    return result
+
+
 def _dumped_config(folder: Path) -> Path:
-    """The config that MMEngine wrote when the last attempt began."""
-    paths = sorted(folder.glob('*/vis_data/config.py'))
+    """The config that MMEngine wrote when the last training began.
+
+    It writes one for a test too, whose model may be the plain student.
+    """
+    logs = log_files(folder)
+    trained = [
+        log for log in logs if any('iter' in each for each in read_log([log]))
+    ]
+    paths = [log.with_name('config.py') for log in trained or logs]
+    paths = [path for path in paths if path.is_file()]
     if not paths:
         raise FileNotFoundError(
             f'{folder} has logs, but no config beside them '

@@ -14,7 +14,12 @@ from mmrkkd.evaluation.kept_predictions import (
 )
 from mmrkkd.evaluation.summary import Bootstrap, summarize
 
-from .runs import Run, teacher_label
+from .runs import teacher_label
+from .training_run import Run
+
+# What samples of the images are scored by; an interval of another metric
+# would be that of another number.
+RESAMPLED_METRIC, ANSWERED_METRIC = 'bbox_mAP', '/top1'
 
 
 class Selection:
@@ -90,14 +95,16 @@ def class_scores_and_rows(
         matches = matched(run.config, run.folder)
         by_class = matches.average_precision()
         classes.setdefault(run.label, []).append(by_class)
-        if samples and run.label != selection.teacher:
+        resampled = samples and run.metric.endswith(RESAMPLED_METRIC)
+        if resampled and run.label != selection.teacher:
             kept = kept_bootstrap(run.folder, samples)
             made = kept or bootstrap(matches, samples)
             bootstraps[run.label, run.seed] = made
     if samples:
         for label, right in (answers or {}).items():
             (run,) = selection.of(label)
-            bootstraps[label, run.seed] = _of_answers(right, samples)
+            if (run.metric or '').endswith(ANSWERED_METRIC):
+                bootstraps[label, run.seed] = _of_answers(right, samples)
     records = [run.record for run in selection.runs if run.metric]
     labels = [
         label

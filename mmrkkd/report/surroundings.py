@@ -84,7 +84,15 @@ def processor() -> str:
 
 
 def commit(root: str | Path) -> str:
-    """The commit of a checkout, with '+' where files differ from it."""
+    """The commit of a checkout, with '+' where files differ from it.
+
+    Args:
+        root: The checkout's own folder. Of any other it is 'unknown': an
+            installed package may lie below somebody else's repository.
+    """
+    top = output_of('git', '-C', str(root), 'rev-parse', '--show-toplevel')
+    if Path(top).resolve() != Path(root).resolve():
+        return 'unknown'
     head = output_of('git', '-C', str(root), 'rev-parse', 'HEAD')
     changed = output_of('git', '-C', str(root), 'status', '--porcelain')
     return head + '+' * (head != 'unknown' and bool(changed))

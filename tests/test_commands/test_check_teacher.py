@@ -192,10 +192,21 @@ def test_what_is_useless():
     top1 = 'accuracy/top1'
     assert useless({top1: 43.75}, 48, 4).startswith('accuracy/top1 is 43.8 %')
     assert useless({top1: 43.8}, 48, 4) is None
+    # Guessing among 2 may be right on all of 9 images: 1/2 + 3 1/2 / 3 = 1.
+    for value in (0.0, 50.0, 100.0):
+        assert useless({top1: value}, 9, 2) is None
+    # On 10 it is not: 1/2 + 3 1/2 / sqrt(10) = 0.974.
+    assert useless({top1: 90.0}, 10, 2).endswith('97.4 % on 10 images by luck')
+    assert useless({top1: 100.0}, 10, 2) is None
     ap = 'coco/bbox_mAP'
     assert useless({ap: 0.009}, 50, 80) == f'{ap} is 0.90 of 100, below 1'
     assert useless({ap: 0.01}, 50, 80) is None
     assert useless({ap: math.nan}, 50, 80) == f'{ap} is not a number'
+    # MMPretrain's is in percent.
+    ap_of_images = 'multi-label/mAP'
+    said = f'{ap_of_images} is 0.50 of 100, below 1'
+    assert useless({ap_of_images: 0.5}, 50, 20) == said
+    assert useless({ap_of_images: 1.5}, 50, 20) is None
     # COCO's -1: no object in the images.
     assert useless({ap: -1.0}, 50, 80) is None
     assert useless({'loss': 0.0}, 50, 80) is None

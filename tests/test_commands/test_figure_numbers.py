@@ -14,6 +14,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from mmrkkd.cli import change_config, load_config
+from mmrkkd.commands.figure import _finite
 from mmrkkd.report.figures import FIGURES
 from mmrkkd.report.figures.gradients import gradients
 
@@ -283,6 +284,24 @@ def test_outputs_of_detectors_show_the_box():
     assert (pixels[5] == 255).all() and (pixels[:, 3] == 255).all()
 
 
+def test_outputs_turn_photos_as_the_models_see_them(tmp_path):
+    found = matched(
+        [[3, 1]], [0], one=[[0, 1]], boxes=np.array([[1.0, 2.0, 4.0, 7.0]])
+    )
+    seen = np.full((9, 6, 3), 255, np.uint8)
+    seen[2:8, 1:5] = (255, 0, 0)
+    # The file lies on its side; orientation 6 says: turn it clockwise.
+    orientation = Image.Exif()
+    orientation[0x0112] = 6
+    photo = Image.fromarray(np.rot90(seen))
+    photo.save(tmp_path / 'photo.png', exif=orientation)
+    found.pictures['image 0'] = str(tmp_path / 'photo.png')
+    (sample,) = numbers('outputs', found, samples=1)['samples']
+    data = base64.b64decode(sample['picture'])
+    pixels = np.array(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(pixels, seen[2:8, 1:5])
+
+
 def entries(*taus):
     return [
         {'kd/tau': tau, 'kd/kl': 1.0, 'iter': i, 'step': i, 'epoch': 1}
@@ -523,6 +542,51 @@ def test_each_is_drawn_from_its_numbers_alone(name, tmp_path):
         box = texts[word]
         assert box.x0 >= 0 and box.y0 >= 0, word
         assert box.x1 <= width and box.y1 <= height, word
+
+
+DIVERGED = matched(
+    [[3, 2, 1, 0], [0, 1, 2, 3]], [0, 3], one=np.full((2, 4), np.nan)
+)
+
+
+@pytest.mark.parametrize(
+    ('name', 'values', 'word'),
+    [
+        ('alignment', {}, 'one: tau -'),
+        ('teacher-order', {}, 'one: tau -'),
+        ('distributions', dict(temperature=1.0, bins=4), 'Logits'),
+        ('outputs', dict(samples=2), 'cat: teacher, one'),
+        (
+            'standardized',
+            dict(temperature=4.0, base_temperature=2.0),
+            'KD: T = 4',
+        ),
+    ],
+)
+def test_a_student_that_has_diverged_is_a_gap(name, values, word):
+    figure = FIGURES[name].draw(_finite(numbers(name, DIVERGED, **values)))
+    figure.canvas.draw()
+    assert word in {text.get_text() for text in figure.findobj(Text)}
+
+
+def test_a_score_that_is_no_number_is_a_gap_in_the_grid(tmp_path):
+    cells = dict(GRID)
+    (label, (losses, _)), *_ = cells.items()
+    cells[label] = losses, math.nan
+    found = selection(sweep(tmp_path, cells, seeds=[0]))
+    figure = FIGURES['coefficients'].draw(
+        _finite(numbers('coefficients', found, **KEYS))
+    )
+    figure.canvas.draw()
+    assert '-' in {text.get_text() for text in figure.findobj(Text)}
+
+
+def test_a_misleading_case_without_a_tau_is_drawn():
+    content = DRAWN['misleading-kl'](None)
+    content['case']['students'][0].update(kl=None, tau=None)
+    figure = FIGURES['misleading-kl'].draw(content)
+    titles = {text.get_text() for text in figure.findobj(Text)}
+    assert 'one: dog\nKL -, tau -' in titles
 
 
 def test_every_figure_has_a_test_of_its_picture():

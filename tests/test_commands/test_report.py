@@ -2,11 +2,13 @@
 
 import html
 import json
+import math
 import re
 import shutil
 
 import numpy as np
 import pytest
+import torch
 from made_up_runs import by_hand, classifier_folders, demo_folder
 from small_runs import CLASSES, random_weights
 
@@ -16,7 +18,7 @@ from mmrkkd.datasets import CLASSES as SHAPES
 from mmrkkd.distillers.model_config import plain_model
 from mmrkkd.report import page as page_module
 from mmrkkd.report.measurements import AP
-from mmrkkd.report.runs import find_runs, teacher_label
+from mmrkkd.report.runs import check_alike, find_runs, teacher_label
 
 HELD_OUT = 24
 
@@ -167,6 +169,39 @@ def test_a_moved_folder_still_knows_its_teacher(folder, tmp_path):
     for run in runs:
         (run.folder / 'last_checkpoint').write_text('/gone/iter_8.pth')
         assert run.checkpoint == run.folder / 'iter_8.pth'
+
+
+def test_a_copied_folder_is_scored_by_its_own_weights(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / 'copied')
+    # Each last_checkpoint still names the original's, which is there.
+    for run in find_runs([copy])[0]:
+        assert run.checkpoint == run.folder / 'iter_8.pth'
+    (copy / 'kd' / 'seed0' / 'iter_8.pth').unlink()
+    found = {run.title: run.checkpoint for run in find_runs([copy])[0]}
+    assert found['kd, seed 0'] == folder / 'kd' / 'seed0' / 'iter_8.pth'
+
+
+def test_the_config_of_a_test_in_the_same_folder_is_not_the_run_s(tmp_path):
+    run = by_hand(tmp_path, 'run', model=dict(teacher=TEACHER))
+    tested = run / '20260102_000000' / 'vis_data'
+    tested.mkdir(parents=True)
+    (tested / 'config.py').write_text("model = dict(type='ImageClassifier')")
+    assert find_runs([run])[0][0].distils
+    # A validation alone logs as a training does.
+    (tested / 'scalars.json').write_text('{"accuracy/top1": 0.1, "step": 0}')
+    (found,) = find_runs([run])[0]
+    assert found.distils and found.record['last'] == 0.5
+
+
+def test_the_config_of_the_last_training_is_the_run_s(tmp_path):
+    run = by_hand(tmp_path, 'run')
+    again = shutil.copytree(run / '20260101_000000', run / '20260102_000000')
+    config = again / 'vis_data' / 'config.py'
+    config.write_text("model = dict(type='Second')")
+    assert find_runs([run])[0][0].config.model.type == 'Second'
+    # Ended before its first entry, it has trained nothing.
+    (again / 'vis_data' / 'scalars.json').unlink()
+    assert find_runs([run])[0][0].config.model.type == 'ImageClassifier'
 
 
 def test_a_student_is_no_teacher_for_bearing_its_folder_s_name(tmp_path):
@@ -336,6 +371,145 @@ def test_bad_folders_are_refused_and_nothing_is_written(tmp_path, capsys):
         assert not list(tmp_path.glob('page.html*'))
 
 
+def cell(folder, record, config="model = dict(type='X')"):
+    """A finished cell of an ablation without a log."""
+    folder.mkdir(parents=True)
+    (folder / 'result.json').write_text(record)
+    (folder / 'cell_config.py').write_text(config)
+    return folder
+
+
+RECORD = json.dumps(
+    dict(label='kd', seed=0, metric='accuracy/top1', last=50.0, best=50.0)
+)
+
+
+@pytest.mark.parametrize(
+    ('record', 'reason'),
+    [
+        ('{"lab', 'JSONDecodeError'),
+        ('{"a": 1}', "KeyError: 'label'"),
+        ('{"label": "kd"}', "KeyError: 'seed'"),
+        ('[1]', 'TypeError'),
+    ],
+)
+def test_a_broken_record_is_named(record, reason, tmp_path, capsys):
+    folder = cell(tmp_path / 'kd', record)
+    error = refused(capsys, folder)
+    assert f'{folder}/result.json is no record of a finished cell' in error
+    assert reason in error and 'put a copy in its place' in error
+
+
+@pytest.mark.parametrize(
+    ('config', 'reason'),
+    [('model = dict(', 'is no config'), ('', 'names no model')],
+)
+def test_a_broken_config_is_named(config, reason, tmp_path, capsys):
+    folder = cell(tmp_path / 'kd', RECORD, config)
+    error = refused(capsys, folder)
+    assert f'{folder}/cell_config.py {reason}' in error
+
+
+def test_a_record_of_scores_alone_is_enough(tmp_path):
+    folder = cell(tmp_path / 'kd', RECORD)
+    assert '<td class="number">50.00</td>' in report([folder]).read_text()
+
+
+def test_runs_with_and_without_a_seed_may_share_a_label(tmp_path):
+    folders = [
+        by_hand(tmp_path / 'without', 'run', None, 50.0),
+        by_hand(tmp_path / 'with', 'run', 0, 52.0),
+    ]
+    text = report(folders, tmp_path / 'page.html').read_text()
+    assert '<td class="number">51.00 ± 1.41</td>' in text
+
+
+def test_a_data_set_may_have_several_annotation_files(tmp_path):
+    def run(name, *files):
+        dataset = dict(type='X', data_root='data', ann_file=list(files))
+        return by_hand(tmp_path, name, val_dataloader=dict(dataset=dataset))
+
+    folders = [run('one', 'a.json', 'b.json'), run('two', 'a.json', 'b.json')]
+    runs, _ = find_runs(folders)
+    assert runs[0].data['annotations'] == [('data/a.json', 'data/b.json')]
+    check_alike(runs)
+    runs, _ = find_runs([folders[0], run('three', 'a.json', 'c.json')])
+    with pytest.raises(ValueError, match='unlike data: annotations'):
+        check_alike(runs)
+
+
+@pytest.mark.parametrize(
+    'content', [b'', b'no archive', b'PK\x03\x04half', 0.5]
+)
+def test_broken_predictions_are_named(content, folder, tmp_path, capsys):
+    run = copy_of(folder, tmp_path)
+    kept = run / 'predictions.npz'
+    broken(kept, content)
+    for options in ([], ['--images', 0]):
+        error = refused(capsys, run, *options)
+        assert f'{kept} cannot be read' in error
+        assert 'or remove it, and the run is shown without' in error
+    kept.unlink()
+    assert main(['report', str(run)]) == 0
+
+
+def copy_of(folder, tmp_path):
+    """A run of the demo."""
+    return shutil.copytree(folder / 'kd' / 'seed0', tmp_path / 'kd' / 'seed0')
+
+
+def broken(path, content):
+    """Writes a file that is no archive, or this share of what it was."""
+    if isinstance(content, float):
+        whole = path.read_bytes()
+        content = whole[: int(content * len(whole))]
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize('options', [[], ['--images', 0]])
+def test_predictions_on_other_images_are_refused(
+    options, folder, tmp_path, capsys
+):
+    run = copy_of(folder, tmp_path)
+    data = shutil.copytree(folder / 'data', tmp_path / 'data')
+    path = data / 'annotations' / 'val.json'
+    content = json.loads(path.read_text())
+    lost = {image['id'] for image in content['images'][:3]}
+    for name, key in (('images', 'id'), ('annotations', 'image_id')):
+        content[name] = [e for e in content[name] if e[key] not in lost]
+    path.write_text(json.dumps(content))
+    options = [*options, '--cfg-options', f'data_root={data}/']
+    error = refused(capsys, run, *options)
+    assert (
+        'must be on the 21 images of the annotation file, got 3 oth' in error
+    )
+    path.write_text('{"images": [')
+    error = refused(capsys, run, *options)
+    assert f'{path} is no annotation file in JSON' in error
+
+
+def test_a_student_that_has_diverged_has_no_numbers(classifiers, tmp_path):
+    path = classifiers[1] / 'student.pth'
+    content = torch.load(path, weights_only=False)
+    for value in content['state_dict'].values():
+        if value.is_floating_point():
+            value.fill_(math.nan)
+    torch.save(content, path)
+    text = report(
+        classifiers, tmp_path / 'page.html', scores=12, images=4
+    ).read_text()
+    for entry in data_of(text)['gallery']['entries']:
+        assert entry['found']['distilled'] == [[0, None, 0]]
+        (row,) = entry['ranks']
+        assert row['lists']['distilled']['tau'] is None
+        said = [each[2] for each in row['lists']['distilled']['classes']]
+        assert said == [None] * 3
+    # No tau; the first class of NaN is class 0; every pair is swapped.
+    row = re.findall(r'<th scope="row">distilled</th>(.*?)</tr>', text)[-1]
+    cells = re.findall(r'<td[^>]*>(.*?)</td>', row)
+    assert (cells[0], cells[2]) == ('-', '100.0')
+
+
 @pytest.mark.parametrize('name', ['README.md', 'folder.html'])
 def test_a_page_replaces_nothing_but_a_page(tmp_path, capsys, name):
     run = by_hand(tmp_path, 'fine')
@@ -346,15 +520,10 @@ def test_a_page_replaces_nothing_but_a_page(tmp_path, capsys, name):
     assert (tmp_path / 'README.md').read_text() == 'mine'
 
 
-@pytest.mark.parametrize('name', ['plotly', 'scipy'])
-def test_a_missing_package_names_the_extra(
-    name, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.setattr(
-        page_module, 'find_spec', lambda asked: None if asked == name else 1
-    )
+def test_a_missing_package_names_the_extra(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(page_module, 'find_spec', lambda name: None)
     error = refused(capsys, by_hand(tmp_path, 'fine'))
-    assert f'needs the package {name}' in error
+    assert 'needs the package plotly' in error
     assert "pip install 'mmrkkd[report]'" in error
     assert not (tmp_path / 'fine' / 'report.html').exists()
 

@@ -2,10 +2,13 @@
 
 import base64
 import io
+import json
+import subprocess
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
+import mmcv
 import numpy as np
 import pytest
 import torch
@@ -22,10 +25,16 @@ from mmrkkd.report.confusions import (
 from mmrkkd.report.contents import scored_contents
 from mmrkkd.report.curves import COLOURS
 from mmrkkd.report.differences import difference_sentence
-from mmrkkd.report.gallery import detected_entry, disagreement, thumbnail
+from mmrkkd.report.gallery import (
+    classified_entry,
+    detected_entry,
+    disagreement,
+    thumbnail,
+)
 from mmrkkd.report.orders import agreements, answers
 from mmrkkd.report.panels import thinned, title_of
 from mmrkkd.report.selection import class_scores_and_rows
+from mmrkkd.report.surroundings import commit, output_of
 from mmrkkd.report.tables import html_table
 from mmrkkd.report.verdicts import Detections, met_objects
 
@@ -112,6 +121,43 @@ def test_thumbnails_are_small_and_know_the_whole_size(shape, size):
         assert image.size == size
 
 
+def test_thumbnails_are_turned_as_the_models_see_them(tmp_path):
+    pixels = np.zeros((40, 80, 3), np.uint8)
+    pixels[:, :40] = 255
+    # Orientation 6: turned clockwise, so that the left half is above.
+    orientation = Image.Exif()
+    orientation[0x0112] = 6
+    path = tmp_path / 'photo.jpg'
+    Image.fromarray(pixels).save(path, exif=orientation)
+    uri, width, height = thumbnail(path)
+    assert (width, height) == (40, 80) == mmcv.imread(path).shape[1::-1]
+    content = base64.b64decode(uri.partition(',')[2])
+    with Image.open(io.BytesIO(content)) as image:
+        shown = np.array(image)
+    assert shown[:35].min() > 200 and shown[45:].max() < 50
+
+
+def test_what_is_no_number_is_null_on_the_page():
+    scores = dict(fine=np.array([0.25, 0.75]), lost=np.array([np.nan] * 2))
+    entry = classified_entry('x', 'x.png', 1, scores)
+    assert entry.found == dict(fine=[[1, 0.75, 0]], lost=[[0, None, 0]])
+    assert disagreement(entry, 0) == 1
+    boxes = replace(PERFECT, scores=np.array([0.9, np.nan, 0.7]))
+    entry = detected_entry('x', 'x.png', TRUTH, dict(a=boxes))
+    # The dog's score is above no threshold.
+    assert [row[4:] for row in entry.found['a']] == [[0, 0.9, 0], [2, 0.7, 2]]
+    boxes = replace(PERFECT, boxes=np.full((3, 4), np.nan, np.float32))
+    entry = detected_entry('x', 'x.png', TRUTH, dict(a=boxes))
+    assert {value for row in entry.found['a'] for value in row[:4]} == {None}
+    json.dumps(entry.found, allow_nan=False)
+
+
+def test_a_student_without_numbers_swaps_every_pair():
+    teacher = np.array([3.0, 2.0, 1.0])
+    swapped, seen = swapped_pairs([(np.full(3, np.nan), teacher)], NAMES)
+    assert swapped == seen and seen.total() == 3
+
+
 def test_curves_are_thinned_by_means():
     points = [(step, 2.0 * step) for step in range(1, 11)]
     assert thinned(points, 5) == [
@@ -182,6 +228,22 @@ def test_a_difference_is_not_called_shown_too_early(found, meaning):
     assert sentence.startswith('new minus old: ') and meaning in sentence
     if found['difference']:
         assert f'{100 * found["difference"]["mean"]:+.2f} AP' in sentence
+
+
+@pytest.mark.parametrize(
+    ('metric', 'mean', 'said'),
+    [
+        ('accuracy/top1', 2.5, '+2.50 % accuracy'),
+        ('multi-label/mAP', 2.5, '+2.50 % mAP'),
+        ('single-label/f1-score', 2.5, '+2.50 % f1-score'),
+        ('task0_single-label/recall', 2.5, '+2.50 % recall'),
+        ('coco/bbox_mAP_50', 0.025, '+2.50 AP'),
+        ('pascal_voc/mAP', 0.025, '+2.50 AP'),
+    ],
+)
+def test_a_difference_is_in_percent(metric, mean, said):
+    sentence = difference_sentence(row(mean, None, 1), 'old', metric)
+    assert sentence.startswith(f'new minus old: {said}: one run each')
 
 
 def scored(students, labels):
@@ -260,7 +322,8 @@ def test_answers_are_known_where_all_images_of_one_run_are(classifiers):
     assert answers(part, dict(good=1, poor=1)) == {}
 
 
-def test_accuracies_have_an_interval_over_images():
+@pytest.mark.parametrize('metric', ['accuracy/top1', 'accuracy/top5'])
+def test_accuracies_have_an_interval_over_images(metric):
     def run(label, last):
         record = dict(
             label=label,
@@ -275,7 +338,7 @@ def test_accuracies_have_an_interval_over_images():
         return SimpleNamespace(
             label=label,
             seed=0,
-            metric='accuracy/top1',
+            metric=metric,
             predictions=None,
             record=record,
         )
@@ -292,6 +355,10 @@ def test_accuracies_have_an_interval_over_images():
     given = dict(old=right < 0.5, new=right < 0.75)
     _, rows = class_scores_and_rows(selection, 500, given)
     found = rows[1]['over_images']
+    if metric != 'accuracy/top1':
+        # Who is right first says nothing of another metric.
+        assert found is None
+        return
     share = ((right >= 0.5) & (right < 0.75)).mean()
     assert found['mean'] == [pytest.approx(100 * share)]
     # Normal approximation of a share: 1.96 sqrt(p (1 - p) / n).
@@ -300,6 +367,30 @@ def test_accuracies_have_an_interval_over_images():
         2 * half, rel=0.2
     )
     assert (rows[0]['compared'], rows[1]['compared']) == (False, True)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A repository of somebody else's with one commit."""
+    name = ['-c', 'user.name=x', '-c', 'user.email=x@example.org']
+    for command in (
+        ['init', '--quiet'],
+        ['add', '--all'],
+        [*name, 'commit', '--quiet', '--allow-empty', '-m', 'x'],
+    ):
+        subprocess.run(['git', '-C', tmp_path, *command], check=True)
+    return tmp_path
+
+
+def test_the_commit_is_that_of_the_checkout_itself(repository, tmp_path):
+    head = output_of('git', '-C', str(repository), 'rev-parse', 'HEAD')
+    assert len(head) == 40 and commit(repository) == head
+    (repository / 'new').touch()
+    assert commit(repository) == f'{head}+'
+    # As an environment in a project of one's own.
+    installed = repository / '.venv' / 'site-packages'
+    installed.mkdir(parents=True)
+    assert commit(installed) == 'unknown'
 
 
 def test_a_table_escapes_its_cells():

@@ -201,7 +201,7 @@ def environment() -> dict[str, object]:
     cuda = torch.cuda.is_available()
     return dict(
         date=time.strftime('%Y-%m-%d'),
-        commit=commit(Path(__file__).parent),
+        commit=commit(Path(__file__).parents[2]),
         python=platform.python_version(),
         torch=torch.__version__,
         compiler=output_of('cc', '--version').split('\n')[0],

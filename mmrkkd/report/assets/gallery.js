@@ -2,6 +2,11 @@
 
 const KINDS = ['correct', 'wrong_class', 'no_object', 'missed'];
 
+/** A score, which of a model that has diverged is no number. */
+function decimals(score) {
+  return typeof score === 'number' ? score.toFixed(2) : 'NaN';
+}
+
 class Gallery {
   constructor(data) {
     this.data = data;
@@ -199,7 +204,7 @@ class Gallery {
   /** A mark's class and score. */
   textOf({ label, score }) {
     const name = this.data.names[label];
-    return score === undefined ? name : `${name} ${score.toFixed(2)}`;
+    return score === undefined ? name : `${name} ${decimals(score)}`;
   }
 
   drawBox(mark, entry) {
@@ -225,7 +230,7 @@ class Gallery {
     const [left, top, , bottom] = mark.box;
     const unit = Math.max(entry.width, entry.height) / 240;
     // The ground truth beside it says what is right, and what was missed.
-    const short = { correct: mark.score?.toFixed(2), missed: '' };
+    const short = { correct: decimals(mark.score), missed: '' };
     const text = short[mark.kind] ?? this.textOf(mark);
     const size = 11 * unit;
     const room = entry.width - 0.56 * size * text.length;
@@ -243,6 +248,6 @@ class Gallery {
       .filter((mark) => mark.kind !== 'missed')
       .map((mark) => element('li', { class: mark.kind },
         swatch(styles[mark.kind].colour, STROKES[styles[mark.kind].dash], true),
-        ` ${model}: ${names[mark.label]} ${mark.score.toFixed(2)} (${meanings[mark.kind]})`))));
+        ` ${model}: ${names[mark.label]} ${decimals(mark.score)} (${meanings[mark.kind]})`))));
   }
 }

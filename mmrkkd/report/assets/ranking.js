@@ -22,6 +22,7 @@ function shorter(name, length = 18) {
 }
 
 function percent(value) {
+  if (value === null) return 'NaN';
   return `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`;
 }
 

@@ -11,7 +11,7 @@ from mmrkkd.ops import exact_kendall_tau
 from mmrkkd.report.matched_logits import MatchedLogits
 
 from .base import PaperFigure
-from .drawing import count_ranks, decorate, panels
+from .drawing import count_ranks, decorate, panels, written
 
 # More places than that are put together: a cell must be seen.
 MOST_CELLS = 50
@@ -67,7 +67,7 @@ class Alignment(PaperFigure):
         for axis, (label, one) in zip(
             axes, numbers['students'].items(), strict=True
         ):
-            title = f'{label}: tau {one["tau"]:.2f}'
+            title = f'{label}: tau {written(one["tau"], ".2f")}'
             decorate(axis, title, "teacher's rank", "student's rank")
             axis.grid(False)
             image = axis.pcolormesh(

@@ -4,9 +4,9 @@ import argparse
 
 from matplotlib.figure import Figure
 
-from mmrkkd.report.differences import unit_of
-from mmrkkd.report.runs import Run
+from mmrkkd.evaluation.metric_units import unit_of
 from mmrkkd.report.selection import Selection
+from mmrkkd.report.training_run import Run
 
 from .base import PaperFigure
 from .drawing import decorate, legend_below, look, or_gaps, panels

@@ -5,11 +5,11 @@ from numbers import Number
 
 from matplotlib.figure import Figure
 
-from mmrkkd.report.differences import unit_of
+from mmrkkd.evaluation.metric_units import unit_of
 from mmrkkd.report.selection import Selection
 
 from .base import PaperFigure
-from .drawing import decorate, or_gaps, panels
+from .drawing import decorate, or_gaps, panels, written
 from .sweeps import SweepPoint, setting, students_of
 
 
@@ -99,7 +99,7 @@ class Coefficients(PaperFigure):
         for y, row in enumerate(cells):
             for x, cell in enumerate(row):
                 if cell is not None:
-                    dark = image.norm(cell['mean']) < 0.5
+                    dark = image.norm(means[y][x]) < 0.5
                     axis.text(
                         x,
                         y,
@@ -118,7 +118,7 @@ def _order(value: object) -> tuple:
 
 
 def _written(cell: dict) -> str:
-    text = f'{cell["mean"]:.2f}'
+    text = written(cell['mean'], '.2f')
     if cell['deviation'] is not None:
         text += f'\n± {cell["deviation"]:.2f}'
     return text

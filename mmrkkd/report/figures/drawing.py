@@ -134,6 +134,16 @@ def look(number: int) -> dict[str, object]:
     )
 
 
+def written(value: float | None, form: str) -> str:
+    """A number as JSON has it: of None, which was not finite, '-'.
+
+    Args:
+        value: The number.
+        form: Its format, '.2f' for two decimals.
+    """
+    return '-' if value is None else format(value, form)
+
+
 def or_gaps(values: Iterable[float | None]) -> np.ndarray:
     """Numbers as JSON has them: None becomes NaN, which is not drawn.
 

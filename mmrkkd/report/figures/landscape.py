@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from mmrkkd.evaluation.loss_landscape import Row
 
 from .base import PaperFigure
-from .drawing import decorate
+from .drawing import decorate, written
 from .options import positive
 
 COLUMNS = 3
@@ -118,7 +118,7 @@ class Landscape(PaperFigure):
             values = np.nan_to_num(values, nan=np.inf).clip(lowest, top)
             flat = figure.add_subplot(spec[2 * row, column])
             image = _contours(flat, places, values, levels)
-            title = f'{label}: {one["middle"]:.3g}'
+            title = f'{label}: {written(one["middle"], ".3g")}'
             if one['rise'] is not None:
                 title += f', {one["rise"]:+.3g} around'
             decorate(flat, title, 'first direction', 'second direction')

@@ -14,7 +14,7 @@ from mmrkkd.report.matched_logits import MatchedLogits
 from mmrkkd.report.selection import Selection
 
 from .base import PaperFigure
-from .drawing import decorate, panels
+from .drawing import decorate, panels, written
 from .options import positive, whole_number
 from .softening import divergence, probabilities
 
@@ -203,7 +203,8 @@ def _case(
 def _bars(axis: Axes, case: dict, model: dict, number: int) -> None:
     title = f'{model["label"]}: {model["first"]}'
     if 'kl' in model:
-        title += f'\nKL {model["kl"]:.3f}, tau {model["tau"]:.2f}'
+        kl, tau = written(model['kl'], '.3f'), written(model['tau'], '.2f')
+        title += f'\nKL {kl}, tau {tau}'
     decorate(axis, title, 'probability', '')
     axis.grid(axis='y', visible=False)
     names = [

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mmrkkd.report.curves import COLOURS
+from mmrkkd.report.gallery import opened
 from mmrkkd.report.matched_logits import MatchedLogits
 
 from .base import PaperFigure
@@ -92,12 +93,7 @@ def _sample(found: MatchedLogits, row: int) -> dict:
 
 def _thumbnail(found: MatchedLogits, row: int) -> str:
     """The image, or the box in it, as PNG in base64."""
-    picture = found.pictures[found.samples[row]]
-    if isinstance(picture, np.ndarray):
-        image = Image.fromarray(picture)
-    else:
-        image = Image.open(picture)
-    image = image.convert('RGB')
+    image = opened(found.pictures[found.samples[row]]).convert('RGB')
     if found.boxes is not None:
         left, top, right, bottom = found.boxes[row]
         image = image.crop(

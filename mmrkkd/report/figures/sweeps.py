@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from mmengine.config import Config, ConfigDict
 
-from mmrkkd.report.differences import scale_of
-from mmrkkd.report.runs import Run
+from mmrkkd.evaluation.metric_units import scale_of
 from mmrkkd.report.selection import Selection
+from mmrkkd.report.training_run import Run
 
 
 def setting(config: Config, key: str) -> object:

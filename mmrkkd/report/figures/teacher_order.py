@@ -16,8 +16,10 @@ from .drawing import (
     decorate,
     legend_below,
     look,
+    or_gaps,
     panels,
     same_heights,
+    written,
 )
 
 QUANTILES = (0.1, 0.9)
@@ -68,12 +70,12 @@ class TeacherOrder(PaperFigure):
         for number, (axis, (label, one)) in enumerate(
             zip(axes, models.items(), strict=True), 1
         ):
-            title = f'{label}: tau {one["tau"]:.2f}'
+            title = f'{label}: tau {written(one["tau"], ".2f")}'
             decorate(axis, title, "teacher's rank", 'logit minus the mean')
             axis.fill_between(
                 places,
-                one['low'],
-                one['high'],
+                or_gaps(one['low']),
+                or_gaps(one['high']),
                 color=COLOURS[number % len(COLOURS)],
                 alpha=0.2,
                 linewidth=0,

@@ -8,8 +8,8 @@ from mmrkkd.report.curves import Curve, curves_figure
 from mmrkkd.report.logs import log_files, means_of
 from mmrkkd.report.measurements import scores
 from mmrkkd.report.panels import VALIDATION, thinned, title_of, unit
-from mmrkkd.report.runs import Run
 from mmrkkd.report.selection import Selection
+from mmrkkd.report.training_run import Run
 
 from .base import PaperFigure
 
