@@ -450,12 +450,12 @@ def test_edits_of_the_config_are_kept_when_a_run_goes_on(capsys):
 
 
 def test_a_start_that_failed_is_in_nobodys_way(capsys):
-    typo = ('--cfg-options', 'model.losses.temprature=2')
-    with pytest.raises(TypeError, match='temprature'):
+    typo = ('--cfg-options', 'model.losses.heat=2')
+    with pytest.raises(TypeError, match='heat'):
         run('--work-dir', 'failed', *typo)
     assert Path('failed/distill.py').is_file()
     assert run('--work-dir', 'failed') == 0
-    assert 'temprature' not in Path('failed/distill.py').read_text()
+    assert 'heat' not in Path('failed/distill.py').read_text()
 
 
 def test_a_copied_run_leaves_its_own_student():
