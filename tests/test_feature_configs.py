@@ -3,6 +3,7 @@
 import copy
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -10,6 +11,9 @@ import yaml
 from conftest import load_tool
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
+
+from mmrkkd.losses.feature import norm
+from mmrkkd.losses.feature.base import common_area
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / 'configs' / 'classification'
@@ -100,7 +104,7 @@ def test_a_stale_config_is_noticed_and_mended(tool, tmp_path, monkeypatch):
         ),
         (
             lambda table: table['datasets']['cifar100'].update(setting={}),
-            "cifar100 has 'setting', which is none of batch, data, file",
+            "cifar100 has 'setting', which is none of batch, data, feature",
         ),
         (
             lambda table: table['datasets']['cifar100']['rate'].update(
@@ -138,15 +142,24 @@ def side(pair):
     return 64 if 'imagenet' in pair else 32
 
 
-def built(pair):
-    """The pair's distiller, with the losses of all its feature methods."""
+def methods_of(pair):
+    """Those of which the pair has a config."""
     folder, _, name = pair.partition('/')
     facts = TABLE['datasets'][folder]
-    configs = [
-        cell(pair, method)
+    without = facts.get('without', {})
+    return [
+        method
         for method in facts['methods']
-        if name not in facts.get('without', {}).get(method, ())
+        if name not in without.get(method, ())
     ]
+
+
+def built(pair, *methods):
+    """The pair's distiller, with the losses of these feature methods.
+
+    By default of all that it has.
+    """
+    configs = [cell(pair, method) for method in methods or methods_of(pair)]
     model = configs[0].model
     # KD, which stands beside two of them, has its own tests.
     model.losses = [
@@ -161,8 +174,6 @@ def built(pair):
     del model.teacher['checkpoint']
     model.teacher.allow_random_weights = True
     model.data_preprocessor = configs[0].data_preprocessor
-    # The shapes of layers are looked up on a small image.
-    model.feature_size = side(pair)
     torch.manual_seed(0)
     return MODELS.build(model)
 
@@ -204,6 +215,26 @@ def test_every_loss_of_a_pair_takes_a_step(pair):
     for parameter in model.student.parameters():
         assert parameter.grad is not None
     assert all(p.grad is None for p in model.teacher.model.parameters())
+
+
+def test_the_whole_of_both_maps_is_compared_at_the_size_of_the_images():
+    """At 32 pixels MobileNetV2's last map is 2 x 2 and VGG13's 4 x 4."""
+    model = built('cifar100/vgg13_mobilenetv2', 'norm').train()
+    data = model.data_preprocessor(batch(32), True)
+    with mock.patch.object(norm, 'common_area', wraps=common_area) as areas:
+        model(**data, mode='loss')
+    ((student, teacher), _) = areas.call_args
+    assert student.shape[2:] == teacher.shape[2:] == (2, 2)
+
+
+def test_pairs_of_small_images_are_probed_at_their_size(tool):
+    sizes = dict(cifar100=32, tiny_imagenet=64)
+    for path, text in tool.configs(TABLE):
+        size = sizes.get(path.parts[-3])
+        assert ('feature_size' in text) == (size is not None), path
+        assert size is None or f'feature_size={size}' in text, path
+    model = cell('tiny_imagenet/resnet18_mobilenetv2', 'crd').model
+    assert model.feature_size == 64
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from pathlib import Path
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 import demo_report
-import numpy as np
 from experiments import ROOT, ExperimentError
 from experiments.cells import Cell, read_method
 from experiments.comparison import reference
@@ -39,6 +38,7 @@ from experiments.records import (
 
 from mmrkkd.commands.report import report
 from mmrkkd.datasets import Recipe, make_demo_shapes
+from mmrkkd.evaluation.kept_predictions import kept_detections
 from mmrkkd.evaluation.summary import summarize
 from mmrkkd.report import Curve, draw_curves, points_of, surroundings
 from mmrkkd.report.surroundings import versions
@@ -318,8 +318,8 @@ def draw(folder, cells):
         )
         # Of several seeds the first.
         if cell.method.title not in columns:
-            with np.load(cell.folder / PREDICTIONS) as found:
-                columns[cell.method.title] = read_found(found, truths)
+            found = kept_detections(cell.folder / PREDICTIONS)
+            columns[cell.method.title] = read_found(found, truths)
     draw_curves(folder / 'curves.png', runs, PANELS)
     shown = most_disputed(
         truths.objects, list(columns.values()), PICTURED_IMAGES, SCORE

@@ -26,7 +26,7 @@ METHOD_KEYS = {
 }  # fmt: skip
 DATASET_KEYS = {
     'file', 'data', 'schedule', 'note', 'methods', 'rate', 'without',
-    'batch', 'settings', 'student',
+    'batch', 'settings', 'student', 'feature_size',
 }  # fmt: skip
 BATCH_KEYS = {'file', 'images', 'rate', 'base'}
 
@@ -146,7 +146,11 @@ def render(
         *(f"    '{path}'," for path in bases),
         ']',
         '',
-        *model_lines({**layers, **settings}, about.get('beside_kd', False)),
+        *model_lines(
+            {**layers, **settings},
+            about.get('beside_kd', False),
+            facts.get('feature_size'),
+        ),
     ]
     batch = facts.get('batch', {}).get(method, {})
     rate = batch.get('rate', facts.get('rate', {}).get(student))
@@ -170,15 +174,21 @@ def method_file(method: str, folder: str) -> str:
     return own if there else f'{method}.py'
 
 
-def model_lines(changes: dict, beside_kd: bool = False) -> list[str]:
+def model_lines(
+    changes: dict, beside_kd: bool = False, feature_size: int | None = None
+) -> list[str]:
     """The model, with some options of its losses changed.
 
     Args:
         changes: Of the method's loss; ``kd``, of the one that it is beside.
         beside_kd: Whether the method's file has two. Defaults to False.
+        feature_size: Side of the images in pixels. Defaults to None, not
+            stated.
     """
+    side = [] if feature_size is None else [f'feature_size={feature_size}']
     if not changes:
-        return ['model = dict(**_base_.distillation)']
+        options = ', '.join(['**_base_.distillation', *side])
+        return [f'model = dict({options})']
     base = '_base_.distillation.losses'
     if not beside_kd:
         first, *rest = changed(base, changes)
@@ -193,6 +203,7 @@ def model_lines(changes: dict, beside_kd: bool = False) -> list[str]:
         'model = dict(',
         *(f'    {line}' for line in losses),
         '    task_weight=_base_.distillation.task_weight,',
+        *(f'    {option},' for option in side),
         ')',
     ]
 

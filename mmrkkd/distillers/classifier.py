@@ -59,7 +59,7 @@ class KDClassifier(LogitDistiller):
         data_preprocessor: dict | None = None,
     ) -> None:
         if teacher_size is not None and (
-            not isinstance(teacher_size, int) or teacher_size < 1
+            type(teacher_size) is not int or teacher_size < 1
         ):
             raise ValueError(
                 'teacher_size must be a number of pixels >= 1 or None, got '

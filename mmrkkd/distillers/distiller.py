@@ -250,7 +250,7 @@ class LogitDistiller(StudentWithTeacher):
             read,
             self.reader.scores(self.teacher.model).activation,
             kept=self.seam.teacher.paths,
-            crosses=self.reader.crosses,
+            exact_heads=self.reader.needs_exact_heads,
         )
 
     def teacher_inputs(self, inputs: Tensor, data_samples: list) -> Tensor:

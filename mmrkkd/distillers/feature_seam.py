@@ -78,7 +78,12 @@ class FeatureSeam:
             _connect(loss, shapes, others)
             if loss.needs_statistics:
                 loss.take_statistics(
-                    all_statistics(teacher, loss.teacher_layers, others)
+                    all_statistics(
+                        teacher,
+                        loss.teacher_layers,
+                        others,
+                        self.teacher.calls,
+                    )
                 )
             if loss.grows_student:
                 with _own_randomness():
@@ -209,6 +214,11 @@ def _readers(
     """Of both models, with shapes that are those of one image."""
     layers = [layer for loss in losses for layer in loss.student_layers]
     others = [layer for loss in losses for layer in loss.teacher_layers]
+    if size is not None and (type(size) is not int or size < 1):
+        raise ValueError(
+            'feature_size must be a number of pixels >= 1 or None, got '
+            f'{size!r}'
+        )
     if teacher_size is not None and size is None and layers:
         raise ValueError(
             f"the teacher's input is resized to teacher_size={teacher_size}, "
@@ -254,5 +264,6 @@ def _parts(
 def _own_randomness() -> Iterator[None]:
     """Draws that the student's initialisation neither feels nor repeats."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**31, ())))
+        # Of the CPU alone: GPUs' generators would not be set back.
+        torch.default_generator.manual_seed(int(torch.randint(2**31, ())))
         yield

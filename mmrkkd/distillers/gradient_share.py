@@ -15,19 +15,21 @@ def term_gradients(
 
     Args:
         terms: Name to scalar, each with a graph to (some of) the logits.
-        logits: The student's logits, any shapes, as they left the student.
+        logits: The student's logits, any shapes, as they left the student;
+            those of frozen layers have no gradient, and are left out.
 
     Returns:
         The same names to scalars >= 0; 0 for a term that does not depend on
         these logits.
     """
+    logits = [each for each in logits if each.requires_grad]
     norms = {}
     for name, value in terms.items():
         gradients = (
             torch.autograd.grad(
                 value, logits, retain_graph=True, allow_unused=True
             )
-            if value.requires_grad
+            if value.requires_grad and logits
             else ()
         )
         # Squares of small half precision gradients would vanish.

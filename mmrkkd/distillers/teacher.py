@@ -267,7 +267,9 @@ def _listed(title: str, keys: list[str]) -> str:
 def _random_state_kept() -> Iterator[None]:
     states = random.getstate(), np.random.get_state()
     # Weights are made on the CPU: no other device's generator is used.
-    with torch.random.fork_rng(devices=[]):
-        yield
-    random.setstate(states[0])
-    np.random.set_state(states[1])
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])

@@ -184,7 +184,7 @@ def compared(
     """
     return class_map.select_samples(
         match.labels,
-        located(match, scores, placement),
+        located(match, scores, placement, class_map),
         match.student_logits.shape[-1],
     )
 

@@ -27,6 +27,9 @@ BROKEN = (BadZipFile, EOFError, KeyError, ValueError, zlib.error)
 def coco_metric(config: Config) -> dict | None:
     """The config of the validation's ``CocoMetric``; None without one."""
     evaluators = config.get('val_evaluator') or ()
+    if isinstance(evaluators, dict) and 'metrics' in evaluators:
+        # dict(type='Evaluator', metrics=[...])
+        evaluators = evaluators['metrics']
     if isinstance(evaluators, dict):
         evaluators = [evaluators]
     for evaluator in evaluators:

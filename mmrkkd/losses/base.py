@@ -174,7 +174,7 @@ class LogitLoss(Placed, DistillationLoss):
         if (
             self.by_rows
             and student_logits.numel() >= LARGE
-            and self.placement.locations not in FEW
+            and self.applies_at not in FEW
             and not transformed()
         ):
             return reduced_in_blocks(
@@ -218,10 +218,9 @@ class LogitLoss(Placed, DistillationLoss):
         """
         samples = student_logits, teacher_logits, labels, weight
         if weight is not None:
-            few = self.placement.locations in FEW
             # On a CPU nothing waits, and few rows are little work.
             large = student_logits.numel() >= LARGE
-            pick = few and (large or checks.at_hand(weight))
+            pick = self.applies_at in FEW and (large or checks.at_hand(weight))
             samples = (
                 _masked(*samples)
                 if self.apart and not pick

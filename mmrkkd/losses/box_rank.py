@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mmrkkd.ops.checks import check_flag, check_positive
 
+from .min_std import MIN_STD, MinStd
 from .object_loss import ObjectLoss
 from .schedule import build_schedule
 
@@ -37,6 +38,10 @@ class BoxRankLoss(ObjectLoss):
             the unbiased deviation plus 1e-7. Defaults to True.
         candidates: At most so many of each object, those of the teacher's
             highest scores. Defaults to 64.
+        min_std: The least deviation that the student's logits are divided
+            by, relative to the teacher's among the same candidates or
+            absolute, as in :class:`KendallLoss`; 0 for none. Defaults to
+            1.0.
         loss_weight: w >= 0, or a schedule (:func:`build_schedule`).
             Defaults to 1.0.
 
@@ -49,6 +54,7 @@ class BoxRankLoss(ObjectLoss):
         normalize: bool = True,
         candidates: int = 64,
         loss_weight: float | dict = 1.0,
+        min_std: float | dict | None = MIN_STD,
     ) -> None:
         super().__init__()
         self.steepness = check_positive('steepness', steepness)
@@ -59,6 +65,7 @@ class BoxRankLoss(ObjectLoss):
             )
         self.candidates = candidates
         self.loss_weight = build_schedule('loss_weight', loss_weight)
+        self.min_std = MinStd(min_std)
 
     def scores(self, logits: Tensor, labels: Tensor) -> Tensor:
         """See :meth:`ObjectLoss.scores`: logits."""
@@ -75,9 +82,9 @@ class BoxRankLoss(ObjectLoss):
         places, valid = _table(teacher_scores, objects, count, self.candidates)
         student, teacher = student_scores[places], teacher_scores[places]
         if self.normalize:
-            student, teacher = (
-                _standardized(each, valid) for each in (student, teacher)
-            )
+            floor = self._floor(teacher, valid)
+            student = _standardized(student, valid, floor)
+            teacher = _standardized(teacher, valid)
         pairs = (
             valid[:, :, None]
             & valid[:, None]
@@ -91,11 +98,20 @@ class BoxRankLoss(ObjectLoss):
         tau = total / pairs.sum((1, 2)).clamp(min=1)
         return dict(loss_box_rank=-self.now(self.loss_weight) * tau)
 
+    def _floor(self, teacher: Tensor, valid: Tensor) -> Tensor:
+        """The student's least deviation, of each object, (G, 1)."""
+        if self.min_std.kind == 'absolute':
+            return teacher.new_full((len(teacher), 1), self.min_std.value)
+        _, variance, constant = _spread(teacher, valid)
+        deviation = variance.sqrt().masked_fill(constant, 0.0)
+        return self.min_std.value * deviation
+
     def extra_repr(self) -> str:
         """The settings, for the log."""
         return (
             f'steepness={self.steepness:g}, normalize={self.normalize}, '
-            f'candidates={self.candidates}, loss_weight={self.loss_weight}'
+            f'candidates={self.candidates}, loss_weight={self.loss_weight}, '
+            f'min_std={self.min_std}'
         )
 
 
@@ -125,8 +141,33 @@ def _table(
     return table, valid
 
 
-def _standardized(values: Tensor, valid: Tensor) -> Tensor:
-    """(G, K), mean 0 and deviation 1 over what is valid of each row."""
+def _standardized(
+    values: Tensor, valid: Tensor, floor: Tensor | None = None
+) -> Tensor:
+    """(G, K), mean 0 and deviation 1 over what is valid of each row.
+
+    Where the deviation is not above its floor, that stands for it, as a
+    constant: see :func:`mmrkkd.ops.standardize`.
+    """
+    apart, variance, constant = _spread(values, valid)
+    raised = torch.zeros_like(constant)
+    if floor is not None:
+        raised = (floor > 0) & (variance.detach().sqrt() <= floor)
+    constant = constant & ~raised
+    # The root has no slope at 0.
+    deviation = variance.masked_fill(constant | raised, 1.0).sqrt()
+    if floor is not None:
+        deviation = torch.where(raised, floor, deviation)
+    return (apart / (deviation + EPS)).masked_fill(constant, 0.0)
+
+
+def _spread(values: Tensor, valid: Tensor) -> tuple[Tensor, ...]:
+    """Of each row (G, K) what is valid, less its mean, 0 elsewhere.
+
+    Returns:
+        (G, K); its unbiased variance, (G, 1); and whether that is rounding,
+        (G, 1) bool.
+    """
     count = valid.sum(1, keepdim=True).clamp(min=1)
     mean = values.masked_fill(~valid, 0.0).sum(1, keepdim=True) / count
     apart = (values - mean).masked_fill(~valid, 0.0)
@@ -135,8 +176,7 @@ def _standardized(values: Tensor, valid: Tensor) -> Tensor:
     highest = values.detach().abs().masked_fill(~valid, 0.0)
     tiny = ROUNDINGS * torch.finfo(values.dtype).eps
     constant = variance <= (tiny * highest.amax(1, keepdim=True)).square()
-    deviation = variance.masked_fill(constant, 1.0).sqrt()
-    return (apart / (deviation + EPS)).masked_fill(constant, 0.0)
+    return apart, variance, constant
 
 
 def _signs(values: Tensor, steepness: float) -> Tensor:

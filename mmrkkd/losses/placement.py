@@ -82,6 +82,11 @@ class Placed:
     asks_for: tuple[str, ...] = ()
     placement = Placement()
 
+    @property
+    def applies_at(self) -> str | None:
+        """Where the loss applies: as stated, else as published."""
+        return self.placement.locations or self.default_locations
+
     def place(self, **options: object) -> None:
         """Says where the loss applies; see :class:`Placement`."""
         self.placement = replace(self.placement, **options)
@@ -120,9 +125,7 @@ class Placed:
             select: Gives for a :class:`Placement` what :meth:`forward`
                 takes: logits, labels, weight and normalizer.
         """
-        placement = self.placement
-        if placement.locations is None:
-            placement = replace(placement, locations=self.default_locations)
+        placement = replace(self.placement, locations=self.applies_at)
         if placement.normalizer is None:
             placement = replace(placement, normalizer=self.default_normalizer)
         return self(*select(placement))

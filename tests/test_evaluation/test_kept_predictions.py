@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 
 from mmrkkd.evaluation.kept_predictions import (
     PREDICTIONS,
     RESAMPLED,
+    coco_metric,
     kept_bootstrap,
     kept_detections,
 )
@@ -65,3 +67,17 @@ def test_samples_that_are_cut_off_are_made_anew(share, tmp_path):
     np.savez(path, whole=[1, 2], samples=np.ones((5, 2)), images=7)
     cut_off(path, share)
     assert kept_bootstrap(tmp_path, 5) is None
+
+
+def test_the_metric_is_found_in_every_form_of_an_evaluator():
+    coco = dict(type='CocoMetric', ann_file='val.json', metric='bbox')
+    other = dict(type='Accuracy')
+    for evaluator in (
+        coco,
+        [other, coco],
+        dict(type='Evaluator', metrics=coco),
+        dict(type='Evaluator', metrics=[other, coco]),
+    ):
+        assert coco_metric(Config(dict(val_evaluator=evaluator))) == coco
+    for evaluator in (None, other, dict(type='Evaluator', metrics=[other])):
+        assert coco_metric(Config(dict(val_evaluator=evaluator))) is None

@@ -23,6 +23,16 @@ def test_two_distances_by_hand():
     assert value == pytest.approx(4 * expected, rel=1e-12)
 
 
+def test_crosskd_adds_up_its_17_distances():
+    student, teacher = torch.randn(2, 6, 17).double()
+    target = teacher.softmax(1)
+    apart = teacher.log_softmax(1) - student.log_softmax(1)
+    expected = 4.0 * (target * apart).sum(1).mean()
+    loss = LDLoss(temperature=1.0, loss_weight=68.0)
+    value = loss(student, teacher)['loss_ld']
+    torch.testing.assert_close(value, expected)
+
+
 def placed(bins, weight, total=None):
     """The loss of four sides of two cells."""
     seen = []
@@ -50,6 +60,28 @@ def test_cells_and_sides_are_averaged():
     # A number of positives takes the place of the sum of the weights.
     value, _ = placed(bins, None, torch.tensor(5.0))
     torch.testing.assert_close(value, (each[0] + each[1]) / 5)
+
+
+@pytest.mark.parametrize('stated', [False, True])
+def test_the_sides_of_few_cells_are_picked_out(stated, monkeypatch):
+    """At objects, which it applies at whether its config says so or not."""
+    loss, rows = LDLoss(), []
+    if stated:
+        loss.place(locations='foreground')
+    per_sample = LDLoss.per_sample
+
+    def noted(self, student, teacher, labels):
+        rows.append(len(student))
+        return per_sample(self, student, teacher, labels)
+
+    monkeypatch.setattr(LDLoss, 'per_sample', noted)
+    bins = torch.randn(2, 6, 4, 5)
+    weight = torch.tensor([0.0, 1, 0, 0, 1, 0])
+    terms = loss.located(lambda _: (None, None, None, weight, None), bins)
+    assert rows == [2 * 4]
+    monkeypatch.undo()
+    kept = bins[:, weight > 0].flatten(1, 2)
+    torch.testing.assert_close(terms, LDLoss()(*kept))
 
 
 def test_it_applies_at_objects_unless_told():

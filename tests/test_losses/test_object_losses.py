@@ -121,11 +121,40 @@ def test_scale_and_shift_of_a_side_do_not_matter_when_normalized():
     generator = torch.Generator().manual_seed(3)
     student, teacher = torch.randn(2, 6, 3, generator=generator).double()
     labels = torch.zeros(6).long()
-    loss = BoxRankLoss()
+    loss = BoxRankLoss(min_std=0)
     value = loss(student, teacher, labels)['loss_box_rank']
     moved = loss(5 * student - 3, 0.2 * teacher + 1, labels)['loss_box_rank']
     # The number added to a deviation is 1e-7.
     torch.testing.assert_close(moved, value, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize('min_std', [0.5, dict(absolute=1.5)])
+def test_a_floor_stands_for_a_small_deviation(min_std):
+    """Both objects' teachers have the deviation 3; the second's student 9."""
+    first, second = [0.0, 1.0, 2.0], [0.0, 9.0, 18.0]
+    student = column(*first, *second)
+    teacher = column(0.0, 3.0, 6.0, 6.0, 3.0, 0.0)
+    groups = torch.tensor([0, 0, 0, 1, 1, 1])
+    loss = BoxRankLoss(min_std=min_std)
+    value = loss(student, teacher, torch.ones(6).long(), groups=groups)
+    # s = -1 / 1.5, 0, 1 / 1.5; then -1, 0, 1, as the teacher's.
+    tanh = math.tanh
+    near = 2 * tanh(1 / 1.5) * tanh(1) + tanh(2 / 1.5) * tanh(2)
+    far = 2 * tanh(1) ** 2 + tanh(2) ** 2
+    expected = -(near - far) / 3 / 2
+    assert value['loss_box_rank'].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_nearly_equal_scores_have_a_gradient_of_ordinary_size():
+    student = column(1.0, 1.0 + 1e-5, 1.0 - 1e-5).requires_grad_()
+    labels = torch.ones(3).long()
+    loss = BoxRankLoss()
+    loss(student, column(1.0, 2.0, 3.0), labels)['loss_box_rank'].backward()
+    assert 0 < student.grad.abs().max() < 1
+    # Where the teacher has no order nothing is pulled.
+    student.grad = None
+    loss(student, column(1.0, 1.0, 1.0), labels)['loss_box_rank'].backward()
+    assert not student.grad.any()
 
 
 def test_the_teachers_best_candidates_are_ranked():
@@ -156,5 +185,7 @@ def test_errors():
         BoxRankLoss(candidates=1)
     with pytest.raises(ValueError, match='steepness must be'):
         BoxRankLoss(steepness=-1.0)
+    with pytest.raises(ValueError, match='min_std must be'):
+        BoxRankLoss(min_std=-1.0)
     with pytest.raises(ValueError, match='RankMimicLoss needs labels'):
         RankMimicLoss()(column(1.0), column(1.0))

@@ -258,7 +258,7 @@ def test_teacher_may_run_at_another_resolution():
     assert 'resized to 16 pixels' in model.settings()
 
 
-@pytest.mark.parametrize('size', [0, -3, 2.5, '32'])
+@pytest.mark.parametrize('size', [0, -3, 2.5, '32', True])
 def test_teacher_size_must_be_pixels(size):
     with pytest.raises(ValueError, match='teacher_size must be a number of'):
         make(teacher_size=size)

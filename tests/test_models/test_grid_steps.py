@@ -176,6 +176,16 @@ def test_shared_classes_leave_out_cells_of_others():
     assert set(labels[weight > 0].unique().tolist()) == {0, 1, 2}
 
 
+def test_classes_that_the_student_has_not_choose_no_cells():
+    model = permuted(('bird', 'fish', 'cat'))
+    scores = model.teacher.model.bbox_head.retina_cls
+    scores.bias.view(9, 3)[:, 1] += 20.0
+    model.reader.class_map = model.class_map
+    match = match_of(model)
+    expected = match.teacher_logits[:, [0, 2]].sigmoid().amax(1)
+    torch.testing.assert_close(match.confidence, expected)
+
+
 def test_one_class_is_enough():
     config = distilled('gfl', BINARY, gradient_interval=1)
     for part in (config['student'], config['teacher']['config']):

@@ -62,6 +62,19 @@ def test_one_call_with_the_images_one_after_another():
     check(seen((ROWS.flatten(0, 1), LABELS.flatten())), 'by image')
 
 
+def test_one_image_says_nothing_of_several():
+    """Its call fits both orders; the next batch's only one of them."""
+    known = KnownOrder()
+    tap = GridLossTap()
+    tap.see(Loss(), (ROWS[0], LABELS[0]), {})
+    targets = tap.targets(ROWS[:1], LEVELS, known)
+    assert torch.equal(targets.labels, LABELS[0])
+    call = ROWS.flatten(0, 1), LABELS.flatten()
+    for _ in range(2):
+        check(seen(call, known=known), 'by image')
+    assert known.several == 'by image' and known.alone == 'by level'
+
+
 def test_candidates_come_first():
     calls = [
         (ROWS[0, :2], LABELS[0, :2]),
@@ -158,13 +171,13 @@ def test_a_known_order_is_confirmed_a_step_later(caplog):
     known = KnownOrder()
     labels = LABELS.flatten()
     check(seen((ROWS.flatten(0, 1), labels), known=known), 'by image')
-    assert known.order == 'by image'
+    assert known.several == 'by image'
     # Other scores, taken for the same in this step.
     check(seen((1 + ROWS.flatten(0, 1), labels), known=known), 'by image')
     # The next one finds out, compares again, and so do all that follow.
     assert seen((1 + ROWS.flatten(0, 1), labels), known=known).labels is None
     check(seen((ROWS.flatten(0, 1), labels), known=known), 'by image')
-    assert known.order is None
+    assert known.several is None
 
 
 def test_calls_that_no_longer_fit_the_known_order_are_compared():
@@ -185,5 +198,5 @@ def test_scores_that_are_nan_are_themselves(caplog):
             tap = GridLossTap()
             tap.see(Loss(), (rows.flatten(0, 1), LABELS.flatten()), {})
             check(tap.targets(rows, LEVELS, known), 'by image')
-    assert known.order == 'by image'
+    assert known.several == 'by image'
     assert not caplog.records

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from mmrkkd.distillers.class_map import ClassMap
 from mmrkkd.distillers.readers import Match, Scores
 from mmrkkd.distillers.readers.locations import (
     confidence,
@@ -39,6 +40,32 @@ def test_confidence_is_the_highest_probability():
     # softmax(log 1, log 2, log 5): the background's 5/8 does not count.
     teacher = torch.tensor([[1.0, 2, 5]]).double().log()
     torch.testing.assert_close(confidence(teacher, SOFTMAX).item(), 2 / 8)
+
+
+def test_confidence_is_that_of_the_classes_that_are_compared():
+    """The teacher is surest of its class 0, which the student has not."""
+    some = ClassMap((0, 1), (2, 1))
+    teacher = torch.tensor([[4.0, 1, 2]]).double()
+    sure = confidence(teacher, Scores(2, 'sigmoid'), some)
+    torch.testing.assert_close(sure.item(), 1 / (1 + math.exp(-2)))
+    # softmax(log 5, log 1, log 2) of its classes and the background's log 2.
+    teacher = torch.tensor([[5.0, 1, 2, 2]]).double().log()
+    some = ClassMap((0, 1, 2), (2, 1, 3))
+    sure = confidence(teacher, Scores(3, background=True), some)
+    torch.testing.assert_close(sure.item(), 2 / 10)
+
+
+@pytest.mark.parametrize('locations', ['confidence', 'top'])
+def test_rows_are_weighted_by_the_classes_that_are_compared(locations):
+    teacher = torch.tensor([[9.0, 0.0], [-9.0, 2.0]])
+    samples = Match(torch.zeros(2, 1), teacher, None)
+    placement = Placement(locations, top=0.5)
+    some = ClassMap((0,), (1,))
+    found = located(samples, Scores(1, 'sigmoid'), placement, some)
+    expected = teacher[:, 1].sigmoid()
+    if locations == 'top':
+        expected[0] = 0.0
+    torch.testing.assert_close(found, expected)
 
 
 def test_all_are_those_that_the_head_counts():

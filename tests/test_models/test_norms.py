@@ -98,6 +98,14 @@ def test_margins_are_those_of_the_teacher():
     assert loss.connectors[1].channels[0].weight.shape[:2] == (256, 64)
 
 
+def test_the_first_call_of_an_activation_has_another_norm():
+    """A block's ReLU runs after bn1 and, [1], after bn2 and the sum."""
+    net = Net(CIFARResNet(8))
+    loss = OFDLoss('before backbone.layer1.0.relu[0]')
+    with pytest.raises(ValueError, match=r'is run 2 times, .* call .* \[1\]'):
+        FeatureSeam(net, net, [loss])
+
+
 def test_layers_are_named_one_by_one():
     net = Net(CIFARResNet(8))
     loss = OFDLoss('before backbone.layer1.0.relu[*]')

@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from mmrkkd.distillers.class_map import ClassMap
 from mmrkkd.distillers.readers.base import Scores
 from mmrkkd.distillers.readers.query_matching import (
     Predictions,
@@ -158,6 +159,14 @@ def test_the_background_is_no_confidence():
     scores = torch.tensor([[[0.0, 0, 0, 9], [0, 2, 0, 0], [0, 0, 1, 0]]])
     assert surest(Predictions(scores), 2, SOFTMAX).tolist() == [[1, 2]]
     assert surest(Predictions(scores), 9, SOFTMAX).shape == (1, 3)
+
+
+def test_a_class_that_the_student_has_not_is_no_confidence():
+    scores = torch.tensor([[[9.0, 0], [8, 2], [-9, 1]]])
+    found = surest(
+        Predictions(scores), 2, Scores(1, 'sigmoid'), ClassMap((0,), (1,))
+    )
+    assert found.tolist() == [[1, 2]]
 
 
 def test_no_gradient_goes_through_the_matching():

@@ -14,8 +14,10 @@ from test_queries import Step, distillation, tell_queries_apart
 from torch import nn
 
 from mmrkkd.distillers import register_query_head
-from mmrkkd.distillers.readers import build_reader, query_heads
+from mmrkkd.distillers.class_map import ClassMap
+from mmrkkd.distillers.readers import Scores, build_reader, query_heads
 from mmrkkd.distillers.readers.queries import QueryReader
+from mmrkkd.distillers.readers.query_matching import Predictions
 from mmrkkd.distillers.readers.sparse import SparseReader
 from mmrkkd.registry import MODELS
 
@@ -79,6 +81,19 @@ def test_the_pairs_are_the_teachers_surest():
         best = match.teacher_logits.sigmoid().amax(1)
         torch.testing.assert_close(match.weight, best)
         assert match.images == 2
+
+
+def test_the_pairs_are_the_surest_of_shared_classes():
+    """The teacher is surest of its class 0, which the student has not."""
+    reader = QueryReader(teacher_top=2)
+    reader.class_map = ClassMap((0, 1), (2, 1))
+    teacher = torch.tensor([[[9.0, -3, -4], [8, 1, 0], [-9, -2, 2]]])
+    students = [Predictions(torch.randn(1, 3, 2))]
+    (match,) = reader.pair(
+        students, [Predictions(teacher)], Scores(2, 'sigmoid')
+    )
+    assert torch.equal(match.teacher_logits, teacher[0, 1:])
+    torch.testing.assert_close(match.weight, torch.tensor([1.0, 2]).sigmoid())
 
 
 @pytest.mark.parametrize(

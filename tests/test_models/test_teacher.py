@@ -106,6 +106,18 @@ def test_random_state_is_left_alone(config):
     assert draw() == expected
 
 
+def test_random_state_is_left_alone_by_a_model_that_fails():
+    random.seed(0)
+    before = random.getstate()
+    with (
+        pytest.raises(ZeroDivisionError),
+        teacher_module._random_state_kept(),
+    ):
+        random.random()
+        raise ZeroDivisionError
+    assert random.getstate() == before
+
+
 def test_no_checkpoint_stops(config):
     with pytest.raises(
         ValueError, match='(?s)checkpoint is missing.*allow_random_weig'

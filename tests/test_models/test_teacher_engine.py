@@ -32,6 +32,7 @@ import small_detectors
 
 CROSS = dict(type='grid', cross_layer='cls_convs.2.activate')
 BINARY = dict(type='mmrkkd.BinaryKDLoss')
+BOX_TERMS = ('loss_ld', 'loss_box_giou')
 # A path of the layer that makes the scores, and the config of each kind.
 KINDS = {
     'two_stage': ('roi_head.bbox_head.fc_cls', 'mmdet'),
@@ -419,6 +420,39 @@ def test_the_box_branch_of_a_dense_teacher_is_not_run(family):
     assert skipped
     assert all('reg' in name for name in skipped)
     assert model.teacher.engine.running == 'bfloat16'
+
+
+@pytest.mark.parametrize(
+    ('family', 'loss', 'field'),
+    [
+        ('gfl', 'LDLoss', 'bins'),
+        ('gfl', 'BoxGIoULoss', 'boxes'),
+        ('retinanet', 'BoxGIoULoss', 'boxes'),
+    ],
+)
+def test_a_box_branch_that_a_loss_reads_is_run(family, loss, field):
+    """Its backbone in bfloat16, it says what it says in float32."""
+    losses = dict(type=f'mmrkkd.{loss}')
+    found, terms = [], []
+    for precision in ('float32', 'bfloat16'):
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            torch.manual_seed(0)
+            model = MODELS.build(small_dense_heads.distilled(family, losses))
+            model.train()
+            for name, value in model.teacher.model.named_parameters():
+                if 'reg' in name and value.dim() > 1:
+                    nn.init.normal_(value, std=0.1)
+            model.teacher.engine = TeacherEngine(precision)
+            matches, log = step('dense', model)
+        assert model.teacher.engine.running == precision
+        found.append(getattr(matches[-1], field)[1])
+        (term,) = (v for k, v in log.items() if k in BOX_TERMS)
+        terms.append(term)
+    exact, reduced = found
+    assert exact.std() > 0
+    # bfloat16 keeps eight bits, and a teacher has tens of layers.
+    assert (reduced - exact).abs().mean() < 0.1 * exact.std()
+    torch.testing.assert_close(*terms, rtol=0.1, atol=0)
 
 
 class Detached(nn.Module):

@@ -6,6 +6,7 @@ from conftest import detector_config
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from mmrkkd.distillers.class_map import ClassMap
 from mmrkkd.distillers.readers.two_stage import TwoStageReader, box_logits
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
@@ -128,6 +129,15 @@ def test_confidence_weights(batch):
     torch.testing.assert_close(
         pair.weight, probabilities[:, :3].max(-1).values
     )
+
+
+def test_confidence_is_that_of_shared_classes(batch):
+    student, reader = make(), TwoStageReader('confidence')
+    reader.class_map = ClassMap((0, 1, 3), (2, 1, 3))
+    _, _, (pair,) = read(reader, student, student, batch)
+    probabilities = pair.teacher_logits.softmax(-1)
+    torch.testing.assert_close(pair.weight, probabilities[:, 1:3].amax(-1))
+    assert (pair.weight < probabilities[:, :3].amax(-1)).any()
 
 
 def test_no_box_gives_an_empty_pair():

@@ -3,15 +3,18 @@
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import small_classifiers
 import small_detectors
 import torch
 from conftest import detector_config
+from mmdet.models.task_modules import AnchorGenerator
 from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 
+from mmrkkd.distillers.readers.anchors import AnchorReader
 from mmrkkd.losses import LOSSES, build_schedule
 from mmrkkd.losses.feature import FeatureLoss
 
@@ -391,6 +394,19 @@ def test_anchors_are_those_of_the_layers_stride():
 def test_layers_without_anchors():
     loss = dict(DETECTOR['FGFILoss'], student_layers='backbone.conv1')
     with pytest.raises(
-        ValueError, match=r'and a layer asked for has \(2, 2\)'
+        ValueError, match='none of them .* has 64 x 64 cells of an image of'
     ):
         detector(loss)
+
+
+def test_anchors_of_a_side_that_is_no_multiple_of_the_strides():
+    strides = [8, 16, 32, 64, 100, 300]
+    generator = AnchorGenerator(strides=strides, ratios=[1.0], scales=[1])
+    model = SimpleNamespace(bbox_head=SimpleNamespace())
+    model.bbox_head.prior_generator = generator
+    cells = [38, 19, 10, 5, 3, 1]
+    shapes = [(1, 4, side, side) for side in cells]
+    reader = AnchorReader(model, 'student', shapes[::-1], 300)
+    assert reader.levels == [5, 4, 3, 2, 1, 0]
+    with pytest.raises(ValueError, match='several of them .* larger side'):
+        AnchorReader(model, 'student', [(1, 4, 1, 1)], 40)

@@ -1,6 +1,7 @@
 """The seam for features: named layers of both models in their one forward."""
 
 import copy
+from unittest import mock
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ from small_classifiers import (
 from torch import nn
 
 from mmrkkd.distillers.feature_seam import FeatureSeam
-from mmrkkd.distillers.readers.features import FeatureReader
+from mmrkkd.distillers.gradient_share import term_gradients
+from mmrkkd.distillers.readers.features import FeatureReader, at_first_size
 from mmrkkd.losses import FitNetLoss
 
 FITNET = dict(
@@ -138,6 +140,83 @@ def test_layers_that_cannot_be_read(layer, message):
         FeatureReader(Net(), 'student', [layer], 32)
 
 
+def test_no_hook_stays_where_a_layer_is_missing():
+    reader = FeatureReader(
+        Net(), 'student', ['backbone.conv', 'backbone.pool'], 32
+    )
+    other = Net()
+    del other.backbone.pool
+    with pytest.raises(ValueError, match='no layer'), reader.tap(other):
+        pass
+    assert not other.backbone.conv._forward_hooks
+
+
+class Headed(Net):
+    """Its head takes maps of more than 16 rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(4, 1, 1)
+
+    def forward(self, image, data_samples=None, mode='tensor'):
+        first, _ = self.extract_feat(image)
+        if len(first[0, 0]) <= 16:
+            raise RuntimeError('too few rows')
+        return self.head(first)
+
+
+def test_what_the_head_says_of_an_image_is_told():
+    message = "'head' is not run .* 16 pixels: too few rows. Set feature_size"
+    with pytest.raises(ValueError, match=message):
+        FeatureReader(Headed(), 'student', ['head'], 16)
+
+
+def test_a_size_that_a_head_refuses_is_not_the_last():
+    student, teacher = Headed(), Headed()
+    found = at_first_size(
+        lambda size: [
+            FeatureReader(model, 'student', ['head'], size)
+            for model in (student, teacher)
+        ],
+        [16, 24, 32],
+    )
+    assert [reader.size for reader in found] == [24, 24]
+
+
+class Rearranged(Net):
+    """As YOLOX: pixels of 2 x 2 blocks become channels first."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone.conv = nn.Conv2d(12, 4, 1)
+
+    def extract_feat(self, image):
+        return self.backbone(nn.functional.pixel_unshuffle(image, 2))
+
+
+@pytest.mark.parametrize(
+    ('channels', 'mean'), [(3, [127.5]), (1, None), (1, [127.5]), (4, None)]
+)
+def test_images_have_the_channels_of_the_first_convolution(channels, mean):
+    model = Net()
+    model.backbone.conv = nn.Conv2d(channels, 4, 3, padding=1)
+    model.data_preprocessor = nn.Module()
+    model.data_preprocessor.mean = mean and torch.tensor(mean)
+    reader = FeatureReader(model, 'student', ['before backbone.conv'], 32)
+    assert reader.shapes == [(1, channels, 32, 32)]
+
+
+def test_images_of_a_convolution_that_is_not_the_first_step():
+    reader = FeatureReader(Rearranged(), 'student', ['backbone[1]'], 32)
+    assert reader.shapes == [(1, 4, 8, 8)]
+
+
+def test_connectors_take_no_numbers_from_a_gpu():
+    with mock.patch('torch.cuda.manual_seed_all') as seeded:
+        seam(Net(), Net())
+    seeded.assert_not_called()
+
+
 def test_a_model_that_takes_one_size_only():
     class Fixed(Net):
         def extract_feat(self, image):
@@ -213,6 +292,12 @@ def test_models_without_a_size_in_common():
         seam(OneSize(224), OneSize(32))
 
 
+@pytest.mark.parametrize('size', [0, 32.0, True])
+def test_feature_size_is_a_number_of_pixels(size):
+    with pytest.raises(ValueError, match='feature_size must be a number of'):
+        build(FITNET, feature_size=size)
+
+
 def test_a_teacher_whose_input_is_resized():
     shapes = seam(OneSize(224), OneSize(32), 224, 32)
     assert shapes == [[(1, 4, 112, 112)], [(1, 4, 16, 16)]]
@@ -261,6 +346,20 @@ def test_pull_at_the_features_is_logged():
     terms = step(build([RKKD, FITNET], gradient_interval=1))
     assert 0 < terms['kd/grad_share_fitnet'] < 1
     assert terms['kd/grad_norm_fitnet'] > 0
+
+
+def test_the_pull_at_a_frozen_layer_is_left_out():
+    model = build([RKKD, FITNET], gradient_interval=1)
+    for name, parameter in model.student.backbone.named_parameters():
+        parameter.requires_grad = name.startswith(('layer3', 'layer4'))
+    terms = step(model)
+    assert 0 < terms['kd/grad_share_fitnet'] < 1
+
+
+def test_nothing_pulls_at_frozen_layers():
+    term = nn.Parameter(torch.ones(())).square()
+    found = term_gradients(dict(loss=term), [torch.ones(2)])
+    assert found == dict(loss=0.0)
 
 
 def test_several_views_are_averaged():

@@ -35,7 +35,7 @@ def classifier(kind='CIFARResNet', channels=64, **options):
 
 
 def config(losses=FCFD, student=None, teacher=None, **options):
-    model = distilled(losses, student=student or classifier())
+    model = distilled(losses, student=student or classifier(), feature_size=32)
     model['teacher']['config'] = teacher or classifier(depth=14)
     model['teacher'].update(options)
     return model

@@ -110,7 +110,7 @@ class TeacherEngine:
         read: Read,
         activation: str,
         kept: Collection[str] = (),
-        crosses: bool = False,
+        exact_heads: bool = False,
     ) -> None:
         """Changes the teacher to what the options want.
 
@@ -122,8 +122,8 @@ class TeacherEngine:
             read: Reads the matches of a batch with it.
             activation: Of its logits, 'softmax' or 'sigmoid'.
             kept: Paths of modules whose output or input is read.
-            crosses: Whether the student's features run through its heads,
-                whose gradient is wanted in float32.
+            exact_heads: Whether its heads keep float32 and every layer, as
+                where more of them is read than scores.
         """
         weight = next(model.parameters())
         dtype = self._wanted(weight.device)
@@ -134,7 +134,7 @@ class TeacherEngine:
         elif not find_parts(model).body:
             self._say('stays float32: it has no backbone to make faster')
         elif dtype != torch.float32 and not self._reduce(
-            model, dtype, read, activation, kept, crosses
+            model, dtype, read, activation, kept, exact_heads
         ):
             return
         self.settled = True
@@ -160,10 +160,10 @@ class TeacherEngine:
         read: Read,
         activation: str,
         kept: Collection[str],
-        crosses: bool,
+        exact_heads: bool,
     ) -> bool:
         """Takes the first plan that works; False where nothing was read."""
-        trace, exact = _exact(model, read, with_heads=not crosses)
+        trace, exact = _exact(model, read, with_heads=not exact_heads)
         rows = sum(len(match.teacher_logits) for match in exact)
         if least_of_all(rows) == [0]:
             return False

@@ -10,7 +10,8 @@ class AnchorReader:
     """Lays a head's anchors on the cells of given layers.
 
     The head is the RPN of a two-stage detector, else the dense head. A
-    layer has the anchors of the level whose stride it has.
+    layer has the anchors of the level whose stride it has: of a side that is
+    no multiple of the stride, a part of a cell may count as one.
 
     Args:
         model: The detector.
@@ -19,7 +20,8 @@ class AnchorReader:
         size: Side of that image in pixels.
 
     Raises:
-        ValueError: the model has no anchors, or none of a layer's stride.
+        ValueError: the model has no anchors, none of a layer's stride, or
+            several whose strides give as many cells.
     """
 
     def __init__(
@@ -32,15 +34,23 @@ class AnchorReader:
         self.generator = _generator(model, owner)
         strides = [tuple(stride) for stride in self.generator.strides]
         self.levels = []
-        for shape in shapes:
-            stride = (size // shape[-1], size // shape[-2])
-            if stride not in strides:
+        for *_, height, width in shapes:
+            levels = [
+                level
+                for level, (across, down) in enumerate(strides)
+                if abs(size / across - width) < 1
+                and abs(size / down - height) < 1
+            ]
+            if len(levels) != 1:
+                found = 'several' if levels else 'none'
                 raise ValueError(
                     f"the {owner}'s anchors stand on levels of the strides "
-                    f'{strides}, and a layer asked for has {stride}: name '
-                    'layers that the anchors stand on'
+                    f'{strides}, and {found} of them may be that of a layer '
+                    f'asked for, which has {height} x {width} cells of an '
+                    f'image of {size} x {size}: name layers that the anchors '
+                    'stand on, or set feature_size to a larger side'
                 )
-            self.levels.append(strides.index(stride))
+            self.levels += levels
 
     def read(self, features: Sequence[Tensor]) -> list[Tensor]:
         """The anchors of each layer, (H, W, A, 4), in pixels.

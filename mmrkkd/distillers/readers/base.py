@@ -20,6 +20,8 @@ WANTED = dict(
     bins='the distributions of the sides of boxes, which GFL has',
     boxes='the boxes of the cells',
 )
+# Of these, what the teacher's head puts out beside its scores.
+BESIDE_SCORES = frozenset({'bins', 'boxes'})
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ class Match:
         normalizer: What a loss that adds up over all samples divides by,
             instead of the sum of the weights; a scalar > 0. None where
             every sum is a mean.
-        confidence: (N,), the teacher's highest probability of a class, if
-            it is known already.
+        confidence: (N,), the teacher's highest probability of a class that
+            is compared, if it is known already.
         groups: (N,), the number of the object that each sample is a
             candidate of, -1 for none; None where nobody asked.
         bins: The student's and the teacher's logits of how far each side of
@@ -140,7 +142,7 @@ class Reader(ABC):
     themselves; ``prompts`` are the teacher's classes, by which one that
     reads texts is asked.
     With ``crosses`` the student's features run through the teacher's head,
-    which then stays in float32.
+    which then stays in float32 (:attr:`needs_exact_heads`).
     ``offers`` are the fields of :class:`Match` that it fills where a loss
     asks for them (:meth:`want`).
     """
@@ -207,6 +209,11 @@ class Reader(ABC):
         Returns:
             One match for each head or stage, the same ones in every step.
         """
+
+    @property
+    def needs_exact_heads(self) -> bool:
+        """Whether the teacher's heads keep float32 and every layer."""
+        return self.crosses or bool(self.wants & BESIDE_SCORES)
 
     def say_where_labels_are_from(self, order: str) -> None:
         """Says in the log, once, where a head's labels were found.

@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -56,6 +57,7 @@ class FeatureReader:
 
     After that, for each of the ``layers`` the attribute ``groups`` has the
     outputs meant, as slices of ``shapes`` and of what :meth:`read` gives;
+    ``calls`` says how many outputs the module of each path has;
     ``needs_head`` says whether the model's ``extract_feat`` leaves some out.
 
     Raises:
@@ -80,6 +82,7 @@ class FeatureReader:
         self.layers: list[tuple[str, int]] = []
         self.shapes: list[tuple[int, ...]] = []
         self.groups: list[slice] = []
+        self.calls: dict[str, int] = {}
         self.needs_head = False
         self.size = size
         if layers:
@@ -94,7 +97,7 @@ class FeatureReader:
         }
         for path, index in self.wanted:
             outputs = [t for t, _ in taps.outputs.get(path, ())]
-            start = len(self.layers)
+            start, self.calls[path] = len(self.layers), len(outputs)
             for number in numbers_of(self.owner, path, index, len(outputs)):
                 self.layers.append((path, number))
                 self.shapes.append(tuple(outputs[number].shape))
@@ -108,25 +111,50 @@ class FeatureReader:
 
     def _run_once(self, model: nn.Module, taps: 'FeatureTaps') -> None:
         """Runs a model's features, and its head if need be."""
-        processing = getattr(model, 'data_preprocessor', None)
-        mean = getattr(processing, 'mean', None)
-        channels = 3 if mean is None else mean.numel()
-        some = next(model.parameters())
-        image = some.new_zeros(1, channels, self.size, self.size)
-        try:
-            model.extract_feat(image)
-        except FAILURES as error:
-            raise SizeRefused(
-                f"the {self.owner}'s features could not be computed on an "
-                'empty image, so the shapes of its layers are not known: '
-                f'{self.size} pixels: {str(error).splitlines()[0]}. Set '
-                'feature_size to the side of an input that it takes'
-            ) from error
-        self.needs_head = any(
-            path not in taps.outputs for path, _ in self.wanted
-        )
+        image = self._accepted_image(model, taps)
+        self.needs_head = bool(self._missing(taps))
         if self.needs_head:
-            _run_head(model, image, taps)
+            self._run_head(model, image, taps)
+
+    def _accepted_image(self, model: nn.Module, taps: 'FeatureTaps') -> Tensor:
+        """Computes the features of an empty image, and returns it."""
+        some, refused = next(model.parameters()), []
+        for channels in input_channels(model):
+            image = some.new_zeros(1, channels, self.size, self.size)
+            taps.outputs.clear()
+            try:
+                model.extract_feat(image)
+                return image
+            except FAILURES as error:
+                refused.append(error)
+        raise SizeRefused(
+            f"the {self.owner}'s features could not be computed on an "
+            'empty image, so the shapes of its layers are not known: '
+            f'{self.size} pixels: {_first_line(refused[0])}. Set '
+            'feature_size to the side of an input that it takes'
+        ) from refused[0]
+
+    def _run_head(
+        self, model: nn.Module, image: Tensor, taps: 'FeatureTaps'
+    ) -> None:
+        """Runs the head too; one that wants proposals or samples cannot be."""
+        layer = self._missing(taps)[0]
+        taps.outputs.clear()
+        try:
+            model(image, mode='tensor')
+        except (*FAILURES, TypeError, AttributeError) as error:
+            by_size = isinstance(error, FAILURES)
+            raise (SizeRefused if by_size else ValueError)(
+                f"the {self.owner}'s layer {layer!r} is not run when its "
+                'features are computed, and its head could not be run on an '
+                f'empty image: {self.size} pixels: {_first_line(error)}. Set '
+                'feature_size to the side of an input that it takes, or name '
+                'a layer before the head'
+            ) from error
+
+    def _missing(self, taps: 'FeatureTaps') -> list[str]:
+        """Paths of layers that were not run."""
+        return [path for path, _ in self.wanted if path not in taps.outputs]
 
     @property
     def paths(self) -> set[str]:
@@ -137,20 +165,17 @@ class FeatureReader:
     def tap(self, model: nn.Module) -> Iterator['FeatureTaps']:
         """Notes the outputs of the forward run inside the block."""
         taps = FeatureTaps(model)
-        handles = []
-        for path in dict.fromkeys(path for path, _ in self.wanted):
-            module = module_at(model, self.owner, path)
-            note = taps.hook(path, path in self.overwritten)
-            handles.append(
-                module.register_forward_pre_hook(note)
-                if path.startswith(BEFORE)
-                else module.register_forward_hook(note)
-            )
-        try:
+        with ExitStack() as stack:
+            for path in dict.fromkeys(path for path, _ in self.wanted):
+                module = module_at(model, self.owner, path)
+                note = taps.hook(path, path in self.overwritten)
+                handle = (
+                    module.register_forward_pre_hook(note)
+                    if path.startswith(BEFORE)
+                    else module.register_forward_hook(note)
+                )
+                stack.callback(handle.remove)
             yield taps
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def read(self, taps: 'FeatureTaps') -> list[Tensor]:
         """The outputs in the order of the layers, ``[*]`` spread out.
@@ -218,14 +243,22 @@ def _tensors(output: object) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
-def _run_head(model: nn.Module, image: Tensor, taps: FeatureTaps) -> None:
-    """Runs the head too; one that wants proposals or samples cannot be."""
-    features = dict(taps.outputs)
-    taps.outputs.clear()
-    try:
-        model(image, mode='tensor')
-    except (*FAILURES, TypeError, AttributeError):
-        taps.outputs = features
+def input_channels(model: nn.Module) -> list[int]:
+    """How many channels a model's images may have, likeliest first.
+
+    Its first convolution says it, unless that is behind a rearrangement, as
+    in YOLOX; of a preprocessor one mean may stand for three channels.
+    """
+    convs = (part for part in model.modules() if isinstance(part, nn.Conv2d))
+    guesses = [conv.in_channels for conv in islice(convs, 1)]
+    mean = getattr(getattr(model, 'data_preprocessor', None), 'mean', None)
+    if mean is not None:
+        guesses.append(mean.numel())
+    return list(dict.fromkeys([*guesses, 3]))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager

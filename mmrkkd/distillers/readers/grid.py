@@ -238,7 +238,7 @@ class GridReader(Reader):
             targets.labels,
             counts=targets.counts,
             images=len(raw),
-            confidence=confidence(teacher_logits, scores),
+            confidence=confidence(teacher_logits, scores, self.class_map),
             sources=tuple(sources),
         )
         match.normalizer = positives(match, scores)
@@ -278,7 +278,8 @@ class GridReader(Reader):
             spec_of(head).logits(rows_of(each))
             for head, each in zip(heads, (levels, others), strict=True)
         )
-        kept = highest(confidence(taught, scores_of(heads[1])), SUREST)
+        sure = confidence(taught, scores_of(heads[1]), self.class_map)
+        kept = highest(sure, SUREST)
         return tuple(
             logits.gather(
                 1, kept[..., None].expand(-1, -1, logits.shape[-1])

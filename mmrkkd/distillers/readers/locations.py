@@ -8,18 +8,23 @@ from torch import Tensor
 
 from mmrkkd.losses.placement import Placement
 
+from ..class_map import ClassMap
 from .base import Match, Scores
 
 # A teacher's score below this says nothing about an object.
 LEAST_SCORE = 0.05
 
 
-def confidence(logits: Tensor, scores: Scores) -> Tensor:
+def confidence(
+    logits: Tensor, scores: Scores, class_map: ClassMap | None = None
+) -> Tensor:
     """The highest probability of a class, background left out.
 
     Args:
-        logits: (N, C).
+        logits: (N, C), the teacher's.
         scores: What they mean; how many there are does not matter.
+        class_map: Which classes are compared: others have no say, but for
+            their share of a softmax. Defaults to None, all.
 
     Returns:
         (N,), in [0, 1], float32 or wider.
@@ -27,10 +32,19 @@ def confidence(logits: Tensor, scores: Scores) -> Tensor:
     dtype = torch.promote_types(logits.dtype, torch.float32)
     if scores.activation == 'sigmoid':
         # The order of logits is that of probabilities: no copy of (N, C).
-        return logits.detach().amax(-1).to(dtype).sigmoid()
-    classes = logits.detach().to(dtype).softmax(-1)
+        known = _known(logits.detach(), class_map)
+        return known.amax(-1).to(dtype).sigmoid()
+    classes = _known(logits.detach().to(dtype).softmax(-1), class_map)
     # The teacher may know other classes than scores says of the student.
     return (classes[..., :-1] if scores.background else classes).amax(-1)
+
+
+def _known(values: Tensor, class_map: ClassMap | None) -> Tensor:
+    """(N, C_t) -> (N, C), of the compared classes, in any order."""
+    few = class_map is not None and class_map.teacher is not None
+    if not few or len(class_map.teacher) == values.shape[-1]:
+        return values
+    return class_map.select_teacher(values)
 
 
 def check_shown(labels: Tensor | None, what: str, instead: str) -> None:
@@ -57,7 +71,10 @@ def foreground(labels: Tensor, classes: int) -> Tensor:
 
 
 def located(
-    match: Match, scores: Scores, placement: Placement
+    match: Match,
+    scores: Scores,
+    placement: Placement,
+    class_map: ClassMap | None = None,
 ) -> Tensor | None:
     """The weight of each sample where a loss applies.
 
@@ -66,6 +83,7 @@ def located(
         scores: What the teacher's scores mean.
         placement: The locations, and the share of 'top'; where it has no
             locations the weights are the match's own.
+        class_map: Which classes are compared. Defaults to None, all.
 
     Returns:
         (N,), >= 0, or None for 1.
@@ -88,7 +106,7 @@ def located(
         return foreground(match.labels, scores.classes).float()
     weight = match.confidence
     if weight is None:
-        weight = confidence(match.teacher_logits, scores)
+        weight = confidence(match.teacher_logits, scores, class_map)
     if counts is not None:
         weight = weight * counts
     if locations == 'confidence':

@@ -1,6 +1,6 @@
 """What a model's BatchNorm says of the values of a layer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,11 @@ from .layer_names import BEFORE, module_at, parsed
 
 
 def layer_statistics(
-    model: nn.Module, owner: str, layer: str, shape: Sequence[int]
+    model: nn.Module,
+    owner: str,
+    layer: str,
+    shape: Sequence[int],
+    calls: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each channel, as BatchNorm makes them.
 
@@ -20,16 +24,25 @@ def layer_statistics(
         layer: A BatchNorm; or 'before' an activation, whose block's last
             BatchNorm counts, shortcuts left out.
         shape: Of the layer, (1, C, ...).
+        calls: How often it is run. Defaults to None, not known.
 
     Returns:
         beta and |gamma|, (C,) each: copies.
 
     Raises:
-        ValueError: there is no BatchNorm of C channels.
+        ValueError: there is no BatchNorm of C channels, or an activation is
+            meant in another call than its last.
     """
-    path, _ = parsed(owner, layer)
+    path, index = parsed(owner, layer)
     module = module_at(model, owner, path)
     if path.startswith(BEFORE) and not list(module.parameters()):
+        if calls is not None and int(index or 0) != calls - 1:
+            raise ValueError(
+                f"the {owner}'s layer {path!r} is run {calls} times, and the "
+                'last BatchNorm of its block says how the last call is '
+                f'distributed, [{calls - 1}]; got {layer!r}. Name that call, '
+                'or the BatchNorm itself'
+            )
         block, _, name = path.removeprefix(BEFORE).rpartition('.')
         module = _last_norm(module_at(model, owner, block), name) or module
     if not isinstance(module, _BatchNorm) or module.num_features != shape[1]:
@@ -50,6 +63,7 @@ def all_statistics(
     teacher: nn.Module,
     layers: Sequence[str],
     shapes: Sequence[Sequence[int]],
+    calls: Mapping[str, int],
 ) -> list[tuple[Tensor, Tensor]]:
     """Those of each of a teacher's layers, see :func:`layer_statistics`.
 
@@ -57,6 +71,7 @@ def all_statistics(
         teacher: The teacher.
         layers: One output each.
         shapes: Of the outputs.
+        calls: How many outputs the module of each path has.
 
     Raises:
         ValueError: a layer has none, or several outputs.
@@ -67,7 +82,9 @@ def all_statistics(
             f'name them one by one, without [*], got {", ".join(layers)}'
         )
     return [
-        layer_statistics(teacher, 'teacher', layer, shape)
+        layer_statistics(
+            teacher, 'teacher', layer, shape, calls[parsed('', layer)[0]]
+        )
         for layer, shape in zip(layers, shapes, strict=True)
     ]
 

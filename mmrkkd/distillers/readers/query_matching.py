@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..class_map import ClassMap
 from .base import Scores
 from .locations import confidence
 
@@ -42,13 +43,18 @@ def picked(values: Tensor, queries: Tensor) -> Tensor:
     return values[images[:, None], queries]
 
 
-def surest(layer: Predictions, count: int, scores: Scores) -> Tensor:
+def surest(
+    layer: Predictions,
+    count: int,
+    scores: Scores,
+    class_map: ClassMap | None = None,
+) -> Tensor:
     """(B, K): the ``count`` queries of highest class probability.
 
     In the order of the queries, which a rounded teacher keeps where it
     confuses two that are about as sure.
     """
-    sure = confidence(layer.scores, scores)
+    sure = confidence(layer.scores, scores, class_map)
     if layer.counts is not None:
         sure = sure.masked_fill(~layer.counts, -1.0)
     return sure.topk(min(count, sure.shape[1]), 1).indices.sort(1).values

@@ -97,7 +97,9 @@ class PairedQueries(Reader):
             self.teacher_top,
             *(side[-1].scores.shape[1] for side in (students, teaching)),
         )
-        chosen = [surest(layer, count, scores) for layer in teaching]
+        chosen = [
+            surest(layer, count, scores, self.class_map) for layer in teaching
+        ]
         asked = [
             layer.pick(queries)
             for layer, queries in zip(teaching, chosen, strict=True)
@@ -158,7 +160,7 @@ class PairedQueries(Reader):
             teacher_logits,
             None,
             counts=torch.stack(counts).all(0) if counts else None,
-            confidence=confidence(teacher_logits, scores),
+            confidence=confidence(teacher_logits, scores, self.class_map),
             images=len(asked.scores),
         )
 

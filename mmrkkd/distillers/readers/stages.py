@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .features import eval_mode
+from .features import eval_mode, input_channels
 from .image_heads import image_head, image_scores
 
 
@@ -64,7 +64,8 @@ class StageReader:
     def _look(self, model: nn.Module, size: int) -> bool:
         """Whether the last stage puts out what the backbone does."""
         some, backbone = next(model.parameters()), model.backbone
-        image = torch.randn(1, 3, size, size).to(some)
+        channels = input_channels(model)[0]
+        image = torch.randn(1, channels, size, size).to(some)
         with eval_mode(model), torch.no_grad():
             features = backbone.forward_stem(image)
             for number in range(len(self.stops)):

@@ -43,18 +43,22 @@ class KnownOrder:
 
     The first step compares all scores, and waits for the device. Those that
     follow take the order for the same, and learn from the next step on
-    whether that was right; where it was not, every step compares.
+    whether that was right; where it was not, every step compares. Of one
+    image both orders are the same: what it shows says nothing of several.
     """
 
     def __init__(self) -> None:
-        self.order: str | None = None
+        # Of steps with several images, and of those with one.
+        self.several: str | None = None
+        self.alone: str | None = None
         self.same = LateFlag()
         self.trusted = True
 
     def look(self) -> None:
         """Reads what the last step has asked."""
         if self.same.answer() is False:
-            self.order, self.trusted = None, False
+            self.several = self.alone = None
+            self.trusted = False
             print_log(
                 "The student's head called its loss in another order than "
                 'before: the labels of one step were those of other cells. '
@@ -63,19 +67,27 @@ class KnownOrder:
                 level=logging.WARNING,
             )
 
-    def confirm(self, order: str, same: Tensor) -> bool:
+    def order(self, images: int) -> str | None:
+        """That of steps with so many images, None before it is known."""
+        return self.alone if images == 1 else self.several
+
+    def confirm(self, order: str, same: Tensor, images: int) -> bool:
         """Whether the scores are the same in this order.
 
         Args:
             order: One of ORDERS.
             same: A scalar, bool, on the device.
+            images: B.
         """
-        if order == self.order:
+        if order == self.order(images):
             self.same.ask(same)
             return True
         if not bool(same):
             return False
-        self.order = order if self.trusted else None
+        if self.trusted and images == 1:
+            self.alone = order
+        elif self.trusted:
+            self.several = order
         return True
 
 
@@ -117,13 +129,14 @@ class GridLossTap:
         calls = self._last(images * total)
         wanted = [images * n for n in levels], [total] * images
         orders = zip(ORDERS, wanted, strict=True)
-        for order, sizes in sorted(orders, key=lambda o: o[0] != known.order):
+        first = known.order(images)
+        for order, sizes in sorted(orders, key=lambda o: o[0] != first):
             pieces = _pieces(calls, sizes)
             if pieces is None:
                 continue
             by_level = order == ORDERS[0]
             same = _same_scores(pieces, rows, levels if by_level else None)
-            if same is not None and known.confirm(order, same):
+            if same is not None and known.confirm(order, same, images):
                 return Targets(
                     *(
                         _in_rows([piece[i] for piece in pieces], images)

@@ -209,7 +209,9 @@ class TwoStageReader(Reader):
                 places=rois,
                 sources=(source,),
             )
-            match.weight = located(match, self.scores(student), placement)
+            match.weight = located(
+                match, self.scores(student), placement, self.class_map
+            )
             if 'groups' in self.wants:
                 match.groups = objects_of_boxes(
                     match.places, match.labels, data_samples

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from mmrkkd.ops.checks import check_positive
 
 from .base import FeaturePair
 from .map_loss import MapLoss
+from .unit import unit
 
 
 class ATLoss(MapLoss):
@@ -27,7 +27,7 @@ class ATLoss(MapLoss):
         teacher_layers: See :class:`FeatureLoss`.
         loss_weight: w >= 0, or a schedule. Defaults to 1000.0, the value
             of the CIFAR-100 tables, on the outputs of all stages.
-        power: p > 0. Defaults to 2.0.
+        power: p >= 1. Defaults to 2.0.
 
     Log keys: ``loss_at``.
 
@@ -48,6 +48,12 @@ class ATLoss(MapLoss):
     ) -> None:
         super().__init__(student_layers, teacher_layers, loss_weight)
         self.power = check_positive('power', power)
+        if power < 1:
+            raise ValueError(
+                'power must be >= 1, got '
+                f'{power!r}: below it the slope at 0 is infinite, where '
+                'many features are. Use 1.0 or 2.0'
+            )
 
     def per_batch(self, pair: FeaturePair) -> dict[str, Tensor]:
         """See :meth:`FeatureLoss.per_batch`."""
@@ -60,9 +66,9 @@ class ATLoss(MapLoss):
         return dict(loss_at=self.now(self.loss_weight) * sum(distances))
 
     def _attention(self, features: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, H W), of norm 1."""
+        """(B, C, H, W) -> (B, H W), of norm 1, or 0 for an empty map."""
         energy = features.abs().pow(self.power).mean(1)
-        return normalize(energy.flatten(1))
+        return unit(energy.flatten(1))
 
     def extra_repr(self) -> str:
         """The settings, for the log."""

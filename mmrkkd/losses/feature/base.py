@@ -221,7 +221,21 @@ def common_area(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         The same, with the smaller height and width of the two.
+
+    Raises:
+        ValueError: a side is twice the other, or nearly, which is a stride
+            and no padding.
     """
+    for one, other in zip(student.shape[-2:], teacher.shape[-2:], strict=True):
+        # As a side of 13 is half of one of 25.
+        if abs(one - other) >= max(min(one, other) - 1, 2):
+            raise ValueError(
+                'maps of one stride differ by cells of padding, got '
+                f"{tuple(student.shape[-2:])} cells of the student's and "
+                f"{tuple(teacher.shape[-2:])} of the teacher's: set "
+                'feature_size to the side of the images in pixels, by which '
+                'maps are joined, or compare layers of one stride'
+            )
     height = min(student.shape[-2], teacher.shape[-2])
     width = min(student.shape[-1], teacher.shape[-1])
     return student[..., :height, :width], teacher[..., :height, :width]

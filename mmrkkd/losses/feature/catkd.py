@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from torch import Tensor, einsum
-from torch.nn.functional import adaptive_avg_pool2d, mse_loss, normalize
+from torch.nn.functional import adaptive_avg_pool2d, mse_loss
 
 from mmrkkd.ops.checks import check_flag
 
 from .base import FeatureLoss, FeaturePair, Shape
 from .map_loss import check_maps
+from .unit import unit
 
 
 class CATKDLoss(FeatureLoss):
@@ -40,8 +41,8 @@ class CATKDLoss(FeatureLoss):
             (ResNet50) and 15 (VGG13) for MobileNetV2, with 2 and
             normalised. Defaults to 15.0.
         resolution: r >= 1. Defaults to 2.
-        normalize: Divide each map by its L2 norm over the cells. Defaults
-            to False.
+        normalize: Divide each map by its L2 norm over the cells; an empty
+            one stays 0. Defaults to False.
 
     Log keys: ``loss_catkd``.
 
@@ -60,7 +61,7 @@ class CATKDLoss(FeatureLoss):
         normalize: bool = False,
     ) -> None:
         super().__init__(student_layers, teacher_layers, loss_weight)
-        if not isinstance(resolution, int) or resolution < 1:
+        if type(resolution) is not int or resolution < 1:
             raise ValueError(
                 'resolution must be a number of cells >= 1, got '
                 f'{resolution!r}'
@@ -101,7 +102,7 @@ class CATKDLoss(FeatureLoss):
         # Averages of regions, then sums over the channels: they commute.
         pooled = adaptive_avg_pool2d(features, self.resolution)
         maps = einsum('kc,bchw->bkhw', weights, pooled)
-        return normalize(maps, dim=(2, 3)) if self.normalize else maps
+        return unit(maps, dim=(2, 3)) if self.normalize else maps
 
     def extra_repr(self) -> str:
         """The settings, for the log."""

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from mmrkkd.ops.checks import check_non_negative, check_positive
 
 from .base import FeatureLoss, FeaturePair, Shape, is_distributed
+from .map_loss import check_connected
+from .unit import unit
 
 EPS = 1e-7
 
@@ -69,7 +70,7 @@ class CRDLoss(FeatureLoss):
     ) -> None:
         super().__init__(student_layers, teacher_layers, loss_weight)
         for name, value, least in (('num_data', num_data, 2), ('dim', dim, 1)):
-            if not isinstance(value, int) or value < least:
+            if type(value) is not int or value < least:
                 raise ValueError(
                     f'{name} must be an integer >= {least}, got {value!r}'
                 )
@@ -100,6 +101,7 @@ class CRDLoss(FeatureLoss):
 
     def per_batch(self, pair: FeaturePair) -> dict[str, Tensor]:
         """See :meth:`FeatureLoss.per_batch`."""
+        check_connected(self, self.contrasts, pair)
         own, negatives = self._indices(pair)
         terms = [
             contrast(student.flatten(1), teacher.flatten(1), own, negatives)
@@ -188,8 +190,8 @@ class Contrast(nn.Module):
             own: (B,), which image of the data set each is.
             negatives: (B, K), images of other classes.
         """
-        student = normalize(self.embed_student(student))
-        teacher = normalize(self.embed_teacher(teacher))
+        student = unit(self.embed_student(student))
+        teacher = unit(self.embed_teacher(teacher))
         chosen = torch.cat([own[:, None], negatives], 1)
         # The backward pass needs the rows as they are now.
         loss = self._nce(0, student, self.teacher_bank.clone(), chosen)
@@ -202,7 +204,7 @@ class Contrast(nn.Module):
             ):
                 rows = _of_all_processes(embedding.detach()).to(bank.dtype)
                 moved = torch.lerp(rows, bank[own], self.momentum)
-                bank[own] = normalize(moved)
+                bank[own] = unit(moved)
         return loss
 
     def _nce(

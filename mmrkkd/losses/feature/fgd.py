@@ -9,7 +9,7 @@ from mmrkkd.losses.schedule import build_schedule
 from mmrkkd.ops.checks import check_flag, check_positive
 
 from .base import FeaturePair, Shape
-from .map_loss import MapLoss
+from .map_loss import MapLoss, whole_cells
 from .object_masks import cell_ranges, inside, object_boxes
 
 
@@ -111,9 +111,9 @@ class FGDLoss(MapLoss):
         boxes = object_boxes('FGDLoss', pair)
         totals = dict.fromkeys(self.weights, 0.0)
         for level, (student, teacher) in enumerate(self.joined(pair)):
-            grid = self.connectors[level].grid(pair.student[level])
+            sides = self.connectors[level].sides(pair.student[level])
             masks = [
-                self._masks(boxes[image], pair, image, grid)
+                self._masks(boxes[image], pair, image, sides)
                 for image in range(len(boxes))
             ]
             terms = self._terms(level, student, teacher, masks)
@@ -163,16 +163,17 @@ class FGDLoss(MapLoss):
         )
 
     def _masks(
-        self, boxes: Tensor, pair: FeaturePair, image: int, grid: tuple
+        self, boxes: Tensor, pair: FeaturePair, image: int, sides: tuple
     ) -> Tensor:
-        """An image's m_f on a grid, (H, W)."""
+        """An image's m_f on a grid that is so many cells high and wide."""
+        grid = whole_cells(sides)
         if self.mend_slips:
-            ranges = cell_ranges(boxes, pair.input_shape, grid)
+            ranges = cell_ranges(boxes, pair.input_shape, sides)
             covered = inside(ranges, grid)
             cells = covered.sum((1, 2))
         else:
             shape = pair.samples[image].metainfo['img_shape'][:2]
-            ranges = cell_ranges(boxes, shape, grid)
+            ranges = cell_ranges(boxes, shape, sides)
             ranges[:, 2:] += 1
             covered = inside(ranges, grid)
             cells = (ranges[:, 2:] - ranges[:, :2]).prod(1)

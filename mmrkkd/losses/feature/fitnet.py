@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from mmrkkd.ops.checks import check_choice
 
 from .base import FeatureLoss, FeaturePair, Shape, common_area
+from .map_loss import check_connected
 
 CONNECTORS = ('conv_bn_relu', 'conv')
 
@@ -70,10 +71,12 @@ class FitNetLoss(FeatureLoss):
 
     def per_batch(self, pair: FeaturePair) -> dict[str, Tensor]:
         """See :meth:`FeatureLoss.per_batch`."""
+        check_connected(self, self.connectors, pair)
         distances = []
         for connect, student, teacher in zip(
             self.connectors, pair.student, pair.teacher, strict=True
         ):
+            _check_fit(connect, student, teacher)
             student, teacher = common_area(connect(student), teacher)
             distances.append((student - teacher).square().mean())
         return dict(loss_fitnet=self.now(self.loss_weight) * sum(distances))
@@ -81,6 +84,25 @@ class FitNetLoss(FeatureLoss):
     def extra_repr(self) -> str:
         """The settings, for the log."""
         return f'{super().extra_repr()}, connector={self.connector}'
+
+
+def _check_fit(connect: nn.Module, student: Tensor, teacher: Tensor) -> None:
+    """Refuses maps for which a convolution without padding was not made."""
+    layer = connect[0] if isinstance(connect, nn.Sequential) else connect
+    lost = layer.kernel_size[0] - 1
+    sides = student.shape[2:], teacher.shape[2:]
+    if (
+        lost
+        and layer.padding == (0, 0)
+        and any(s - t != lost for s, t in zip(*sides, strict=True))
+    ):
+        raise ValueError(
+            'FitNetLoss joins maps whose sides differ by '
+            f'{lost} cells on the empty image, and here they have '
+            f'{tuple(sides[0])} and {tuple(sides[1])} cells: set feature_size '
+            'to the side of the images in pixels, or choose layers of one '
+            'stride'
+        )
 
 
 def join_maps(student: Shape, teacher: Shape) -> nn.Module:

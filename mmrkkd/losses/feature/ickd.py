@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from mmrkkd.ops.checks import check_flag
 
 from .base import FeatureLoss, FeaturePair, Shape
 from .map_loss import check_connected, check_maps
+from .unit import unit
 
 
 class ICKDLoss(FeatureLoss):
@@ -21,7 +21,7 @@ class ICKDLoss(FeatureLoss):
         G = F F', each row divided by its L2 norm
         loss_ickd = w sum_l ||G_s - G_t||_F^2 / (B C)
 
-    The sizes of the maps may differ.
+    The sizes of the maps may differ. The row of an empty channel is 0.
 
     Args:
         student_layers: See :class:`FeatureLoss`. The published layer is the
@@ -91,4 +91,4 @@ class ICKDLoss(FeatureLoss):
 def _correlations(features: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, C, C), rows of norm 1."""
     flat = features.flatten(2)
-    return normalize(flat @ flat.mT, dim=-1)
+    return unit(flat @ flat.mT, dim=-1)

@@ -1,11 +1,16 @@
 """Losses that compare a student's and a teacher's map cell by cell."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from .base import FeatureLoss, FeaturePair, Shape, common_area
+
+# By how much a product with a rounded ratio may miss a number of cells.
+SLACK = 1e-6
 
 
 class MapConnector(nn.Module):
@@ -14,7 +19,8 @@ class MapConnector(nn.Module):
     Maps of one stride are cut to the area that both have
     (:func:`common_area`). Of unlike strides one is resized first, by the
     ratio that the shapes of the empty image have, so that padding of unlike
-    sizes moves nothing. Where the channels differ the student's get a
+    sizes moves nothing; cells that the other grid has only a part of are
+    left out (:func:`resized`). Where the channels differ the student's get a
     learned 1 x 1 convolution, with bias.
 
     Args:
@@ -54,31 +60,20 @@ class MapConnector(nn.Module):
         student = self.channels(student)
         if self.ratio != (1, 1):
             if self.pools:
-                student, teacher = self._pooled(student, teacher)
+                down = [min(ratio, 1) for ratio in self.ratio]
+                up = [min(1 / ratio, 1) for ratio in self.ratio]
+                student = resized(student, down, adaptive_avg_pool2d)
+                teacher = resized(teacher, up, adaptive_avg_pool2d)
             else:
-                student = interpolate(
-                    student, self.grid(student), mode='bilinear'
-                )
+                linear = partial(interpolate, mode='bilinear')
+                student = resized(student, self.ratio, linear)
         return common_area(student, teacher)
 
-    def grid(self, student: Tensor) -> tuple[int, int]:
-        """Height and width of the student's map on the teacher's grid."""
+    def sides(self, student: Tensor) -> tuple[float, float]:
+        """Height and width of the student's map in cells of the teacher."""
         return tuple(
-            max(round(side * ratio), 1)
+            side * ratio
             for side, ratio in zip(student.shape[2:], self.ratio, strict=True)
-        )
-
-    def _pooled(
-        self, student: Tensor, teacher: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        down, up = [], []
-        for s, t, ratio in zip(
-            student.shape[2:], teacher.shape[2:], self.ratio, strict=True
-        ):
-            down.append(max(round(s * ratio), 1) if ratio < 1 else s)
-            up.append(max(round(t / ratio), 1) if ratio > 1 else t)
-        return adaptive_avg_pool2d(student, down), adaptive_avg_pool2d(
-            teacher, up
         )
 
     def extra_repr(self) -> str:
@@ -127,6 +122,37 @@ class MapLoss(FeatureLoss):
             self.connectors, pair.student, pair.teacher, strict=True
         ):
             yield connector(student, teacher)
+
+
+def resized(
+    features: Tensor,
+    ratio: Sequence[float],
+    resize: Callable[[Tensor, list[int]], Tensor],
+) -> Tensor:
+    """A map on a grid of another stride, without what is no whole cell.
+
+    Of 25 rows at half the resolution the first 24 become 12: all 25 would
+    be stretched to them, and each row would stand further off its place.
+
+    Args:
+        features: (B, C, H, W).
+        ratio: Cells of that grid for each of its own, down and across.
+        resize: From a map and a size in cells to a map of this size.
+    """
+    sizes = whole_cells(
+        side * each
+        for side, each in zip(features.shape[2:], ratio, strict=True)
+    )
+    height, width = (
+        math.ceil(size / each - SLACK)
+        for size, each in zip(sizes, ratio, strict=True)
+    )
+    return resize(features[..., :height, :width], sizes)
+
+
+def whole_cells(sides: Iterable[float]) -> list[int]:
+    """How many whole cells there are on each side, at least one."""
+    return [max(int(side + SLACK), 1) for side in sides]
 
 
 def check_maps(student: Shape, teacher: Shape) -> None:

@@ -79,7 +79,7 @@ class NORMLoss(FeatureLoss):
             check_positive('logit_scale', logit_scale)
         self.copies, self.logit_scale = copies, logit_scale
         self.residual: Residual | None = None
-        # Cells of the teacher for one of the student, down.
+        # Cells of the teacher for one of the student, down and across.
         self.ratio = 1.0
 
     def connect(
@@ -95,10 +95,11 @@ class NORMLoss(FeatureLoss):
         (student,), (teacher,) = student_shapes, teacher_shapes
         check_maps(student, teacher)
         self.ratio = teacher[2] / student[2]
-        if not (self.ratio.is_integer() or (1 / self.ratio).is_integer()):
+        is_whole = self.ratio.is_integer() or (1 / self.ratio).is_integer()
+        if not is_whole or self.ratio != teacher[3] / student[3]:
             raise ValueError(
-                'NORMLoss pools the finer of two maps, so that the side of '
-                'one must be a multiple of that of the other, got '
+                'NORMLoss pools the finer of two maps, so that both sides of '
+                'one must be the same multiple of those of the other, got '
                 f'{tuple(student)} of the student and {tuple(teacher)} of '
                 'the teacher'
             )

@@ -44,14 +44,14 @@ def object_boxes(owner: str, pair: FeaturePair) -> list[Tensor]:
 
 
 def cell_ranges(
-    boxes: Tensor, image: Sequence[int], grid: Sequence[int]
+    boxes: Tensor, image: Sequence[int], grid: Sequence[float]
 ) -> Tensor:
     """First and last cells of boxes on a grid that covers an image.
 
     Args:
         boxes: (G, 4), x1, y1, x2, y2 in pixels.
         image: (height, width) in pixels.
-        grid: (height, width) in cells.
+        grid: (height, width) in cells, whole or not.
 
     Returns:
         (G, 4), left, top, right, bottom: the cells from floor(x1) to

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from .base import FeaturePair
 from .map_loss import MapLoss
 
 EPS = 1e-6
+# So many last digits may equal cells differ by.
+ROUNDINGS = 4
 
 
 class PKDLoss(MapLoss):
@@ -20,8 +23,8 @@ class PKDLoss(MapLoss):
 
     which is (n - 1) / n (1 - r), r Pearson's correlation, averaged over the
     channels. The student's mean and deviation have a gradient; a channel
-    that is constant has z = 0. The cells of padding count as any others, as
-    in the released code.
+    that is constant, but for rounding, has z = 0 and no gradient. The cells
+    of padding count as any others, as in the released code.
 
     Where the channels differ, a 1 x 1 convolution joins them, which the
     paper does without; of unlike strides the student's map is interpolated
@@ -65,6 +68,12 @@ def _standardized(features: Tensor) -> Tensor:
     centred = channels - channels.mean(1, keepdim=True)
     freedom = max(channels.shape[1] - 1, 1)
     variance = centred.square().sum(1, keepdim=True) / freedom
+    with torch.no_grad():
+        low, high = channels.aminmax(dim=1, keepdim=True)
+        tiny = ROUNDINGS * torch.finfo(channels.dtype).eps
+        flat = high - low <= tiny * torch.maximum(-low, high)
+        # Squares of tiny numbers may be 0 as well.
+        flat |= variance == 0
     # The root has no slope at 0.
-    deviation = variance.clamp(min=EPS**4).sqrt()
-    return centred / (deviation + EPS)
+    deviation = variance.masked_fill(flat, 1.0).sqrt()
+    return (centred / (deviation + EPS)).masked_fill(flat, 0.0)

@@ -1,15 +1,14 @@
 """ReviewKD: each teacher level learned from all deeper student levels."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, mse_loss
 
-from mmrkkd.ops.checks import check_positive
-
 from .base import FeatureLoss, FeaturePair, Shape, common_area
-from .map_loss import check_connected
+from .map_loss import check_connected, resized
 
 POOLED = (4, 2, 1)
 MOST_CHANNELS = 512
@@ -64,8 +63,13 @@ class ReviewKDLoss(FeatureLoss):
         mid_channels: int | None = None,
     ) -> None:
         super().__init__(student_layers, teacher_layers, loss_weight)
-        if mid_channels is not None:
-            check_positive('mid_channels', mid_channels)
+        if mid_channels is not None and (
+            type(mid_channels) is not int or mid_channels < 1
+        ):
+            raise ValueError(
+                'mid_channels must be an integer >= 1, or None for those of '
+                f"the student's deepest layer, got {mid_channels!r}"
+            )
         self.mid_channels = mid_channels
         self.fusions = nn.ModuleList()
 
@@ -84,7 +88,7 @@ class ReviewKDLoss(FeatureLoss):
         mid = self.mid_channels or min(MOST_CHANNELS, students[-1][1])
         last = len(students) - 1
         self.fusions = nn.ModuleList(
-            Fusion(student, teacher, int(mid), fuses=level < last)
+            Fusion(student, teacher, mid, fuses=level < last)
             for level, (student, teacher) in enumerate(
                 zip(students, teachers, strict=True)
             )
@@ -147,9 +151,8 @@ class Fusion(nn.Module):
             share = self.attention(torch.cat([fused, deeper], 1))
             fused = fused * share[:, :1] + deeper * share[:, 1:]
         if self.ratio != (1, 1):
-            sides = zip(fused.shape[2:], self.ratio, strict=True)
-            size = [max(round(side * ratio), 1) for side, ratio in sides]
-            fused = interpolate(fused, size, mode='nearest')
+            nearest = partial(interpolate, mode='nearest')
+            fused = resized(fused, self.ratio, nearest)
         return self.leave(fused), fused
 
 

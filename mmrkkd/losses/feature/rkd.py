@@ -4,15 +4,19 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize, smooth_l1_loss
+from torch.linalg import vector_norm
+from torch.nn.functional import smooth_l1_loss
 
 from mmrkkd.losses.schedule import build_schedule
 from mmrkkd.ops.checks import check_flag
 
 from .base import FeatureLoss, FeaturePair
+from .unit import unit
 
 # Numbers that the angles at some vertices may take at once.
 BLOCK = 2**24
+# So many last digits may equal embeddings differ by.
+ROUNDINGS = 16
 
 
 class RKDLoss(FeatureLoss):
@@ -30,7 +34,9 @@ class RKDLoss(FeatureLoss):
     0, so that the mean over distinct ones, which the paper writes, is
     B / (B - 1) and B^2 / ((B - 1) (B - 2)) times as large; the published
     weights belong to the sums here. The student's mean distance has a
-    gradient. One image gives 0, two have no angle. The dimensions of the
+    gradient. One image gives 0, two have no angle; images whose embeddings
+    are equal, but for rounding, have no direction between them: cosines with
+    it are 0 and pull at nothing. The dimensions of the
     two embeddings may differ; maps are flattened.
 
     The angles take B^3 numbers in time, not in memory: they are worked on
@@ -75,7 +81,7 @@ class RKDLoss(FeatureLoss):
         for student, teacher in zip(pair.student, pair.teacher, strict=True):
             student, teacher = student.flatten(1), teacher.flatten(1)
             if self.normalize:
-                student, teacher = normalize(student), normalize(teacher)
+                student, teacher = unit(student), unit(teacher)
             distances.append(
                 smooth_l1_loss(_distances(student), _distances(teacher))
             )
@@ -125,5 +131,8 @@ def _angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 def _angles(embedding: Tensor, vertices: slice) -> Tensor:
     """(B, D) -> (V, B, B), the cosines at some vertices."""
-    towards = normalize(embedding - embedding[vertices, None], dim=-1)
+    lengths = vector_norm(embedding.detach(), dim=1)
+    longer = torch.maximum(lengths, lengths[vertices, None])
+    least = ROUNDINGS * torch.finfo(embedding.dtype).eps * longer
+    towards = unit(embedding - embedding[vertices, None], -1, least[..., None])
     return towards @ towards.mT

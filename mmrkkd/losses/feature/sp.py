@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from .base import FeatureLoss, FeaturePair
+from .unit import unit
 
 
 class SPLoss(FeatureLoss):
@@ -17,7 +17,8 @@ class SPLoss(FeatureLoss):
         loss_sp = w sum_l ||G_s - G_t||_F^2 / B^2
 
     Features of any shape go together: maps of other channels, strides or
-    sizes, or vectors. Of one image it is 0.
+    sizes, or vectors. Of one image it is 0. An image without features
+    resembles none: its row is 0.
 
     Args:
         student_layers: See :class:`FeatureLoss`. The published layer is the
@@ -54,4 +55,4 @@ class SPLoss(FeatureLoss):
 def _similarities(features: Tensor) -> Tensor:
     """(B, ...) -> (B, B), rows of norm 1."""
     flat = features.flatten(1)
-    return normalize(flat @ flat.T)
+    return unit(flat @ flat.T)

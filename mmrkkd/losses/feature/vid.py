@@ -72,8 +72,9 @@ class VIDLoss(MapLoss):
     ) -> None:
         """See :meth:`FeatureLoss.connect`."""
         super().connect(student_shapes, teacher_shapes)
-        # The inverse of softplus.
-        start = math.log(math.expm1(self.variance - EPS))
+        # The inverse of softplus: log(exp(v) - 1), without the large exp(v).
+        start = self.variance - EPS
+        start += math.log(-math.expm1(-start))
         self.regressors, self.scales = nn.ModuleList(), nn.ParameterList()
         for student, teacher in zip(
             student_shapes, teacher_shapes, strict=True

@@ -43,3 +43,18 @@ def test_channels_may_differ_and_the_finer_map_is_averaged():
 def test_power_must_be_positive():
     with pytest.raises(ValueError, match='power must be a finite number > 0'):
         ATLoss('a', power=0)
+    with pytest.raises(ValueError, match='power must be >= 1, got 0.5'):
+        ATLoss('a', power=0.5)
+
+
+@pytest.mark.parametrize('power', [1, 1.5, 2])
+def test_features_of_zero_have_finite_gradients(power):
+    student = torch.randn(2, 3, 4, 4).relu()
+    student[0] = 0.0
+    student.requires_grad_()
+    loss = ATLoss('a', power=power)
+    loss.connect([(1, 3, 4, 4)], [(1, 3, 4, 4)])
+    pair = FeaturePair([student], [torch.rand(2, 3, 4, 4)])
+    loss(pair)['loss_at'].backward()
+    assert not student.grad[0].any()
+    assert student.grad.isfinite().all() and student.grad[1].any()

@@ -58,10 +58,18 @@ def test_the_students_classifier_learns_and_the_teachers_does_not():
     assert weights[1].grad is None
 
 
-@pytest.mark.parametrize('value', [0, 2.0])
+@pytest.mark.parametrize('value', [0, 2.0, True])
 def test_resolution(value):
     with pytest.raises(ValueError, match='resolution must be a number of cel'):
         CATKDLoss(resolution=value)
+
+
+def test_an_empty_map_pulls_at_nothing():
+    student = torch.zeros(2, 4, 3, 3, requires_grad=True)
+    teacher, weights = torch.randn(2, 4, 3, 3), torch.randn(5, 4)
+    value = term(student, teacher, weights, weights, normalize=True)
+    value.backward()
+    assert value > 0 and not student.grad.any()
 
 
 def test_no_weights():

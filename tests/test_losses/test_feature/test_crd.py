@@ -170,11 +170,17 @@ def test_samples_without_what_is_needed(given, message):
         made()(batch)
 
 
+def test_layers_must_be_connected():
+    with pytest.raises(ValueError, match='CRDLoss has .* 0 layers, got 1'):
+        CRDLoss(N, 'a')(pair())
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
         (dict(num_data=1), 'num_data must be an integer >= 2, got 1'),
         (dict(num_data=9, dim=0), 'dim must be an integer >= 1, got 0'),
+        (dict(num_data=9, dim=True), 'dim must be .* got True'),
         (dict(num_data=9, momentum=1.0), 'momentum must be below 1'),
     ],
 )

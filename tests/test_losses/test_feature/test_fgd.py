@@ -143,6 +143,19 @@ def test_masks_count_the_cells_of_the_students_whole_map():
     assert loss(pair)['loss_fgd_foreground'] > 0
 
 
+def test_masks_of_odd_maps_have_the_cells_of_the_teachers_stride():
+    """25 cells of 8 pixels, 13 of 16: a box on borders of the latter."""
+    loss = FGDLoss('a', **ONES)
+    loss.connect([(1, 1, 16, 16)], [(1, 1, 8, 8)])
+    sides = loss.connectors[0].sides(torch.zeros(1, 1, 25, 25))
+    boxes = torch.tensor([[160.0, 160, 192, 192]])
+    pair = FeaturePair([], [], input_shape=(200, 200))
+    mask = loss._masks(boxes, pair, 0, sides)
+    expected = torch.zeros(12, 12)
+    expected[10:, 10:] = 0.25
+    assert torch.equal(mask, expected)
+
+
 def test_context_starts_as_the_identity_and_learns():
     block = GlobalContext(4)
     features = torch.randn(2, 4, 3, 3)

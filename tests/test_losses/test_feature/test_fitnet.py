@@ -94,6 +94,24 @@ def test_half_precision_is_computed_in_float32():
     assert term.dtype == torch.float32
 
 
+def test_layers_must_be_connected():
+    some = torch.zeros(1, 1, 2, 2)
+    with pytest.raises(ValueError, match='FitNetLoss has .* 0 layers, got 1'):
+        FitNetLoss('a')(FeaturePair([some], [some]))
+
+
+@pytest.mark.parametrize('connector', ['conv', 'conv_bn_relu'])
+def test_maps_of_another_image_than_the_kernel_was_made_for(connector):
+    """Strides 2 and 3: sides of 48 and 32 on one image, of 12 and 8."""
+    loss = FitNetLoss('a', connector=connector)
+    loss.connect([(1, 1, 48, 48)], [(1, 1, 32, 32)])
+    pair = FeaturePair([torch.ones(2, 1, 12, 12)], [torch.ones(2, 1, 8, 8)])
+    with pytest.raises(ValueError, match='differ by 16 cells .* feature_size'):
+        loss(pair)
+    student, teacher = torch.ones(2, 1, 50, 64), torch.ones(2, 1, 34, 48)
+    assert loss(FeaturePair([student], [teacher]))['loss_fitnet'].isfinite()
+
+
 def test_unlike_numbers_of_layers():
     loss = FitNetLoss('a')
     some = torch.zeros(1, 1, 1, 1)

@@ -3,10 +3,11 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, interpolate
 
 from mmrkkd.losses import PKDLoss
 from mmrkkd.losses.feature import FeaturePair
+from mmrkkd.losses.feature.base import common_area
 from mmrkkd.losses.feature.map_loss import MapConnector
 
 
@@ -53,6 +54,60 @@ def test_padding_moves_nothing_where_strides_differ():
     teacher = torch.zeros(1, 1, 4, 4)
     a, _ = joined(student, teacher, [shape(8), shape(4)])
     assert a[0, 0, 0].tolist() == [0.5, 2.5, 4.5, 6.5]
+
+
+@pytest.mark.parametrize('pools', [False, True])
+@pytest.mark.parametrize('flipped', [False, True])
+@pytest.mark.parametrize(('fine', 'coarse'), [(25, 13), (7, 4), (24, 12)])
+def test_no_cell_moves_on_odd_maps(fine, coarse, flipped, pools):
+    """Maps that hold the pixel of each row's middle, strides 8 and 16."""
+    maps = [
+        ((torch.arange(rows) + 0.5) * stride)[:, None].repeat(1, rows)
+        for rows, stride in ((fine, 8), (coarse, 16))
+    ]
+    shapes = [shape(16), shape(8)]
+    if flipped:
+        maps, shapes = maps[::-1], shapes[::-1]
+    a, b = joined(*(m[None, None] for m in maps), shapes, pools=pools)
+    # The border of an interpolated map has one neighbour.
+    inner = (..., slice(1, -1), slice(None))
+    assert a.shape == b.shape and a.shape[-1] >= fine // 2
+    assert torch.equal(a[inner], b[inner])
+
+
+def test_even_maps_are_interpolated_as_by_torch():
+    student, teacher = torch.randn(1, 1, 24, 36), torch.zeros(1, 1, 12, 18)
+    a, _ = joined(student, teacher, [shape(16), shape(8)])
+    assert torch.equal(a, interpolate(student, (12, 18), mode='bilinear'))
+
+
+@pytest.mark.parametrize(
+    ('sides', 'fits'),
+    [
+        ((25, 28), True),
+        ((9, 12), True),
+        ((1, 2), True),
+        ((2, 3), True),
+        ((2, 4), False),
+        ((4, 8), False),
+        ((13, 25), False),
+    ],
+)
+@pytest.mark.parametrize('flipped', [False, True])
+def test_a_stride_is_no_padding(sides, fits, flipped):
+    maps = [torch.randn(2, 1, 8, side) for side in sides]
+    if flipped:
+        maps = maps[::-1]
+    if fits:
+        found = common_area(*maps)
+        for mine, whole in zip(found, maps):
+            assert torch.equal(mine, whole[..., : min(sides)])
+        return
+    with pytest.raises(
+        ValueError,
+        match=rf'got \(8, {maps[0].shape[3]}\) cells .* set feature_size',
+    ):
+        common_area(*maps)
 
 
 @pytest.mark.parametrize('flipped', [False, True])

@@ -146,8 +146,11 @@ def test_one_output_of_a_layer():
 
 
 def test_sides_must_be_multiples():
-    with pytest.raises(ValueError, match='multiple of that of the other'):
+    with pytest.raises(ValueError, match='multiple of those of the other'):
         made((1, 3, 6, 6), (1, 5, 4, 4))
+    # Height and width alike.
+    with pytest.raises(ValueError, match='multiple of those of the other'):
+        made((1, 3, 4, 4), (1, 5, 8, 4))
 
 
 def test_a_residual_is_wanted():

@@ -87,6 +87,12 @@ def test_middle_channels():
     assert loss.fusions[0].enter[0].weight.shape[0] == 3
 
 
+@pytest.mark.parametrize('value', [0, 0.5, 2.7, True])
+def test_middle_channels_are_a_count(value):
+    with pytest.raises(ValueError, match='mid_channels must be an integer'):
+        ReviewKDLoss('a', mid_channels=value)
+
+
 def test_other_strides_go_to_the_teachers():
     loss = ReviewKDLoss(['a', 'b']).eval()
     loss.connect([(1, 2, 8, 8), (1, 2, 4, 4)], [(1, 2, 4, 4), (1, 2, 4, 4)])

@@ -89,6 +89,31 @@ def test_equal_embeddings_are_finite():
     assert student.grad.isfinite().all()
 
 
+@pytest.mark.parametrize('apart', [0.0, 1e-7, 1e-6])
+@pytest.mark.parametrize('equal', ['both', 'student'])
+def test_a_repeated_image_pulls_no_more_than_others(apart, equal):
+    """The two are equal but for rounding; only their distance is seen."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 6, 16, generator=generator)
+    shift = apart * torch.randn(2, 16, generator=generator)
+    student[1] = student[0] + shift[0]
+    if equal == 'both':
+        teacher[1] = teacher[0] + shift[1]
+    student.requires_grad_()
+    sum(terms(student, teacher).values()).backward()
+    lengths = student.grad.norm(dim=1)
+    assert lengths[:2].max() < 10 * lengths[2:].max()
+
+
+def test_an_embedding_without_length_pulls_at_nothing():
+    student = torch.randn(4, 3)
+    student[0] = 0.0
+    student.requires_grad_()
+    found = terms(student, torch.randn(4, 3), normalize=True)
+    sum(found.values()).backward()
+    assert not student.grad[0].any() and student.grad[1:].any()
+
+
 def test_normalised_embeddings_know_no_length():
     student, teacher = torch.rand(2, 4, 3, dtype=torch.float64).unbind()
     lengths = torch.tensor([[1.0], [2.0], [3.0], [4.0]], dtype=torch.float64)

@@ -68,6 +68,14 @@ def test_the_finer_map_is_averaged():
     )
 
 
+@pytest.mark.parametrize('variance', [1e-3, 5.0, 100.0, 1000.0])
+def test_variances_start_where_they_are_told_to(variance):
+    loss = VIDLoss('a', variance=variance)
+    loss.connect([(1, 2, 4, 4)], [(1, 3, 4, 4)])
+    found = torch.nn.functional.softplus(loss.scales[0]) + 1e-5
+    torch.testing.assert_close(found, torch.full((3, 1, 1), variance))
+
+
 def test_variance_must_leave_room():
     with pytest.raises(ValueError, match='variance must be > 1e-05'):
         VIDLoss('a', variance=1e-6)

@@ -26,4 +26,5 @@ model = dict(
         loss_weight=dict(type='linear', stop=0.6, end=20),
     ),
     task_weight=_base_.distillation.task_weight,
+    feature_size=32,
 )

@@ -25,5 +25,6 @@ model = dict(
         loss_weight=dict(type='linear', stop=8.0, end=20),
     ),
     task_weight=_base_.distillation.task_weight,
+    feature_size=32,
 )
 optim_wrapper = dict(optimizer=dict(lr=0.01))

@@ -14,4 +14,5 @@ model = dict(
         teacher_layers=['backbone.layer2'],
     ),
     task_weight=_base_.distillation.task_weight,
+    feature_size=32,
 )

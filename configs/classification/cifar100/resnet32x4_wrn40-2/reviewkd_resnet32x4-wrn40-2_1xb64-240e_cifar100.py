@@ -25,4 +25,5 @@ model = dict(
         ],
     ),
     task_weight=_base_.distillation.task_weight,
+    feature_size=32,
 )

@@ -14,5 +14,6 @@ model = dict(
         teacher_layers=['backbone.layer2'],
     ),
     task_weight=_base_.distillation.task_weight,
+    feature_size=32,
 )
 optim_wrapper = dict(optimizer=dict(lr=0.01))

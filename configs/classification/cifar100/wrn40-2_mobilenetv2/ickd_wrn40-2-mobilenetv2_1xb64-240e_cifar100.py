@@ -7,5 +7,5 @@ _base_ = [
     '../../_base_/runtime.py',
 ]
 
-model = dict(**_base_.distillation)
+model = dict(**_base_.distillation, feature_size=32)
 optim_wrapper = dict(optimizer=dict(lr=0.01))

@@ -8,4 +8,4 @@ _base_ = [
     '../../_base_/runtime.py',
 ]
 
-model = dict(**_base_.distillation)
+model = dict(**_base_.distillation, feature_size=32)

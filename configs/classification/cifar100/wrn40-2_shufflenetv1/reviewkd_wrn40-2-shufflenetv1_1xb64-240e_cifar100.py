@@ -24,5 +24,6 @@ model = dict(
         ],
     ),
     task_weight=_base_.distillation.task_weight,
+    feature_size=32,
 )
 optim_wrapper = dict(optimizer=dict(lr=0.01))

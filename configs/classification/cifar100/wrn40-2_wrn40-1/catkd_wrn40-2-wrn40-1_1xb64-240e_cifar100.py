@@ -13,4 +13,5 @@ model = dict(
         loss_weight=1.5,
     ),
     task_weight=_base_.distillation.task_weight,
+    feature_size=32,
 )

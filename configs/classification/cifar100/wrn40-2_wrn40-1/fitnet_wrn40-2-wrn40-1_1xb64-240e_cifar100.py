@@ -13,4 +13,5 @@ model = dict(
         student_layers=['backbone.block2'],
     ),
     task_weight=_base_.distillation.task_weight,
+    feature_size=32,
 )

@@ -14,4 +14,5 @@ model = dict(
         num_data=100000,
     ),
     task_weight=_base_.distillation.task_weight,
+    feature_size=64,
 )
