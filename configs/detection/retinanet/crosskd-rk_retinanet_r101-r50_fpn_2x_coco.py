@@ -1,5 +1,5 @@
-# CrossKD's classification term + Kendall's tau, both of the crossed scores. Its
-# terms of boxes are not here; nobody has a number of this pair on COCO.
+# CrossKD's classification term + Kendall's tau, both of the crossed scores.
+# Its terms of boxes are not here; nobody has a number of this pair on COCO.
 _base_ = [
     'mmdet::retinanet/retinanet_r50_fpn_2x_coco.py',
     '../../_base_/teachers/retinanet_r101_coco.py',
