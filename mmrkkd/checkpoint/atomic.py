@@ -1,12 +1,13 @@
 """Files that are written whole or not at all."""
 
 import contextlib
-import fcntl
+import glob
 import json
 import os
+import platform
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from mmengine.fileio import LocalBackend, register_backend
 
@@ -18,10 +19,11 @@ WRITTEN_AT_ONCE = 2**24
 def write_atomically(path: str | os.PathLike, content: bytes) -> None:
     """Replaces a file at one stroke.
 
-    The bytes go into ``<path>.partial`` beside it, are forced onto the disk
-    and take the name ``path`` when they are complete. Whatever happens
-    before, a kill or a full disk, leaves the old file as it was. Of several
-    who write it at once each waits for the one before.
+    The bytes go into ``<path>.<host>.<process>.partial`` beside it, are
+    forced onto the disk and take the name ``path`` when they are complete.
+    Whatever happens before, a kill or a full disk, leaves the old file as it
+    was; of several who write it at once the last one's is left. What a
+    killed process of this machine has left of the file is removed.
 
     Args:
         path: The file; its folder is made if need be.
@@ -31,16 +33,35 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
         OSError: it could not be written; nothing is left of the attempt.
     """
     path = Path(path)
-    partial = path.with_name(path.name + PARTIAL)
+    name = f'{path.name}.{platform.node()}.'
+    own = f'{os.getpid()}-{threading.get_ident()}'
+    partial = path.with_name(f'{name}{own}{PARTIAL}')
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _told_and_removed(path, partial), _opened_alone(partial) as file:
-        view = memoryview(content)
-        for start in range(0, len(view), WRITTEN_AT_ONCE):
-            file.write(view[start : start + WRITTEN_AT_ONCE])
-        file.flush()
-        os.fsync(file.fileno())
+    with _told_and_removed(path, partial):
+        for left in path.parent.glob(f'{glob.escape(name)}*{PARTIAL}'):
+            if not _is_alive(left.name.removeprefix(name)):
+                left.unlink(missing_ok=True)
+        with open(partial, 'wb') as file:
+            view = memoryview(content)
+            for start in range(0, len(view), WRITTEN_AT_ONCE):
+                file.write(view[start : start + WRITTEN_AT_ONCE])
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, path)
     _sync_folder(path.parent)
+
+
+def _is_alive(own: str) -> bool:
+    """Whether the process that a name ends with is still there."""
+    number = own.partition('-')[0]
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, ValueError):
+        # Another user's, or no number.
+        return True
+    return True
 
 
 def write_json(path: str | os.PathLike, content: dict) -> None:
@@ -72,27 +93,6 @@ def _told_and_removed(path: Path, partial: Path) -> Iterator[None]:
             f'{path} could not be written ({error.strerror or error}); the '
             'files written before are untouched',
         ) from error
-
-
-@contextlib.contextmanager
-def _opened_alone(partial: Path) -> Iterator[IO[bytes]]:
-    """An empty file that nobody else writes; waits for who does."""
-    while True:
-        with open(partial, 'ab') as file:
-            # Some file systems cannot lock.
-            with contextlib.suppress(OSError):
-                fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-            try:
-                is_it = os.path.samestat(
-                    os.fstat(file.fileno()), partial.stat()
-                )
-            except FileNotFoundError:
-                is_it = False
-            if is_it:
-                file.truncate(0)
-                yield file
-                return
-        # Who had it has given it its name, or taken it away.
 
 
 def _sync_folder(folder: Path) -> None:

@@ -29,7 +29,7 @@ from mmrkkd.engine import prepare_run
 from mmrkkd.engine.launch import named
 
 from .trial import described, try_first_batch
-from .work_dir import RUN, STUDENT, claim, leave_student
+from .work_dir import RUN, STUDENT, claim, leave_student, let_go
 from .wrapping import Distillation, wrap
 
 # Where each launcher tells a process its number.
@@ -160,6 +160,15 @@ def prepare(
 def run(config: Config, *, amp: bool, resume: bool, trust: bool) -> Distilled:
     """Trains, evaluates and leaves the plain student."""
     folder = Path(config.work_dir)
+    try:
+        return _run(config, folder, amp, resume, trust)
+    finally:
+        let_go(folder)
+
+
+def _run(
+    config: Config, folder: Path, amp: bool, resume: bool, trust: bool
+) -> Distilled:
     # Changed by what prepares the run, and named as its file.
     running = named(copy.deepcopy(config), folder / RUN)
     with prepare_run(

@@ -1,9 +1,12 @@
 """The work directory of a distillation: what it holds, and whose it is."""
 
 import copy
+import fcntl
 import io
+import itertools
 import logging
 from pathlib import Path
+from typing import IO
 
 import torch
 from mmengine.config import Config
@@ -25,54 +28,82 @@ from .publish import published
 RUN = 'distill.py'
 OLD = 'distill_before.py'
 STUDENT = 'student'
-# What a run leaves in its folder.
-TRACES = ('*.pth', 'last_checkpoint', '*/vis_data/*.json')
+# What a run leaves in its folder; of a log anything but its config.py.
+TRACES = ('*.pth', 'last_checkpoint', '*/vis_data/*[!y]')
+# Held by whoever trains there: folder to its open file.
+LOCK = '.lock'
+_HELD: dict[Path, IO] = {}
 # Of this start, not of the run.
 PLACES = ('work_dir', 'launcher')
 
 
 def claim(config: Config, resume: bool) -> None:
-    """Writes the config of a run into its work directory.
+    """Writes the config of a run into its work directory, and holds that.
+
+    No other process can claim it until :func:`let_go`, or this one's end.
 
     Args:
         config: The whole config, with ``work_dir``.
         resume: Go on with the run that is there.
 
     Raises:
-        FileExistsError: there is a run already.
+        FileExistsError: there is a run already, or one is under way.
         ValueError: the run to go on with is another one.
     """
     folder = Path(config.work_dir)
     path = folder / RUN
-    if any(next(folder.glob(trace), None) for trace in TRACES):
-        if not path.is_file():
-            raise FileExistsError(
-                f'--work-dir {folder} holds a run of something else (there '
-                f'are checkpoints or logs, and no {RUN}): give another folder'
-            )
-        if not _check_same(config, path, resume):
-            return
-    # Where nothing was trained, what could not start is no run.
-    write_atomically(path, config.pretty_text.encode())
+    trained = any(next(folder.glob(trace), None) for trace in TRACES)
+    if trained and not path.is_file():
+        raise FileExistsError(
+            f'--work-dir {folder} holds a run of something else (there are '
+            f'checkpoints or logs, and no {RUN}): give another folder'
+        )
+    _hold(folder)
+    try:
+        # Where nothing was trained, what could not start is no run.
+        if trained:
+            _check_same(config, path, resume)
+        if path.is_file():
+            _keep_edits(config, path)
+        else:
+            write_atomically(path, config.pretty_text.encode())
+    except BaseException:
+        let_go(folder)
+        raise
 
 
-def _check_same(config: Config, path: Path, resume: bool) -> bool:
-    """Whether a run goes on with other settings than it had.
+def _hold(folder: Path) -> None:
+    """Keeps others from a folder as long as this process trains there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = open(folder / LOCK, 'w')  # noqa: SIM115
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise FileExistsError(
+            f'--work-dir {folder} is being trained in by another process: '
+            'wait for it, or give another folder'
+        ) from error
+    except OSError:
+        # A file system that cannot lock.
+        pass
+    _HELD[folder.resolve()] = lock
 
-    Those may be edits: the file is kept beside the new one then.
-    """
+
+def let_go(folder: Path) -> None:
+    """Gives back what :func:`claim` holds, at the end of a run."""
+    lock = _HELD.pop(folder.resolve(), None)
+    if lock is not None:
+        lock.close()
+
+
+def _check_same(config: Config, path: Path, resume: bool) -> None:
     if not resume:
         raise FileExistsError(
             f'--work-dir {path.parent} holds a distillation already: '
             '--resume goes on with it; else give another folder'
         )
-    before, now = (
-        {k: v for k, v in each.to_dict().items() if k not in PLACES}
-        for each in (Config.fromfile(path), config)
-    )
-    differing = sorted(
-        name.removeprefix('.') for name in _differing(before, now, '')
-    )
+    differing = _changed(config, path)
     if any(name.startswith('model.') for name in differing):
         raise ValueError(
             f'--resume: {path} is another run, they differ in '
@@ -80,16 +111,35 @@ def _check_same(config: Config, path: Path, resume: bool) -> bool:
             'with, or another --work-dir; to go on with an edited config use '
             f"'mmrkkd train {path} --resume'"
         )
+
+
+def _changed(config: Config, path: Path) -> list[str]:
+    """Dotted names of the settings that a file has otherwise."""
+    before, now = (
+        {k: v for k, v in each.to_dict().items() if k not in PLACES}
+        for each in (Config.fromfile(path), config)
+    )
+    return sorted(
+        name.removeprefix('.') for name in _differing(before, now, '')
+    )
+
+
+def _keep_edits(config: Config, path: Path) -> None:
+    """Writes a config anew where it differs, and keeps the old one."""
+    differing = _changed(config, path)
     if differing:
+        numbers = itertools.count(2)
         kept = path.with_name(OLD)
+        while kept.exists():
+            kept = path.with_stem(f'{Path(OLD).stem}_{next(numbers)}')
         write_atomically(kept, path.read_bytes())
+        write_atomically(path, config.pretty_text.encode())
         print_log(
             f'{path} is written anew, in which other settings are: '
             f'{", ".join(differing[:10])}. As it was it is kept in {kept}.',
             logger='current',
             level=logging.WARNING,
         )
-    return bool(differing)
 
 
 def _differing(before: object, now: object, name: str) -> list[str]:

@@ -5,7 +5,14 @@ import copy
 from mmengine.config import ConfigDict
 
 # Of a distiller, and of nothing else that stands in a config.
-SETTINGS = ('losses', 'matching', 'rois', 'task_weight', 'gradient_interval')
+SETTINGS = (
+    'losses',
+    'matching',
+    'rois',
+    'task_weight',
+    'gradient_interval',
+    'feature_size',
+)
 
 
 def with_preprocessor(model: dict, preprocessor: dict | None) -> ConfigDict:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import RUNNERS, DefaultScope
 from mmengine.runner import Runner
@@ -225,7 +225,7 @@ def dump_beside(config: Config, task: str) -> None:
         return
     read = Path(config.filename)
     dumped = Path(config.work_dir) / read.name
-    if task == 'test' or dumped.absolute() == read.absolute():
+    if task == 'test' or dumped.resolve() == read.resolve():
         prefix = 'test' if task == 'test' else 'run'
         named(config, read.with_name(f'{prefix}_{read.name}'))
 
@@ -238,10 +238,13 @@ def log_validations_by_step(config: Config) -> None:
     Args:
         config: Changed in place where it does not say itself.
     """
-    train = config.get('train_cfg') or {}
-    hook = (config.get('default_hooks') or {}).get('logger')
-    if train.get('max_epochs') is None and isinstance(hook, dict):
-        hook.setdefault('log_metric_by_epoch', False)
+    if (config.get('train_cfg') or {}).get('max_epochs') is not None:
+        return
+    hooks = config.get('default_hooks') or {}
+    logger = hooks.get('logger', dict(type='LoggerHook'))
+    if isinstance(logger, dict) and builds(logger, LoggerHook):
+        hooks['logger'] = dict(dict(log_metric_by_epoch=False), **logger)
+        config.default_hooks = hooks
 
 
 def use_robust_hooks(config: Config) -> None:

@@ -157,8 +157,12 @@ class LogitLoss(Placed, DistillationLoss):
             positions = preds_S.shape[1:-1].numel() if self.views == 1 else 1
             return positions * total
         check_logits(student_logits, teacher_logits, self.min_classes)
-        if isinstance(normalizer, (int, float)):
+        if normalizer is not None and not isinstance(normalizer, Tensor):
             check_positive('normalizer', normalizer)
+        # Whatever was made under torch.inference_mode can be kept then.
+        labels, weight, normalizer = map(
+            keepable, (labels, weight, normalizer)
+        )
         samples = student_logits.shape[:-1]
         labels = _flat('labels', labels, samples)
         weight = _flat('weight', weight, samples)
@@ -366,6 +370,11 @@ def _check_labels(owner: str, labels: Tensor | None, logits: Tensor) -> None:
         )
 
 
+def _wide(weight: Tensor) -> torch.dtype:
+    """In which a sum of half precision numbers fits."""
+    return torch.promote_types(weight.dtype, torch.float32)
+
+
 def _check_weight(weight: Tensor) -> None:
     if not checks.at_hand(weight):
         return
@@ -376,7 +385,7 @@ def _check_weight(weight: Tensor) -> None:
             'weight must be finite and >= 0 for every sample, got values in '
             f'[{weight.min().item()}, {weight.max().item()}]'
         )
-    if weight.sum() == torch.inf:
+    if weight.sum(dtype=_wide(weight)) == torch.inf:
         raise ValueError(
             'the sum of all weights must be finite, got infinity from values '
             f'up to {weight.max().item()} in {weight.dtype}: divide them by a '

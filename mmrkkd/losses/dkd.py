@@ -83,8 +83,8 @@ class DKDLoss(LogitLoss):
         student = split_target(student_logits / self.temperature, labels)
         teacher = split_target(teacher_logits / self.temperature, labels)
         target = kl_divergence(_binary(*student), _binary(*teacher))
-        nothing, others = nothing_left(teacher[1])
-        non_target = kl_divergence(student[1], others).masked_fill(nothing, 0)
+        nothing, *others = nothing_left(student[1], teacher[1])
+        non_target = kl_divergence(*others).masked_fill(nothing, 0.0)
         scale = self.now(self.loss_weight) * self.temperature**2
         return dict(
             loss_dkd_target=scale * self.now(self.target_weight) * target,
@@ -120,20 +120,28 @@ def split_target(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return logits.gather(-1, labels), logits.gather(-1, others)
 
 
-def nothing_left(others: Tensor) -> tuple[Tensor, Tensor]:
+def nothing_left(
+    student: Tensor, teacher: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Where a teacher rules out every class but the label.
 
     Args:
-        others: Its logits of the other classes, (N, C - 1).
+        student: The logits of the other classes, (N, C - 1).
+        teacher: The same of the teacher.
 
     Returns:
-        (N,), bool; and the logits, of which such rows are 0, since nothing
-        is no distribution.
+        (N,), bool; and the logits of both, of which such rows are 0, since
+        nothing is no distribution.
     """
-    nothing = others.amax(-1) == -torch.inf
-    return nothing, others.masked_fill(nothing.unsqueeze(-1), 0.0)
+    nothing = teacher.amax(-1) == -torch.inf
+    rows = nothing.unsqueeze(-1)
+    return nothing, *(
+        each.masked_fill(rows, 0.0) for each in (student, teacher)
+    )
 
 
 def _binary(target: Tensor, others: Tensor) -> Tensor:
     """Logits (N, 2) whose softmax is (p_y, 1 - p_y)."""
+    # Of -inf alone the sum has no slope.
+    others = others.clamp(min=torch.finfo(others.dtype).min)
     return torch.cat([target, others.logsumexp(-1, keepdim=True)], dim=-1)

@@ -69,10 +69,9 @@ class NKDLoss(LogitLoss):
         """See :meth:`LogitLoss.per_sample`."""
         student, student_others = _probabilities(student_logits, labels)
         teacher, teacher_others = _probabilities(teacher_logits, labels)
-        nothing, teacher_others = nothing_left(teacher_others)
+        nothing, *others = nothing_left(student_others, teacher_others)
         student_others, teacher_others = (
-            log_softmax(each / self.temperature, dim=-1)
-            for each in (student_others, teacher_others)
+            log_softmax(each / self.temperature, dim=-1) for each in others
         )
         # A label that both rule out is 0 times minus infinity.
         student = student.masked_fill(teacher == -torch.inf, 0.0)

@@ -49,6 +49,8 @@ def reduced_in_blocks(
         normalizer = len(student_logits)
     elif normalizer is None:
         # Shares first, see weighted_mean.
+        # Half precision ends at 65504.
+        weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
         total = weight.sum()
         weight = weight / torch.where(total > 0, total, 1.0)
         normalizer = 1

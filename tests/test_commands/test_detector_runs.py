@@ -5,17 +5,20 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import detector_config
 from mmengine.config import Config
-from mmengine.logging import MessageHub
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
 from PIL import Image
 from small_runs import random_weights
 
+from mmrkkd.checkpoint import safe_reader
 from mmrkkd.commands.distill import distill
 from mmrkkd.commands.program import main
 from mmrkkd.commands.trial import described
@@ -195,23 +198,69 @@ def test_an_installed_wheel_has_all_it_needs(folder, tmp_path):
         assert f'usage: mmrkkd {name} ' in run(name, '--help')
 
 
-def test_a_resumed_run_goes_on_counting_its_pictures(monkeypatch):
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_a_resumed_run_goes_on_counting_its_pictures(
+    tmp_path, monkeypatch, by_epoch
+):
+    """MMEngine saves before it validates: nothing counted would be right."""
     monkeypatch.setattr(
         DrawDetectionsHook, '_picture', lambda self, runner: None
     )
-    hub, drawn = MessageHub('drawn'), []
-    for epochs in ((1, 2, 3), (4, 5, 6)):
-        hook = DrawDetectionsHook(interval=2)
-        for epoch in epochs:
-            visualizer = SimpleNamespace(
-                add_image=lambda name, picture, step: drawn.append(step)
-            )
-            hook.after_val_epoch(
-                SimpleNamespace(
-                    message_hub=hub, iter=epoch, visualizer=visualizer
+    drawn = []
+    monkeypatch.setattr(
+        Visualizer,
+        'add_image',
+        lambda self, name, picture, step: drawn.append(step),
+    )
+    unit = 'epochs' if by_epoch else 'iters'
+    for length in (3, 6):
+        name = f'drawn_{by_epoch}_{length}'
+        runner = Runner(
+            model=Counted(),
+            work_dir=str(tmp_path),
+            train_dataloader=dict(dataset=range(1), sampler=SAMPLER),
+            val_dataloader=dict(dataset=range(1), sampler=SAMPLER),
+            val_cfg=dict(),
+            val_evaluator=[Nothing()],
+            train_cfg={
+                'by_epoch': by_epoch,
+                f'max_{unit}': length,
+                'val_interval': 1,
+            },
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+            default_hooks=dict(
+                checkpoint=dict(
+                    type='CheckpointHook', interval=1, by_epoch=by_epoch
                 )
-            )
-        resumed = MessageHub('resumed')
-        resumed.load_state_dict(hub.state_dict())
-        hub = resumed
+            ),
+            custom_hooks=[DrawDetectionsHook(interval=2)],
+            visualizer=dict(type='Visualizer', name=name),
+            experiment_name=name,
+            resume=length == 6,
+            cfg=Config(),
+        )
+        with safe_reader():
+            runner.train()
     assert drawn == [2, 4, 6]
+
+
+SAMPLER = dict(type='DefaultSampler', shuffle=False)
+
+
+class Nothing(BaseMetric):
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        return {}
+
+
+class Counted(BaseModel):
+    """A number that is trained on numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, inputs, mode):
+        return [0] if mode == 'predict' else dict(loss=self.weight**2)

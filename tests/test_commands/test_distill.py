@@ -3,6 +3,8 @@
 import copy
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from small_runs import (
 import mmrkkd
 from mmrkkd.checkpoint import read_training_state
 from mmrkkd.cli import change_config
+from mmrkkd.commands import work_dir
 from mmrkkd.commands.methods import PREFIXES, method_names, read_method
 from mmrkkd.commands.program import main
 from mmrkkd.commands.wrapping import wrap
@@ -500,3 +503,36 @@ def test_publishing_what_is_not_there_is_one_line(capsys):
     assert main(['publish', 'nope.pth', 'out.pth']) == 1
     error = capsys.readouterr().err
     assert error.startswith('mmrkkd publish: ') and 'nope.pth' in error
+
+
+def test_a_folder_in_which_a_run_begins_is_held(tmp_path):
+    """Before there is a log or a checkpoint, and until the run's end."""
+    config = Config(dict(model=dict(type='A'), work_dir=str(tmp_path)))
+    work_dir.claim(config, False)
+    other = subprocess.run(
+        [
+            sys.executable,
+            '-c',
+            'import sys\n'
+            'from mmengine.config import Config\n'
+            'from mmrkkd.commands import work_dir\n'
+            "config = Config(dict(model=dict(type='B')))\n"
+            'config.work_dir = sys.argv[1]\n'
+            'work_dir.claim(config, True)\n',
+            str(tmp_path),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert 'is being trained in by another process' in other.stderr
+    assert Config.fromfile(tmp_path / 'distill.py').model.type == 'A'
+    work_dir.let_go(tmp_path)
+    # What was edited before the first line of a log is kept, each time.
+    for number, kind in enumerate('BC', 1):
+        config.model.type = kind
+        work_dir.claim(config, False)
+        work_dir.let_go(tmp_path)
+        suffix = '' if number == 1 else f'_{number}'
+        kept = Config.fromfile(tmp_path / f'distill_before{suffix}.py')
+        assert kept.model.type == 'AB'[number - 1]

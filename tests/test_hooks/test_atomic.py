@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -41,23 +42,12 @@ def slow_open(path, mode):
             pathlib.Path(sys.argv[-1], 'half').touch()
             time.sleep(600)
         is_slow = 'epoch_2' in str(path)
-        yield replaced(file, half) if is_slow else file
-
-def replaced(file, write):
-    return types.SimpleNamespace(
-        write=write, fileno=file.fileno, truncate=file.truncate
-    )
+        yield types.SimpleNamespace(write=half) if is_slow else file
 
 atomic.open = slow_open
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name='__main__')
 """
-
-
-def replaced(file, write):
-    return types.SimpleNamespace(
-        write=write, fileno=file.fileno, truncate=file.truncate
-    )
 
 
 @pytest.fixture(scope='module')
@@ -87,7 +77,7 @@ def full_disk(monkeypatch, name):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
             is_full = name in str(path)
-            yield replaced(file, fails) if is_full else file
+            yield types.SimpleNamespace(write=fails) if is_full else file
 
     monkeypatch.setattr(atomic, 'open', opened, raising=False)
 
@@ -114,7 +104,8 @@ def test_a_kill_in_the_middle_of_a_write_costs_one_checkpoint_only(
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL, errors.read_text()
-    assert (work_dir / 'epoch_2.pth.partial').stat().st_size > 1000
+    (partial,) = work_dir.glob('epoch_2.pth.*.partial')
+    assert partial.stat().st_size > 1000
     assert not (work_dir / 'epoch_2.pth').exists()
     first = work_dir / 'epoch_1.pth'
     assert (work_dir / 'last_checkpoint').read_text() == str(first)
@@ -219,29 +210,46 @@ def test_a_name_is_taken_only_when_the_bytes_are_on_the_disk(
     assert calls == ['fsync', 'replace', 'fsync']
 
 
-def test_two_writers_of_a_file_write_it_one_after_the_other(
-    tmp_path, monkeypatch
-):
-    """The second begins while the first has half of its bytes there."""
-    path, second = tmp_path / 'file', []
+def test_two_writers_of_a_file_do_not_mix(tmp_path, monkeypatch):
+    """The second comes and goes while the first has written its bytes."""
+    path, found = tmp_path / 'file', []
     real = os.fsync
 
     def meanwhile(descriptor):
-        if not second:
-            second.append(
-                threading.Thread(target=write_atomically, args=(path, b'two'))
+        if not found:
+            found.append(None)
+            second = threading.Thread(
+                target=write_atomically, args=(path, b'two')
             )
-            second[0].start()
-            second[0].join(0.3)
-            assert second[0].is_alive()
+            second.start()
+            second.join()
+            found.append(path.read_bytes())
         real(descriptor)
 
     monkeypatch.setattr(atomic.os, 'fsync', meanwhile)
     write_atomically(path, b'the first')
-    # Whole, and then the other one.
-    second[0].join(10)
-    assert path.read_bytes() == b'two'
+    assert found == [None, b'two']
+    assert path.read_bytes() == b'the first'
     assert [each.name for each in tmp_path.iterdir()] == ['file']
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    host = platform.node()
+    # Of a process that is gone, of this one, of another machine, of another
+    # file.
+    ended = subprocess.Popen([sys.executable, '-c', ''])
+    ended.wait()
+    names = [
+        f'file.{host}.{ended.pid}-1.partial',
+        f'file.{host}.{os.getpid()}-1.partial',
+        f'file.else{host}.{ended.pid}-1.partial',
+        f'other.{host}.{ended.pid}-1.partial',
+    ]
+    for name in names:
+        (tmp_path / name).touch()
+    write_atomically(tmp_path / 'file', b'')
+    left = {each.name for each in tmp_path.iterdir()}
+    assert left == {'file', *names[1:]}
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):

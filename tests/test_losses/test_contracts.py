@@ -8,12 +8,14 @@ import torch
 from torch.autograd import gradcheck
 
 from mmrkkd.losses import (
+    BinaryKDLoss,
     DKDLoss,
     KDLoss,
     KendallLoss,
     LogitLoss,
     Progress,
     RankKDLoss,
+    base,
     set_progress,
 )
 from mmrkkd.registry import MODELS
@@ -493,3 +495,52 @@ def test_numbers_of_numpy_are_numbers():
     assert KDLoss(temperature=np.float32(2)).temperature == 2
     with pytest.raises(ValueError, match='at most 1e.18, whose square'):
         KDLoss(temperature=1e200)
+
+
+@pytest.mark.parametrize('name', ['KDLoss', 'BinaryKDLoss', 'KendallLoss'])
+def test_a_loss_compiles_to_one_graph(name):
+    torch._dynamo.reset()
+    loss = LOSSES[name]()
+    key = next(
+        key
+        for key in loss(torch.randn(4, 5), torch.randn(4, 5))
+        if 'loss' in key
+    )
+    compiled = torch.compile(
+        lambda s, t: loss(s, t)[key], fullgraph=True, backend='aot_eager'
+    )
+    student, teacher = torch.randn(2, 4, 5)
+    leaf, again = (student.clone().requires_grad_() for _ in range(2))
+    compiled(leaf, teacher).backward()
+    loss(again, teacher)[key].backward()
+    torch.testing.assert_close(leaf.grad, again.grad)
+
+
+def test_half_precision_weights_add_up_beyond_half_precision(monkeypatch):
+    student, teacher = torch.randn(2, 70_000, 2)
+    weight = torch.ones(70_000)
+    for loss in (KDLoss(), BinaryKDLoss()):
+        for large in (2**30, 8):
+            monkeypatch.setattr(base, 'LARGE', large)
+            values = [
+                sum(loss(student, teacher, None, each).values())
+                for each in (weight, weight.half())
+            ]
+            torch.testing.assert_close(*values, rtol=1e-3, atol=0)
+            assert values[1] > 0
+
+
+def test_everything_may_be_of_inference_mode():
+    student = torch.randn(4, 5, requires_grad=True)
+    with torch.inference_mode():
+        teacher, labels = torch.randn(4, 5), torch.tensor([0, 1, 2, 3])
+        weight, normalizer = torch.rand(4), torch.tensor(2.0)
+    terms = DKDLoss()(student, teacher, labels, weight, normalizer)
+    sum(terms.values()).backward()
+    assert student.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize('normalizer', [np.float32(0), np.int64(-2)])
+def test_normalizers_of_numpy_are_looked_at_too(normalizer):
+    with pytest.raises(ValueError, match='normalizer must be .*> 0'):
+        KDLoss()(torch.randn(4, 5), torch.randn(4, 5), normalizer=normalizer)

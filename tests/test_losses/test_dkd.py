@@ -175,3 +175,7 @@ def test_a_teacher_that_leaves_the_label_alone_says_nothing_of_others(loss):
     (target + others).backward()
     assert target > 0 and others == 0
     assert student.grad.isfinite().all() and student.grad.any()
+    # Nor where the student leaves it alone too.
+    same = teacher.clone().requires_grad_()
+    sum(loss()(same, teacher, torch.tensor([0])).values()).backward()
+    assert same.grad.tolist() == [[0, 0, 0]]

@@ -462,3 +462,31 @@ def test_a_loss_that_is_not_finite_is_left_out_of_scaled_steps_too(
     for key, value in runner.model.state_dict().items():
         assert torch.equal(value, before[key]), key
     assert runner.optim_wrapper.loss_scaler.get_scale() == 256
+
+
+@pytest.mark.parametrize(
+    'kind', ['AmpOptimWrapper', 'mmrkkd.DOTAmpOptimWrapper']
+)
+def test_scaled_steps_of_nothing_but_bad_batches_are_left_out(
+    scaler_on_a_cpu, tmp_path, kind
+):
+    model = model_of()
+    before = copy.deepcopy(model.state_dict())
+    optimizer = DOT if 'DOT' in kind else dict(type='SGD', lr=0.05)
+    runner, _, _ = train(
+        model,
+        tmp_path / 'run',
+        steps=2,
+        optim_wrapper=dict(
+            type=kind,
+            optimizer=dict(optimizer),
+            loss_scale=dict(init_scale=256.0),
+            accumulative_counts=2,
+        ),
+        custom_hooks=[
+            Infinite(),
+            dict(type='mmrkkd.NonFiniteHook', action='skip'),
+        ],
+    )
+    for key, value in runner.model.state_dict().items():
+        assert torch.equal(value, before[key]), key

@@ -69,12 +69,15 @@ def locked(cell: Cell) -> IO:
     lock = open(cell.folder / LOCK, 'w')  # noqa: SIM115
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         lock.close()
         raise ExperimentError(
             f'{cell.folder} is being trained by another process; wait for '
             'it, or end it'
         ) from error
+    except OSError:
+        # A file system that cannot lock.
+        return lock
     return lock
 
 
@@ -92,13 +95,19 @@ def clear_folder(cell: Cell, fresh: bool = False) -> None:
         ExperimentError: it holds foreign files, or another process trains
             there.
     """
-    if not _own_state(cell):
+    if not _to_be_cleared(cell, fresh):
         return
     with locked(cell):
-        state = _own_state(cell)
-        stands = state.get('key') == cell.key and state['trained']
-        if fresh or not stands or not _checkpoint_is_there(cell):
+        if _to_be_cleared(cell, fresh):
             _empty(cell.folder)
+
+
+def _to_be_cleared(cell: Cell, fresh: bool) -> bool:
+    state = _own_state(cell)
+    stands = state.get('key') == cell.key and state['trained']
+    return bool(state) and (
+        fresh or not stands or not _checkpoint_is_there(cell)
+    )
 
 
 def _empty(folder: Path) -> None:
@@ -110,7 +119,7 @@ def _empty(folder: Path) -> None:
     (folder / 'last_checkpoint').unlink(missing_ok=True)
     for name in _files_of(folder) - {LOCK, STATE}:
         path = folder / name
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()

@@ -36,7 +36,8 @@ def layer_statistics(
     path, index = parsed(owner, layer)
     module = module_at(model, owner, path)
     if path.startswith(BEFORE) and not list(module.parameters()):
-        if calls is not None and int(index or 0) != calls - 1:
+        number = calls - 1 if index == '*' and calls else index
+        if calls is not None and int(number or 0) != calls - 1:
             raise ValueError(
                 f"the {owner}'s layer {path!r} is run {calls} times, and the "
                 'last BatchNorm of its block says how the last call is '

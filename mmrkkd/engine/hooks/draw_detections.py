@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from PIL import Image
 
 from mmrkkd.checkpoint.random_state import random_state, set_random_state
@@ -17,7 +17,6 @@ from mmrkkd.evaluation.image_scores import ImageScores, ScoredImages
 from mmrkkd.registry import HOOKS
 
 NAME = 'teacher_and_student'
-VALIDATIONS = 'mmrkkd/drawn_validations'
 
 
 @HOOKS.register_module()
@@ -70,11 +69,13 @@ class DrawDetectionsHook(Hook):
         Raises:
             TypeError: its model has no teacher, or finds no boxes.
         """
-        # Kept with the checkpoint, so that a resumed run goes on counting.
-        count = runner.message_hub.get_info(VALIDATIONS, 0) + 1
-        runner.message_hub.update_info(VALIDATIONS, count)
-        if count % self.interval:
-            return
+        loop = runner._train_loop
+        # By itself a validation is always drawn. Counted by how far the run
+        # is: a resumed one goes on.
+        if isinstance(loop, BaseLoop):
+            done = (runner.epoch or runner.iter) // loop.val_interval
+            if done % self.interval:
+                return
         before = random_state()
         picture = self._picture(runner)
         set_random_state(before)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.hooks import Hook
+from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -99,9 +100,11 @@ class NonFiniteHook(Hook):
             self._after_forward, with_kwargs=True
         )
         self._late = getattr(wrapper, '_accumulative_counts', 0) == 1
+        # Of this object alone; after_train takes it off again.
         if self._late:
-            # Of this object alone; after_train takes it off again.
             wrapper.step = partial(self._step, wrapper.step)
+        elif isinstance(wrapper, AmpOptimWrapper):
+            wrapper.step = partial(_step_along, wrapper)
 
     def after_train(self, runner: Runner) -> None:
         """Watches no more.
@@ -245,6 +248,20 @@ class NonFiniteHook(Hook):
         )
         write_atomically(path, content.getvalue())
         return f' Its batch is in {path}.'
+
+
+def _step_along(wrapper: AmpOptimWrapper, **kwargs: object) -> None:
+    """In the place of a scaled step, which wants a gradient.
+
+    Where all that was accumulated was left out there is none.
+    """
+    optimizer = wrapper.optimizer
+    groups = optimizer.param_groups
+    gradients = (p.grad for group in groups for p in group['params'])
+    if any(each is not None for each in gradients) or getattr(
+        optimizer, 'distilled', None
+    ):
+        type(wrapper).step(wrapper, **kwargs)
 
 
 STOPPED = (

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmrkkd.losses.base import DistillationLoss
 from mmrkkd.losses.schedule import build_schedule
+from mmrkkd.ops.backends.autograd import keepable
 
 Shape = tuple[int, ...]
 
@@ -194,7 +195,8 @@ class FeatureLoss(DistillationLoss):
                     pair,
                     student=[_widened(value) for value in pair.student],
                     teacher=[
-                        _widened(value.detach()) for value in pair.teacher
+                        _widened(keepable(value.detach()))
+                        for value in pair.teacher
                     ],
                     classifiers=_widened_both(pair.classifiers),
                 )
@@ -223,8 +225,8 @@ def common_area(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         The same, with the smaller height and width of the two.
 
     Raises:
-        ValueError: a side is twice the other, or nearly, which is a stride
-            and no padding.
+        ValueError: a side is about twice the other or more, by two cells at
+            least, which is a stride and no padding.
     """
     for one, other in zip(student.shape[-2:], teacher.shape[-2:], strict=True):
         # As a side of 13 is half of one of 25.
@@ -234,7 +236,8 @@ def common_area(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
                 f"{tuple(student.shape[-2:])} cells of the student's and "
                 f"{tuple(teacher.shape[-2:])} of the teacher's: set "
                 'feature_size to the side of the images in pixels, by which '
-                'maps are joined, or compare layers of one stride'
+                'maps are joined, compare layers of one stride, or let both '
+                'models pad their input alike (pad_size_divisor)'
             )
     height = min(student.shape[-2], teacher.shape[-2])
     width = min(student.shape[-1], teacher.shape[-1])

@@ -69,7 +69,8 @@ def _standardized(features: Tensor) -> Tensor:
     freedom = max(channels.shape[1] - 1, 1)
     variance = centred.square().sum(1, keepdim=True) / freedom
     with torch.no_grad():
-        low, high = channels.aminmax(dim=1, keepdim=True)
+        # On a CPU faster than both in one.
+        low, high = channels.amin(1, True), channels.amax(1, True)
         tiny = ROUNDINGS * torch.finfo(channels.dtype).eps
         flat = high - low <= tiny * torch.maximum(-low, high)
         # Squares of tiny numbers may be 0 as well.

@@ -87,7 +87,12 @@ def compiling() -> bool:
 
 
 def transformed() -> bool:
-    """Whether torch.func or forward-mode differentiation is at work."""
+    """Whether torch.func or forward-mode differentiation is at work.
+
+    Not inside torch.compile, which works on other tensors than it is told of.
+    """
+    if compiling():
+        return False
     stack = getattr(torch._C._functorch, 'peek_interpreter_stack', None)
     level = getattr(torch.autograd.forward_ad, '_current_level', -1)
     return level >= 0 or (stack is not None and stack() is not None)
@@ -98,7 +103,10 @@ def keepable(value: object) -> object:
 
     A tensor that was made under ``torch.inference_mode`` cannot: a copy.
     """
-    if isinstance(value, Tensor) and value.is_inference():
+    # Dynamo cannot ask.
+    if compiling() or not isinstance(value, Tensor):
+        return value
+    if value.is_inference():
         return value.clone()
     return value
 
