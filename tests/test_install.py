@@ -581,6 +581,6 @@ def test_a_wheel_carries_configs_and_tools_and_requires_no_torch(tmp_path):
         for line in metadata.splitlines()
         if line.startswith('Requires-Dist') and 'extra ==' not in line
     ]
-    assert required == ['matplotlib', 'numpy', 'tqdm']
+    assert required == ['matplotlib', 'numpy', 'scipy>=1.11', 'tqdm']
     assert 'onedl-mmcv==' in metadata
     assert "extra == 'openmmlab'" in metadata.replace('"', "'")

@@ -42,7 +42,6 @@ RUN = {
     'python tools/train.py CONFIG': 0,
     'python tools/train.py CONFIG --resume': 0,
     'python tools/test.py my_student.py iter_4.pth': 0,
-    'python tools/test.py my_teacher.py my_teacher.pth': 0,
     'python tools/publish_model.py iter_4.pth student.pth': 0,
     'python tools/calibrate.py CONFIG --share 0.3': 0,
     'python tools/analysis_tools/teacher_agreement.py CONFIG CHECKPOINT': 0,
