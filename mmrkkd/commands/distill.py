@@ -183,12 +183,24 @@ def _run(
     weights = folder / f'{STUDENT}.pth'
     if is_main_process():
         source = leave_student(config, runner, trust)
-        scores = ', '.join(f'{k} {v:.4g}' for k, v in metrics.items())
         print(
             f'\nStudent: {weights} (from {source}), {STUDENT}.py beside it'
-            f'\n  {scores or "not evaluated: the config has no val_evaluator"}'
+            f'\n  {scores_text(metrics, runner._val_loop is not None)}'
         )
     return Distilled(folder / RUN, folder / f'{STUDENT}.py', weights, metrics)
+
+
+def scores_text(metrics: dict[str, float], evaluated: bool) -> str:
+    """What an evaluation said, in a line.
+
+    Args:
+        metrics: Name to score; {} of a detector that finds nothing.
+        evaluated: Whether there was one.
+    """
+    if not evaluated:
+        return 'not evaluated: the config has no val_evaluator'
+    scores = ', '.join(f'{k} {v:.4g}' for k, v in metrics.items())
+    return scores or 'no score: of a detector it found nothing at all'
 
 
 class _LastValidation(Hook):

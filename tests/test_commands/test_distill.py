@@ -24,6 +24,7 @@ import mmrkkd
 from mmrkkd.checkpoint import read_training_state
 from mmrkkd.cli import change_config
 from mmrkkd.commands import work_dir
+from mmrkkd.commands.distill import scores_text
 from mmrkkd.commands.methods import PREFIXES, method_names, read_method
 from mmrkkd.commands.program import main
 from mmrkkd.commands.wrapping import wrap
@@ -536,3 +537,12 @@ def test_a_folder_in_which_a_run_begins_is_held(tmp_path):
         suffix = '' if number == 1 else f'_{number}'
         kept = Config.fromfile(tmp_path / f'distill_before{suffix}.py')
         assert kept.model.type == 'AB'[number - 1]
+
+
+def test_what_an_evaluation_said():
+    assert scores_text({'accuracy/top1': 50.04321, 'x': 1}, True) == (
+        'accuracy/top1 50.04, x 1'
+    )
+    assert 'the config has no val_evaluator' in scores_text({}, False)
+    # As COCO's is of a detector without a detection.
+    assert 'it found nothing' in scores_text({}, True)

@@ -38,7 +38,8 @@ class CrossHead:
 
     advice = (
         "'cls_convs.2.activate' is the published layer of GFL, RetinaNet and "
-        "ATSS, the last but one of four, 'cls_convs.1.activate' that of FCOS"
+        'ATSS, whose towers have 4 convolutions (of n it is n - 2), '
+        "'cls_convs.1.activate' that of FCOS"
     )
     axes = 'images, channels, rows, columns by level'
 
