@@ -1,6 +1,8 @@
 """The random state of a process, as plain values for a checkpoint."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -38,6 +40,21 @@ def set_random_state(state: dict) -> None:
     random.setstate((version, tuple(numbers), gauss))
     if 'cuda' in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state['cuda'].cpu())
+
+
+@contextmanager
+def cpu_random_state_kept() -> Iterator[None]:
+    """Leaves the CPU's generators as they were, whatever happens inside.
+
+    For what draws on the CPU alone: a GPU is not asked.
+    """
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
 
 
 def seed_all(seed: int) -> None:

@@ -1,7 +1,6 @@
 """The work directory of a distillation: what it holds, and whose it is."""
 
 import copy
-import fcntl
 import io
 import itertools
 import logging
@@ -20,6 +19,7 @@ from mmengine.runner import (
 
 from mmrkkd.checkpoint import read_training_state
 from mmrkkd.checkpoint.atomic import write_atomically
+from mmrkkd.checkpoint.locks import held
 from mmrkkd.distillers.model_config import plain_model
 from mmrkkd.engine.launch import unwrapped
 
@@ -75,19 +75,13 @@ def claim(config: Config, resume: bool) -> None:
 def _hold(folder: Path) -> None:
     """Keeps others from a folder as long as this process trains there."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = open(folder / LOCK, 'w')  # noqa: SIM115
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _HELD[folder.resolve()] = held(folder / LOCK)
     except BlockingIOError as error:
-        lock.close()
         raise FileExistsError(
             f'--work-dir {folder} is being trained in by another process: '
             'wait for it, or give another folder'
         ) from error
-    except OSError:
-        # A file system that cannot lock.
-        pass
-    _HELD[folder.resolve()] = lock
 
 
 def let_go(folder: Path) -> None:

@@ -2,13 +2,9 @@
 
 import copy
 import logging
-import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
@@ -20,6 +16,7 @@ from mmrkkd.checkpoint.fetch import (
     read_checkpoint,
 )
 from mmrkkd.checkpoint.key_names import prefix_advice, without_prefix
+from mmrkkd.checkpoint.random_state import cpu_random_state_kept
 from mmrkkd.ops.checks import check_options
 from mmrkkd.registry import MODELS
 
@@ -88,7 +85,8 @@ def build_teacher(
             'teacher.allow_random_weights=True if that is what you want'
         )
     scope = config.get('default_scope')
-    with _random_state_kept(), DefaultScope.overwrite_default_scope(scope):
+    # Weights are made on the CPU: no other device's generator is used.
+    with cpu_random_state_kept(), DefaultScope.overwrite_default_scope(scope):
         # Detectors write into the config that they are built from.
         model = MODELS.build(copy.deepcopy(config.model))
     if checkpoint is None:
@@ -261,15 +259,3 @@ def _listed(title: str, keys: list[str]) -> str:
     return f'\n{title} ({len(keys)}):{lines}' + (
         f'\n  ... and {more} more' if more else ''
     )
-
-
-@contextmanager
-def _random_state_kept() -> Iterator[None]:
-    states = random.getstate(), np.random.get_state()
-    # Weights are made on the CPU: no other device's generator is used.
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])

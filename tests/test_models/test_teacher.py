@@ -10,6 +10,7 @@ from conftest import detector_config
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmrkkd.checkpoint.random_state import cpu_random_state_kept
 from mmrkkd.distillers import teacher as teacher_module
 from mmrkkd.distillers.teacher import FrozenTeacher, build_teacher
 
@@ -111,7 +112,7 @@ def test_random_state_is_left_alone_by_a_model_that_fails():
     before = random.getstate()
     with (
         pytest.raises(ZeroDivisionError),
-        teacher_module._random_state_kept(),
+        cpu_random_state_kept(),
     ):
         random.random()
         raise ZeroDivisionError

@@ -1,11 +1,11 @@
 """What a cell leaves in its folder, and what can be read from it."""
 
-import fcntl
 import json
 import shutil
 from pathlib import Path
 from typing import IO
 
+from mmrkkd.checkpoint.locks import held
 from mmrkkd.report.logs import log_files, read_log, validations
 from mmrkkd.report.measurements import AP as AP
 from mmrkkd.report.measurements import AP50 as AP50
@@ -66,19 +66,13 @@ def locked(cell: Cell) -> IO:
     Raises:
         ExperimentError: another process holds it.
     """
-    lock = open(cell.folder / LOCK, 'w')  # noqa: SIM115
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return held(cell.folder / LOCK)
     except BlockingIOError as error:
-        lock.close()
         raise ExperimentError(
             f'{cell.folder} is being trained by another process; wait for '
             'it, or end it'
         ) from error
-    except OSError:
-        # A file system that cannot lock.
-        return lock
-    return lock
 
 
 def clear_folder(cell: Cell, fresh: bool = False) -> None:

@@ -1,14 +1,14 @@
 """Features of named layers, noted in the one forward of a model."""
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+
+from mmrkkd.checkpoint.random_state import cpu_random_state_kept
 
 from .layer_names import BEFORE, module_at, numbers_of, parsed
 
@@ -267,12 +267,9 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     modes = [(part, part.training) for part in model.modules()]
     for part, _ in modes:
         part.training = False
-    states = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(devices=[]):
+        with cpu_random_state_kept():
             yield
     finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
         for part, training in modes:
             part.training = training

@@ -137,7 +137,11 @@ def with_slopes(
     Returns:
         The shape of the student without ``dim``.
     """
-    numbers = [x for x in others if isinstance(x, Tensor) and _is_real(x)]
+    numbers = [
+        each
+        for each in others
+        if isinstance(each, Tensor) and each.is_floating_point()
+    ]
     if (
         compiling()
         or transformed()
@@ -148,10 +152,6 @@ def with_slopes(
         return fast(student, *others)[0]
     others = [keepable(each) for each in others]
     return _WithSlopes.apply(student, eager, fast, dim, *others)[0]
-
-
-def _is_real(tensor: Tensor) -> bool:
-    return tensor.is_floating_point()
 
 
 def _alike(tensor: Tensor, student: Tensor) -> bool:
