@@ -20,6 +20,7 @@ from tqdm import tqdm
 from mmrkkd.distillers import LogitDistiller
 from mmrkkd.distillers.class_map import ClassMap
 from mmrkkd.distillers.class_names import metainfo_classes
+from mmrkkd.distillers.inference.unused import whole
 
 from .metric_units import scale_of
 from .trial_steps import in_this_process
@@ -199,9 +200,11 @@ def teacher_predictions(
     for batch in batches:
         data = model.data_preprocessor(batch, False)
         inputs, samples = data['inputs'], data['data_samples']
-        samples = teacher(
-            model.teacher_inputs(inputs, samples), samples, mode='predict'
-        )
+        # In training its boxes are not computed.
+        with whole(teacher):
+            samples = teacher(
+                model.teacher_inputs(inputs, samples), samples, mode='predict'
+            )
         for sample in samples:
             _in_students_classes(sample, class_map, channels)
         yield batch, samples

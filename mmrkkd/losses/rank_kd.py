@@ -135,7 +135,9 @@ class RankKDLoss(LogitLoss):
 
     def located(self, select: Select) -> dict[str, Tensor]:
         """See :meth:`Placed.located`."""
-        if self.rank.placement.locations is None:
+        stated = self.placement.normalizer is not None
+        alike = self.kd.default_normalizer == self.rank.default_normalizer
+        if self.rank.placement.locations is None and (stated or alike):
             return super().located(select)
         terms = self._weighted(self.kd.located(select))
         return {**terms, **self.rank.located(select)}

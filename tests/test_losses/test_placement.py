@@ -83,6 +83,20 @@ def test_the_parts_of_rkkd_may_be_in_two_places():
     assert asked(loss) == [(None, 'positives'), ('top', 'weight')]
 
 
+@pytest.mark.parametrize('name', [*BINARY, 'KDLoss'])
+def test_a_loss_inside_rkkd_is_divided_as_by_itself(name):
+    """Whether or not its reader has a place of its own for the ranking."""
+    (alone,) = asked(LOSSES[name]())
+    parts = asked(RankKDLoss(kd=dict(type=name)))
+    assert (
+        parts == [alone] if name not in BINARY else [alone, (None, 'weight')]
+    )
+    stated = build_loss(
+        dict(type='RankKDLoss', kd=dict(type=name), normalizer='positives')
+    )
+    assert asked(stated) == [(None, 'positives')]
+
+
 def test_the_parts_of_rkkd_keep_their_weights_in_two_places():
     student, teacher = torch.randn(2, 6, 5).double()
 

@@ -20,7 +20,11 @@ from mmrkkd.distillers.inference.check import Agreement
 from mmrkkd.distillers.inference.parts import find_parts
 from mmrkkd.distillers.inference.reduced import fold, foldable
 from mmrkkd.distillers.inference.trace import LayerTrace
-from mmrkkd.distillers.inference.unused import unused_layers
+from mmrkkd.distillers.inference.unused import (
+    _zeros,
+    unused_layers,
+    whole,
+)
 from mmrkkd.distillers.readers import Match
 from mmrkkd.registry import MODELS
 
@@ -415,11 +419,76 @@ def test_the_box_branch_of_a_dense_teacher_is_not_run(family):
     skipped = {
         name
         for name, layer in head.named_modules()
-        if isinstance(layer, nn.Conv2d) and layer.weight is None
+        if getattr(vars(layer).get('forward'), 'func', None) is _zeros
     }
     assert skipped
     assert all('reg' in name for name in skipped)
     assert model.teacher.engine.running == 'bfloat16'
+
+
+@pytest.mark.parametrize(
+    'family', ['retinanet', 'gfl', 'fcos', 'atss', 'yolox', 'two_stage']
+)
+def test_a_teacher_whose_boxes_no_loss_reads_predicts_them(family):
+    """As well after a step, in bfloat16, as before it."""
+    if family == 'two_stage':
+        kind, model = family, built(precision='float32')
+    else:
+        kind = 'dense'
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            torch.manual_seed(0)
+            model = MODELS.build(small_dense_heads.distilled(family, BINARY))
+    teacher = model.teacher.model
+    for name, value in teacher.named_parameters():
+        if 'reg' in name and value.dim() > 1:
+            nn.init.normal_(value, std=0.05)
+    seen = []
+
+    def decoded():
+        # The outputs of the box layers: what NMS keeps may change.
+        seen.clear()
+        layers = [
+            layer
+            for name, layer in teacher.named_modules()
+            if name.startswith(('bbox_head', 'roi_head'))
+            and isinstance(layer, (nn.Conv2d, nn.Linear))
+            and 'reg' in name
+        ]
+        handles = [
+            layer.register_forward_hook(lambda *call: seen.append(call[-1]))
+            for layer in layers
+        ]
+        batch = data_of(kind, model)
+        with DefaultScope.overwrite_default_scope('mmdet'), torch.no_grad():
+            samples = copy.deepcopy(batch['data_samples'])
+            with whole(teacher):
+                teacher(batch['inputs'], samples, mode='predict')
+        for handle in handles:
+            handle.remove()
+        return [each.float() for each in seen]
+
+    before = decoded()
+    model.train()
+    model.teacher.engine = TeacherEngine('bfloat16')
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        step(kind, model)
+    assert model.teacher.engine.running == 'bfloat16'
+    after = decoded()
+    assert any(
+        getattr(vars(layer).get('forward'), 'func', None) is _zeros
+        for layer in teacher.modules()
+    )
+    if kind == 'two_stage':
+        # Whose proposals need not be the same ones.
+        assert all(each.std() > 0 for each in after)
+        return
+    assert len(before) == len(after) > 0
+    for one, other in zip(before, after, strict=True):
+        if one.shape[-1] == 1:
+            # A norm of groups makes noise of a single cell.
+            continue
+        assert one.std() > 0
+        assert (one - other).abs().mean() < 0.1 * one.std()
 
 
 @pytest.mark.parametrize(

@@ -266,16 +266,13 @@ def _apply(
     unused: Collection[nn.Module],
 ) -> None:
     parts = find_parts(model, plan.heads)
-    if plan.heads:
-        for layer in unused:
-            skip(layer)
     narrowed = {
         module
         for part in (*parts.body, *parts.heads)
         for module in part.modules()
     }
     for conv, norm in foldable(trace.pairs(), kept):
-        if {conv, norm} <= narrowed and conv not in unused:
+        if {conv, norm} <= narrowed:
             fold(conv, norm)
     for part, leaves in parts.body.items():
         narrow(part, dtype, widens=leaves, autocast=plan.autocast)
@@ -285,8 +282,11 @@ def _apply(
             dtype,
             widens=True,
             autocast=plan.autocast,
-            score_layers=trace.score_layers - set(unused),
+            score_layers=trace.score_layers,
         )
+    if plan.heads:
+        for layer in unused:
+            skip(layer)
     use_tables(model)
 
 

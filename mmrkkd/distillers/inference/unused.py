@@ -1,6 +1,7 @@
 """Layers of a head that its scores do not depend on."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -53,9 +54,39 @@ def unused_layers(
 
 
 def skip(layer: nn.Module) -> None:
-    """Lets a layer give zeros, and frees its weights."""
-    layer.forward = partial(_zeros, layer)
-    layer._parameters.update(dict.fromkeys(layer._parameters))
+    """Lets a layer give zeros; :func:`whole` knows what it gave."""
+    layer.forward = partial(_zeros, layer, vars(layer).get('forward'))
+
+
+@contextmanager
+def whole(model: nn.Module) -> Iterator[None]:
+    """Inside the block no layer is skipped: for predictions, with boxes.
+
+    Args:
+        model: The teacher.
+    """
+    skipped = [
+        (layer, forward)
+        for layer in model.modules()
+        if getattr(forward := vars(layer).get('forward'), 'func', None)
+        is _zeros
+    ]
+    for layer, forward in skipped:
+        _, own = forward.args
+        _set_forward(layer, own)
+    try:
+        yield
+    finally:
+        for layer, forward in skipped:
+            layer.forward = forward
+
+
+def _set_forward(layer: nn.Module, forward: Callable | None) -> None:
+    """One of this object alone; None for its class's."""
+    if forward is None:
+        vars(layer).pop('forward', None)
+    else:
+        layer.forward = forward
 
 
 @torch.no_grad()
@@ -65,14 +96,12 @@ def _alike(
     expected = scores(inputs)
     before = [(layer, vars(layer).get('forward')) for layer in unused]
     for layer in unused:
-        layer.forward = partial(_zeros, layer)
+        skip(layer)
     try:
         found = scores(inputs)
     finally:
         for layer, forward in before:
-            del layer.forward
-            if forward is not None:
-                layer.forward = forward
+            _set_forward(layer, forward)
     return all(
         torch.equal(one, other)
         for one, other in zip(found, expected, strict=True)
@@ -85,8 +114,8 @@ def _can_be_skipped(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Linear)
 
 
-def _zeros(layer: nn.Module, values: Tensor) -> Tensor:
-    """What a layer would give, but for its values."""
+def _zeros(layer: nn.Module, own: Callable | None, values: Tensor) -> Tensor:
+    """What a layer would give, but for its values; ``own`` gives them."""
     if isinstance(layer, nn.Linear):
         return values.new_zeros(*values.shape[:-1], layer.out_features)
     sizes = [
