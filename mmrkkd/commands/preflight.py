@@ -129,11 +129,11 @@ def check(args: argparse.Namespace) -> str | None:
         scores = teacher_scores(model, config, args.images)
     told = ', '.join(f'{k} {v:.4g}' for k, v in scores.metrics.items())
     say('score', f'{told or "none"} ({scores.images} validation images)')
-    if judged(scores.metrics)[0] is None:
+    if judged(scores.metrics)[0] is None and scores.found != 0:
         say('', 'no top-1 accuracy and no AP among these: judge yourself')
     # Without names: the fewest there can be, which guess best.
     classes = len(scores.names) if scores.names else 2
-    return useless(scores.metrics, scores.images, classes)
+    return useless(scores.metrics, scores.images, classes, scores.found)
 
 
 def prepare(args: argparse.Namespace) -> Config:

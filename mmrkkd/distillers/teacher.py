@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -198,7 +199,8 @@ def load_strictly(
 ) -> None:
     """Loads weights that fit entirely, or changes nothing.
 
-    A prefix of another tool that all keys share is taken off. Keys that the
+    A prefix of another tool that all keys share is taken off; a module that
+    knows old names or shapes of its weights makes them its own. Keys that the
     model does not have (a head of another task, optimizer copies) are named
     in the log; a BatchNorm's count of batches may be missing, as old
     checkpoints lack it and inference does not use it.
@@ -220,9 +222,7 @@ def load_strictly(
             logger='current',
         )
     missing = [
-        key
-        for key in own
-        if key not in weights and not key.endswith('num_batches_tracked')
+        key for key in own if key not in weights and not _may_be_missing(key)
     ]
     misshapen = [
         f'{key}: the model has {tuple(own[key].shape)}, the checkpoint '
@@ -231,6 +231,10 @@ def load_strictly(
         if key in weights and own[key].shape != weights[key].shape
     ]
     unknown = [key for key in weights if key not in own]
+    if missing or misshapen:
+        adapted = _adapted(model, weights)
+        if adapted is not None:
+            missing, misshapen, unknown = [], [], adapted
     if missing or misshapen:
         raise ValueError(
             f'teacher.checkpoint {source} does not fit teacher.config.'
@@ -248,6 +252,27 @@ def load_strictly(
             level=logging.WARNING,
         )
     model.load_state_dict(weights, strict=False)
+
+
+def _adapted(model: nn.Module, weights: dict[str, Tensor]) -> list[str] | None:
+    """Lets modules rename or reshape weights, as some do while they load.
+
+    Returns:
+        The keys that no module takes; None, and the model is left as it
+        was, if the weights do not fit then either.
+    """
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    # Of shapes that differ, which strict=False does not allow either.
+    with suppress(RuntimeError):
+        found = model.load_state_dict(weights, strict=False)
+        if all(map(_may_be_missing, found.missing_keys)):
+            return found.unexpected_keys
+    model.load_state_dict(before)
+    return None
+
+
+def _may_be_missing(key: str) -> bool:
+    return key.endswith('num_batches_tracked')
 
 
 def _listed(title: str, keys: list[str]) -> str:

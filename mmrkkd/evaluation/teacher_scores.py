@@ -30,8 +30,9 @@ SIGMAS = 3
 # Where MMDetection's metrics of COCO and LVIS keep the annotation file.
 APIS = ('_coco_api', '_lvis_api')
 RULE = (
-    f'a detector below {MIN_AP:g} AP (of 100), or a classifier whose top-1 '
-    f'accuracy is within {SIGMAS} standard deviations of guessing, is useless'
+    f'a detector below {MIN_AP:g} AP (of 100) or without a box, or a '
+    f'classifier whose top-1 accuracy is within {SIGMAS} standard deviations '
+    'of guessing, is useless'
 )
 
 
@@ -42,11 +43,14 @@ class TeacherScores(NamedTuple):
         metrics: By the config's own evaluator.
         images: On how many images.
         names: The class names of the data, None where they state none.
+        found: How many boxes it found in images that have objects, None
+            where none has or no boxes are looked for.
     """
 
     metrics: dict[str, float]
     images: int
     names: tuple[str, ...] | None
+    found: int | None = None
 
 
 def teacher_scores(
@@ -91,7 +95,13 @@ def teacher_scores(
         'teacher',
         disable=not progress,
     )
+    found = []
     for batch, samples in teacher_predictions(model, batches, class_map):
+        found += [
+            len(sample.pred_instances)
+            for sample in samples
+            if 'pred_instances' in sample and sample.get('gt_instances')
+        ]
         evaluator.process(data_samples=samples, data_batch=batch)
     names = metainfo_classes(
         'the class names of the validation set', dataset.metainfo
@@ -99,11 +109,16 @@ def teacher_scores(
     # COCO's tools print what they do; the progress is on the other stream.
     with contextlib.redirect_stdout(io.StringIO()):
         metrics = evaluator.evaluate(len(chosen))
-    return TeacherScores(metrics, len(chosen), names)
+    return TeacherScores(
+        metrics, len(chosen), names, sum(found) if found else None
+    )
 
 
 def useless(
-    metrics: dict[str, float], images: int, classes: int
+    metrics: dict[str, float],
+    images: int,
+    classes: int,
+    found: int | None = None,
 ) -> str | None:
     """Why a teacher is of no use, by :data:`RULE`.
 
@@ -112,12 +127,16 @@ def useless(
             of images in percent.
         images: How many it saw.
         classes: How many there are.
+        found: How many boxes, see :class:`TeacherScores`; of none at all
+            MMDetection's metrics say nothing. Defaults to None, unknown.
 
     Returns:
         The reason; None if it is of use, or nothing tells: no metric does,
         or so few images that guessing may be right on all.
     """
     key, value = judged(metrics)
+    if key is None and found == 0:
+        return f'it finds no box at all in {images} images'
     if key is None or value < 0:
         # -1 is COCO's word for no objects at all.
         return None

@@ -210,6 +210,10 @@ def test_what_is_useless():
     # COCO's -1: no object in the images.
     assert useless({ap: -1.0}, 50, 80) is None
     assert useless({'loss': 0.0}, 50, 80) is None
+    # No metric at all: MMDetection's word for no box at all.
+    assert useless({}, 50, 80, 0) == 'it finds no box at all in 50 images'
+    assert useless({}, 50, 80, 1) is useless({}, 50, 80) is None
+    assert useless({ap: 0.5}, 50, 80, 0) is None
 
 
 def test_which_metric_decides():
@@ -234,6 +238,14 @@ class KnowsTheTruth(nn.Module):
         return samples
 
 
+class FindsNothing(KnowsTheTruth):
+    def val_step(self, batch):
+        samples = super().val_step(batch)
+        for sample in samples:
+            sample.pred_instances = sample.pred_instances[:0]
+        return samples
+
+
 def test_images_that_were_left_out_are_not_missed_objects(tmp_path):
     make_demo_shapes(tmp_path, Recipe(train=24, val=24), progress=False)
     config = Config.fromfile(DEMO)
@@ -241,8 +253,12 @@ def test_images_that_were_left_out_are_not_missed_objects(tmp_path):
     config.val_evaluator.ann_file = str(tmp_path / 'annotations' / 'val.json')
     with DefaultScope.overwrite_default_scope('mmdet'):
         scores = teacher_scores(KnowsTheTruth(), config, 5, progress=False)
+        nothing = teacher_scores(FindsNothing(), config, 5, progress=False)
     assert scores.images == 5
     assert scores.metrics['coco/bbox_mAP'] == pytest.approx(1.0)
+    assert scores.found > 0
+    assert (nothing.metrics, nothing.found) == ({}, 0)
+    assert useless({}, 5, 24, nothing.found) is not None
 
 
 def test_boxes_get_the_students_numbers():

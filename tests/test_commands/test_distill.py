@@ -70,6 +70,8 @@ def run(*arguments):
     )
 
 
+DETECTORS = ('detector', 'dense detector')
+
 # -- methods ----------------------------------------------------------------
 
 
@@ -95,6 +97,16 @@ def test_settings_are_those_of_what_the_student_is():
     assert read_method('kd', 'dense detector').losses.type == (
         'mmrkkd.BinaryKDLoss'
     )
+    # Sums over maps have weights for a kind of detector.
+    weights = [
+        [getattr(read_method(name, kind).losses, key) for kind in DETECTORS]
+        for name, key in (
+            ('fgd', 'foreground_weight'),
+            ('mgd', 'loss_weight'),
+            ('pkd', 'loss_weight'),
+        )
+    ]
+    assert weights == [[5e-5, 1e-3], [5e-7, 2e-5], [6, 10]]
     # What has no settings for ImageNet keeps those of CIFAR-100.
     assert read_method('lra', 'classifier of ImageNet').source.stem == 'lra'
     with pytest.raises(ValueError, match="no method 'crld' for a detector"):

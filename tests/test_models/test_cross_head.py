@@ -167,6 +167,59 @@ def test_published_layers(family, layer):
     assert layer in repr(model.reader)
 
 
+TOWERS = [
+    ('rtmdet', 'cls_convs.*.0.activate'),
+    # All levels share their convolutions, and have norms of their own.
+    ('rtmdet', 'cls_convs.*.1.conv'),
+    ('yolox', 'multi_level_cls_convs.*.0.activate'),
+]
+
+
+@pytest.mark.parametrize('family,layer', TOWERS)
+def test_a_tower_for_each_level(family, layer):
+    model = build(family, matching=dict(type='grid', cross_layer=layer))
+    _, match = match_of(model)
+    ours = match.student_logits.view(match.images, -1, 3)
+    theirs = match.teacher_logits.view(match.images, -1, 3)
+    # Strides of 8, 16 and 32.
+    shares = [ours.shape[1] * share // 21 for share in (16, 4, 1)]
+    for one, other in zip(
+        ours.split(shares, 1), theirs.split(shares, 1), strict=True
+    ):
+        assert not torch.isclose(one, other).all()
+    match.student_logits.sum().backward()
+    towers = getattr(model.student.bbox_head, layer.split('.')[0])
+    assert all(tower[0].conv.weight.grad.any() for tower in towers)
+
+
+@pytest.mark.parametrize(
+    'family,layer,times',
+    [
+        ('rtmdet', 'cls_convs.0.1.activate', 1),
+        ('yolox', 'multi_level_cls_convs.2.1.activate', 1),
+        ('rtmdet', 'rtm_cls.0', 1),
+        ('gfl', 'cls_convs.*.activate', 20),
+    ],
+)
+def test_a_layer_of_other_levels_is_refused(family, layer, times):
+    model = build(family, matching=dict(type='grid', cross_layer=layer))
+    levels = 5 if family == 'gfl' else 3
+    message = f"student's head ran it {times} times for {levels} levels"
+    with pytest.raises(ValueError, match=message):
+        match_of(model)
+
+
+@pytest.mark.parametrize(
+    'family,layer',
+    [('gfl', 'reg_convs.2.activate'), ('fcos', 'conv_centerness')],
+)
+def test_a_layer_of_other_branches_is_refused(family, layer):
+    model = build(family, matching=dict(type='grid', cross_layer=layer))
+    message = f'{layer}.*no class score of the .* depends on it'
+    with pytest.raises(ValueError, match=message):
+        match_of(model)
+
+
 def test_pull_is_measured_where_both_terms_pass():
     model = build(gradient_interval=1)
     data = model.data_preprocessor(batch(), True)
@@ -190,6 +243,9 @@ def test_unknown_layers_are_named():
     with pytest.raises(
         ValueError, match="student's head GFLHead has no 'cls_convs.7'; .*'cls"
     ):
+        reader.check(student, student)
+    reader = GridReader(cross_layer='cls_convs.*.conv.*')
+    with pytest.raises(ValueError, match=r"has no 'cls_convs.\*.conv.\*'"):
         reader.check(student, student)
 
 

@@ -1,10 +1,12 @@
 """Steps of dense students: classes, places, padding, heads of users."""
 
+import copy
 import re
 from pathlib import Path
 
 import pytest
 import torch
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmengine.registry import MODELS as MMENGINE
 from mmengine.structures import InstanceData
 from small_dense_heads import CLASSES, batch, dense_config, distilled
@@ -238,6 +240,33 @@ def test_other_cells_are_refused_at_the_first_batch(monkeypatch):
 # -- heads with other cells --------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    'family,changes,sides',
+    [
+        ('retinanet', dict(ratios=[2.0, 1.0, 0.5]), '22.63 x 45.25'),
+        ('retinanet', dict(octave_base_scale=8), '45.25 x 22.63'),
+        ('yolov3', dict(base_sizes=[[(9, 8)] * 3] * 3), '116 x 90'),
+    ],
+)
+def test_as_many_anchors_of_other_shapes_are_refused(family, changes, sides):
+    config = dense_config(family)
+    student = MMENGINE.build(copy.deepcopy(config))
+    config.bbox_head.anchor_generator.update(changes)
+    teacher = MMENGINE.build(config)
+    message = rf"other anchors in a cell.*{sides}.*anchors='max'"
+    with pytest.raises(ValueError, match=message):
+        GridReader().check(student, teacher)
+    GridReader().check(student, student)
+    GridReader(anchors='max').check(student, teacher)
+
+
+def test_one_anchor_of_another_size_is_compared():
+    config = dense_config('gfl')
+    student = MMENGINE.build(copy.deepcopy(config))
+    config.bbox_head.anchor_generator.octave_base_scale = 4
+    GridReader().check(student, MMENGINE.build(config))
+
+
 def test_highest_of_the_anchors():
     model = build(
         'fcos',
@@ -341,6 +370,26 @@ def test_a_head_of_a_user_is_one_line(registered):
     expected = teacher.bbox_head.score(inputs).movedim(1, -1).flatten(0, -2)
     torch.testing.assert_close(match.teacher_logits, expected.detach())
     assert not teacher.bbox_head.training
+
+
+class BoxesFirst(BaseDenseHead):
+    """On MMDetection's base alone, which does not say what comes first."""
+
+    num_classes, cls_out_channels, use_sigmoid_cls = 3, 3, True
+
+    def loss_by_feat(self):
+        return {}
+
+
+def test_a_head_on_the_base_of_all_has_to_be_registered(registered):
+    detector = SwappedDetector()
+    detector.bbox_head = BoxesFirst()
+    assert not GridReader.fits(detector)
+    message = 'no dense head whose scores are known.*register_head'
+    with pytest.raises(TypeError, match=message):
+        GridReader().check(detector, detector)
+    registered(BoxesFirst, uses=(1,))
+    GridReader().check(detector, detector)
 
 
 def test_a_head_that_does_not_say_its_activation_is_named(registered):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import detector_config
 from mmengine.registry import MODELS
+from small_dense_heads import dense_config
 from torch import nn
 
 from mmrkkd.checkpoint.random_state import cpu_random_state_kept
@@ -219,3 +220,28 @@ def test_follows_a_dtype():
     teacher = FrozenTeacher(nn.Linear(2, 2))
     teacher.apply(lambda tensor: tensor.double())
     assert teacher.model.weight.dtype == torch.float64
+
+
+def test_old_names_that_a_head_knows_are_loaded(tmp_path):
+    """As MMDetection itself loads them."""
+    config = dense_config('fcos')
+    torch.manual_seed(0)
+    weights = MODELS.build(copy.deepcopy(config)).state_dict()
+    old = {
+        key.replace('conv_cls', 'fcos_cls').replace('conv_reg', 'fcos_reg'): v
+        for key, v in weights.items()
+    }
+    assert set(old) != set(weights)
+    path = tmp_path / 'old.pth'
+    torch.save(dict(state_dict=old), path)
+    loaded = build_teacher(config, path).model.state_dict()
+    for key, value in weights.items():
+        assert torch.equal(loaded[key], value), key
+    # One key less, and nothing is loaded.
+    del old['bbox_head.fcos_reg.bias']
+    model = MODELS.build(copy.deepcopy(config))
+    before = {key: v.clone() for key, v in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r'bbox_head\.conv_reg\.bias'):
+        teacher_module.load_strictly(model, old, 'old.pth')
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key]), key

@@ -23,9 +23,9 @@ from mmrkkd.distillers.inference.trace import LayerTrace
 from mmrkkd.distillers.inference.unused import (
     _zeros,
     unused_layers,
-    whole,
 )
 from mmrkkd.distillers.readers import Match
+from mmrkkd.evaluation.teacher_scores import teacher_predictions
 from mmrkkd.registry import MODELS
 
 sys.path.append(str(Path(__file__).parents[1] / 'test_together'))
@@ -54,6 +54,10 @@ def config_of(kind, **changes):
 
 
 def data_of(kind, model):
+    return model.data_preprocessor(raw_data_of(kind, model), True)
+
+
+def raw_data_of(kind, model):
     if kind == 'two_stage':
         items = [small_detectors.sample(number) for number in (0, 1)]
         data = {
@@ -66,7 +70,7 @@ def data_of(kind, model):
         data = small_classifiers.batch()
         if any(loss.views == 2 for loss in model.distiller):
             data['inputs'] = [data['inputs'], data['inputs'].flip(-1)]
-    return model.data_preprocessor(data, True)
+    return data
 
 
 def built(kind='two_stage', precision='auto', seed=0, **changes):
@@ -458,11 +462,9 @@ def test_a_teacher_whose_boxes_no_loss_reads_predicts_them(family):
             layer.register_forward_hook(lambda *call: seen.append(call[-1]))
             for layer in layers
         ]
-        batch = data_of(kind, model)
-        with DefaultScope.overwrite_default_scope('mmdet'), torch.no_grad():
-            samples = copy.deepcopy(batch['data_samples'])
-            with whole(teacher):
-                teacher(batch['inputs'], samples, mode='predict')
+        batch = raw_data_of(kind, model)
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            list(teacher_predictions(model, [batch], None))
         for handle in handles:
             handle.remove()
         return [each.float() for each in seen]
@@ -664,12 +666,42 @@ def test_limits(values, good):
     assert Agreement(*values).good is good
 
 
+def compared(exact, fast):
+    exact, fast = (Match(each, each, None) for each in (exact, fast))
+    return check.compare([exact], [fast], 'softmax')
+
+
+@pytest.mark.parametrize('classes', [1000, 6000])
+def test_a_wrong_row_is_seen_wherever_it_stands(classes):
+    torch.manual_seed(0)
+    exact = 3 * torch.randn(8, classes)
+    fast = exact.clone()
+    fast[1::2] = 3 * torch.randn(4, classes)
+    found = compared(exact, fast)
+    assert not found.good
+    assert (found.rows, found.same_class) == (8, 0.5)
+
+
+def test_rows_that_were_compared_are_told():
+    exact = torch.randn(8, 1000)
+    assert str(compared(exact, exact)).endswith('on 8 rows')
+    # Every other one of 300.
+    exact = torch.randn(300, 20)
+    assert str(compared(exact, exact)).endswith('on 150 rows')
+    # Of so many classes the pairs of one row take a while.
+    exact = torch.randn(8, 6000)
+    found = compared(exact, exact)
+    assert found.good
+    assert str(found).endswith('on 8 rows, tau on 1 of them')
+    assert check.everywhere(found) == found
+
+
 @pytest.mark.parametrize(
     ('others', 'running'),
     [
-        ([1.0] * 5, 'bfloat16'),
-        ([1.0, 1.0, -1.0, 1.0, -1.0], 'float32'),
-        ([0.0] * 5, 'float32'),
+        ([1.0] * 6, 'bfloat16'),
+        ([1.0, 1.0, -1.0, 1.0, -1.0, 1.0], 'float32'),
+        ([0.0] * 6, 'float32'),
     ],
     ids=['as this one', 'one that refuses', 'one that fails'],
 )
@@ -698,8 +730,8 @@ def test_a_process_that_fails_asks_the_others_as_often(fast, monkeypatch):
     model = built()
     step('two_stage', model)
     assert model.teacher.engine.running == 'float32'
-    of_plans = [values for values in asked if len(values) == 5]
-    assert of_plans == [[0.0] * 5] * len(engine.PLANS)
+    of_plans = [values for values in asked if len(values) == 6]
+    assert of_plans == [[0.0] * 6] * len(engine.PLANS)
 
 
 def fails(*args):

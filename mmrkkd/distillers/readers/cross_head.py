@@ -1,6 +1,6 @@
 """Cross-head distillation: the student's features in the teacher's head."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
@@ -31,7 +31,9 @@ class CrossHead:
     Args:
         layer: Path of the layer in both heads, for instance
             'cls_convs.2.activate': what goes into the third activation of
-            the classification tower, after its convolution and norm.
+            the classification tower, after its convolution and norm. Where
+            each level has a tower of its own '*' stands for the levels:
+            'cls_convs.*.0.activate'.
 
     Source: Wang et al. (CrossKD), arXiv:2306.11369, section 3.2.
     """
@@ -39,7 +41,9 @@ class CrossHead:
     advice = (
         "'cls_convs.2.activate' is the published layer of GFL, RetinaNet and "
         'ATSS, whose towers have 4 convolutions (of n it is n - 2), '
-        "'cls_convs.1.activate' that of FCOS"
+        "'cls_convs.1.activate' that of FCOS; where each level has a tower "
+        "of its own '*' stands for all, as in 'cls_convs.*.0.activate' of "
+        "RTMDet and 'multi_level_cls_convs.*.0.activate' of YOLOX"
     )
     axes = 'images, channels, rows, columns by level'
 
@@ -61,16 +65,63 @@ class CrossHead:
             ('student', student_head),
             ('teacher', teacher_head),
         ):
-            part, path = head, ''
+            parts, path = [head], ''
             for name in self.layer.split('.'):
-                if name not in part._modules:
-                    raise ValueError(
-                        f"cross_layer={self.layer!r}: the {owner}'s head "
-                        f'{type(head).__name__} has no {path + name!r}; '
-                        f'there are {", ".join(part._modules) or "none"}. '
-                        f'{self.advice}'
-                    )
-                part, path = part._modules[name], f'{path}{name}.'
+                for part in parts:
+                    if not _children(part, name):
+                        raise ValueError(
+                            f"cross_layer={self.layer!r}: the {owner}'s head "
+                            f'{type(head).__name__} has no {path + name!r}; '
+                            f'there are {", ".join(part._modules) or "none"}. '
+                            f'{self.advice}'
+                        )
+                parts = [
+                    child for part in parts for child in _children(part, name)
+                ]
+                path += f'{name}.'
+
+    def check_levels(
+        self, student: Sequence[Tensor], teacher: Sequence[Tensor], levels: int
+    ) -> None:
+        """Refuses a layer that is not that of every level.
+
+        Args:
+            student: What went into the student's.
+            teacher: What went into the teacher's.
+            levels: How many there are.
+
+        Raises:
+            ValueError: it ran less or more often than there are levels:
+                the scores of the others would be the teacher's own.
+        """
+        for owner, seen in (('student', student), ('teacher', teacher)):
+            if len(seen) != levels:
+                raise ValueError(
+                    f"cross_layer={self.layer!r}: the {owner}'s head ran it "
+                    f'{len(seen)} times for {levels} levels of features; '
+                    f'give a layer that runs once a level. {self.advice}'
+                )
+
+    def check_way(
+        self, student: Tensor, crossed: Tensor, head: nn.Module, last: str
+    ) -> None:
+        """Refuses a layer that no class score depends on.
+
+        Args:
+            student: What went into the student's layer.
+            crossed: The scores.
+            head: The teacher's.
+            last: The layer of its class scores, for the message.
+
+        Raises:
+            ValueError: nothing of the student reaches the scores.
+        """
+        if student.requires_grad and not crossed.requires_grad:
+            raise ValueError(
+                f'cross_layer={self.layer!r}: no class score of the '
+                f"teacher's {type(head).__name__} depends on it; give a "
+                f'layer on the way to {last}. {self.advice}'
+            )
 
     @contextmanager
     def tapped(self, head: nn.Module) -> Iterator[list[Tensor]]:
@@ -80,11 +131,8 @@ class CrossHead:
         def see(module: nn.Module, args: tuple) -> None:
             seen.append(args[0].clone() if _writes(module) else args[0])
 
-        handle = head.get_submodule(self.layer).register_forward_pre_hook(see)
-        try:
+        with self._hooked(head, see):
             yield seen
-        finally:
-            handle.remove()
 
     @contextmanager
     def crossed(
@@ -122,13 +170,35 @@ class CrossHead:
                 unified = unified.clone()
             return (unified, *args[1:])
 
-        handle = head.get_submodule(self.layer).register_forward_pre_hook(
-            replace
-        )
+        with self._hooked(head, replace):
+            yield
+
+    @contextmanager
+    def _hooked(self, head: nn.Module, hook: Callable) -> Iterator[None]:
+        """Calls the hook before the layer, or that of each level, runs."""
+        layers = [head]
+        for name in self.layer.split('.'):
+            layers = [
+                child for part in layers for child in _children(part, name)
+            ]
+        # Levels may share one.
+        handles = [
+            layer.register_forward_pre_hook(hook)
+            for layer in dict.fromkeys(layers)
+        ]
         try:
             yield
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
+
+
+def _children(part: nn.Module, name: str) -> list[nn.Module]:
+    """The one of that name, or all of a list for '*'."""
+    if name == '*' and isinstance(part, (nn.ModuleList, nn.Sequential)):
+        return list(part)
+    child = part._modules.get(name)
+    return [] if child is None else [child]
 
 
 def _writes(module: nn.Module) -> bool:
@@ -222,12 +292,7 @@ class BoxCross(CrossHead):
             with self.crossed(head, student.entered, call.entered):
                 scores.append(head(*call.args, **call.kwargs)[0])
         crossed = mean_logits(teacher[0][0], scores)
-        if student.entered[0].requires_grad and not crossed.requires_grad:
-            raise ValueError(
-                f'cross_layer={self.layer!r}: no class score of the '
-                f"teacher's {type(teacher[0][0]).__name__} depends on it; "
-                f'give a layer on the way to fc_cls. {self.advice}'
-            )
+        self.check_way(student.entered[0], crossed, teacher[0][0], 'fc_cls')
         return crossed
 
 

@@ -223,12 +223,15 @@ class GridReader(Reader):
                 targets = taps.loss.targets(raw, cells, self.known)
         self.say_where_labels_are_from(targets.order)
         if self.cross is not None:
+            self.cross.check_levels(taps.crossing, seen, len(levels))
             with self.cross.crossed(teacher_head, taps.crossing, seen):
                 crossed = training_levels(teacher_head, features)
+            crossed = spec_of(teacher_head).logits(rows_of(crossed))
+            self.cross.check_way(
+                taps.crossing[0], crossed, teacher_head, 'the class scores'
+            )
             student_logits = in_students_channels(
-                spec_of(teacher_head).logits(rows_of(crossed)),
-                self.class_map,
-                scores.channels,
+                crossed, self.class_map, scores.channels
             )
             # What the student's own scores are made of, too.
             sources = taps.features

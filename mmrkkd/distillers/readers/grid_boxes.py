@@ -34,6 +34,8 @@ DECODERS = {
     'ATSSHead': _deltas,
     'GFLHead': _expected_distances,
     'FCOSHead': _distances,
+    # In pixels in training too, whatever norm_on_bbox says.
+    'AutoAssignHead': _deltas,
     'ATSSVLFusionHead': None,
     'TOODHead': None,
     'VFNetHead': None,

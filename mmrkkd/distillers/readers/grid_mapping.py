@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from mmrkkd.ops.checks import check_choice
 
-from .heads import grid_of
+from .heads import anchors_of, grid_of
 
 ANCHORS = ('same', 'max')
 LEVELS = ('same', 'shared')
@@ -41,7 +42,8 @@ class GridMapping:
         What they do not state shows in the shapes of the first batch.
 
         Raises:
-            ValueError: the strides or the anchors differ.
+            ValueError: the strides or the anchors differ. One anchor a cell
+                may differ: its score is of the same place.
         """
         ours, theirs = grid_of(head), grid_of(other)
         if ours is None or theirs is None:
@@ -51,9 +53,11 @@ class GridMapping:
                     f'{type(other if ours else head).__name__} does not'
                 )
             return
+        pairs = _pairs(head, other)
+        if self.anchors == 'same':
+            _check_boxes(head, other, pairs)
         if ours == theirs:
             return
-        pairs = _pairs(head, other)
         ways = []
         if self.levels == 'same' and ours[0] != theirs[0]:
             ways.append("levels='shared'")
@@ -99,6 +103,38 @@ class GridMapping:
             levels = [level.amax(3, keepdim=True) for level in levels]
             others = [level.amax(3, keepdim=True) for level in others]
         return list(levels), list(others)
+
+
+def _check_boxes(
+    head: nn.Module, other: nn.Module, pairs: Sequence[tuple[int, int]]
+) -> None:
+    """Refuses as many anchors in a cell of other shapes, or in another order.
+
+    Raises:
+        ValueError: some differ; the message has those of the first level.
+    """
+    ours, theirs = anchors_of(head), anchors_of(other)
+    if ours is None or theirs is None:
+        return
+    for i, j in pairs:
+        one, another = ours[i].cpu(), theirs[j].cpu()
+        if one.shape != another.shape or len(one) == 1:
+            continue
+        if not torch.allclose(one, another, rtol=1e-3, atol=0.01):
+            raise ValueError(
+                'student and teacher have other anchors in a cell, and the '
+                'scores of one would be compared with those of another: '
+                f'{type(head).__name__} has {_sides(one)}, '
+                f'{type(other).__name__} {_sides(another)} (width x height '
+                f'in pixels, at the stride {grid_of(head)[0][i]}). Give both '
+                'the same prior_generator; as an experiment there is '
+                "matching=dict(type='grid', anchors='max')"
+            )
+
+
+def _sides(boxes: Tensor) -> str:
+    sides = (boxes[:, 2:] - boxes[:, :2]).tolist()
+    return ', '.join(f'{width:.4g} x {height:.4g}' for width, height in sides)
 
 
 def _pairs(head: nn.Module, other: nn.Module) -> list[tuple[int, int]]:

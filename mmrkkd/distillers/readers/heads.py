@@ -131,8 +131,9 @@ TEXT = (
     'teacher'
 )
 
+BASE = 'BaseDenseHead'
 HEADS: dict[str, HeadSpec] = {
-    'BaseDenseHead': HeadSpec(),
+    BASE: HeadSpec(),
     'AutoAssignHead': HeadSpec(_gated, 'sigmoid', JOINT, uses=(0, 2)),
     'CenterNetHead': HeadSpec(
         None, 'sigmoid', 'heat map of centres', probabilities=True
@@ -218,10 +219,18 @@ def check_registered(head: object, read: object) -> str:
 
 
 def spec_of(head: nn.Module | None) -> HeadSpec | None:
-    """What the table says of a head; None if it knows no ancestor of it."""
+    """What the table says of a head; None if it knows no ancestor of it.
+
+    The base of all says nothing of what a head puts out: what stands on it
+    alone is known where it is MMDetection's own.
+    """
+    own = False
     for kind in type(head).__mro__:
+        if kind.__name__ == BASE and not own:
+            return None
         if kind.__name__ in HEADS:
             return HEADS[kind.__name__]
+        own |= kind.__module__.startswith('mmdet.')
     return None
 
 
@@ -269,9 +278,7 @@ def grid_of(head: nn.Module) -> tuple[list, list] | None:
         return [f'{n} x {n}' for n in head.num_grids], [1] * len(
             head.num_grids
         )
-    prior = getattr(
-        head, 'square_anchor_generator', getattr(head, 'prior_generator', None)
-    )
+    prior = _prior(head)
     if not hasattr(prior, 'num_base_priors'):
         return None
     strides = [
@@ -279,3 +286,13 @@ def grid_of(head: nn.Module) -> tuple[list, list] | None:
         for each in prior.strides
     ]
     return strides, list(prior.num_base_priors)
+
+
+def anchors_of(head: nn.Module) -> list[Tensor] | None:
+    """The boxes on a cell of each level, (A, 4), if a head has some."""
+    return getattr(_prior(head), 'base_anchors', None)
+
+
+def _prior(head: nn.Module) -> object | None:
+    prior = getattr(head, 'prior_generator', None)
+    return getattr(head, 'square_anchor_generator', prior)

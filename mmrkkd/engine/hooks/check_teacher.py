@@ -65,7 +65,7 @@ class CheckTeacherHook(Hook):
         )
         class_map = model.match_student_classes(names)
         before = random_state()
-        metrics, images, _ = teacher_scores(
+        metrics, images, _, found = teacher_scores(
             model, runner.cfg, self.images, class_map, progress=False
         )
         set_random_state(before)
@@ -75,7 +75,7 @@ class CheckTeacherHook(Hook):
             logger='current',
         )
         classes = model.reader.scores(model.student).classes
-        reason = useless(metrics, images, classes)
+        reason = useless(metrics, images, classes, found)
         if reason is not None:
             raise UselessTeacherError(
                 f'the teacher {model.teacher.source} is useless: {reason} '
