@@ -223,7 +223,7 @@ def test_a_learned_temperature_is_saved_and_resumed(folder):
     learned = re.findall(r'kd/temperature: ([\d.]+)', output)
     assert len(set(learned)) > 1
     state = torch.load(folder / 'ctkd' / 'epoch_2.pth', weights_only=False)
-    kept = state['state_dict']._metadata['']['distiller']
+    kept = state['distiller']
     assert not any('distiller' in key for key in state['state_dict'])
     output = train('--resume', epochs=3)
     resumed = re.findall(r'kd/temperature: ([\d.]+)', output)

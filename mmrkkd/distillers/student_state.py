@@ -1,11 +1,13 @@
 """A distiller's state dict is the plain student's.
 
-The keys are the student's and nothing else. A few numbers that a loss learns
-(a temperature) travel where PyTorch keeps the versions of modules: in the
-state dict's ``_metadata``, which loading a student ignores, strictly too, so
-that any script saves them. Connectors and banks, which are large, stand in
-the checkpoint beside the student, under ``distiller``:
-:class:`mmrkkd.engine.hooks.RunStateHook` puts them there and back.
+The keys are the student's and nothing else. What the losses learn (a
+temperature, connectors, banks) stands in the checkpoint beside the student,
+under ``distiller``: :class:`mmrkkd.engine.hooks.RunStateHook` puts it there,
+and back where a run is resumed. Wherever else weights are loaded the losses
+begin anew.
+
+Earlier versions kept what a loss learns among the keys, and later up to 64
+numbers in the state dict's ``_metadata``: :func:`learned_inside` reads both.
 """
 
 import logging
@@ -16,10 +18,8 @@ from torch import Tensor, nn
 
 STUDENT = 'student.'
 DISTILLER = 'distiller.'
-# Under this key, in the metadata of the module itself, and in a checkpoint.
+# Under this key in a checkpoint.
 LEARNED = 'distiller'
-# What a loss learns travels in the metadata up to so many numbers.
-NUMBERS_IN_METADATA = 64
 
 
 def as_plain_student(
@@ -30,24 +30,17 @@ def as_plain_student(
     Args:
         module: The module.
         state_dict: Its state, changed in place: the student's keys lose
-            their prefix, the distiller's leave. They stay in one that has
-            no metadata, which PyTorch and MMEngine never make.
+            their prefix, the distiller's leave.
         prefix: Of the module's own keys.
         local_metadata: The module's metadata; unused.
     """
-    metadata = getattr(state_dict, '_metadata', None)
-    is_small = not in_checkpoint(module.distiller)
-    learned = {}
     for key in list(state_dict):
         if key.startswith(prefix + STUDENT):
             name = key[len(prefix + STUDENT) :]
             state_dict[prefix + name] = state_dict.pop(key)
-        elif key.startswith(prefix + DISTILLER) and metadata is not None:
-            value = state_dict.pop(key).detach()
-            if is_small:
-                learned[key[len(prefix + DISTILLER) :]] = value.to(
-                    'cpu', copy=True
-                )
+        elif key.startswith(prefix + DISTILLER):
+            del state_dict[key]
+    metadata = getattr(state_dict, '_metadata', None)
     # Names of modules have no dot at their end.
     for key in list(metadata or {}):
         dotted = key + '.'
@@ -56,27 +49,25 @@ def as_plain_student(
             metadata[name[:-1]] = metadata.pop(key)
         elif dotted.startswith(prefix + DISTILLER):
             del metadata[key]
-    if learned:
-        metadata[prefix[:-1]][LEARNED] = learned
 
 
 def as_distiller(state_dict: dict, prefix: str, local_metadata: dict) -> None:
     """Undoes :func:`as_plain_student`, before a state dict is loaded.
 
     Args:
-        state_dict: Changed in place. Keys that have their prefixes already
-            are left as they are.
+        state_dict: Changed in place. The student's keys that have their
+            prefix already are left as they are, the losses' of earlier
+            versions leave.
         prefix: Of the module's own keys.
-        local_metadata: The module's metadata.
+        local_metadata: The module's metadata; unused.
     """
     for key in list(state_dict):
         name = key[len(prefix) :]
-        if key.startswith(prefix) and not name.startswith(
-            (STUDENT, DISTILLER)
-        ):
-            state_dict[prefix + STUDENT + name] = state_dict.pop(key)
-    for name, value in local_metadata.get(LEARNED, {}).items():
-        state_dict.setdefault(prefix + DISTILLER + name, value)
+        if not key.startswith(prefix) or name.startswith(STUDENT):
+            continue
+        value = state_dict.pop(key)
+        if not name.startswith(DISTILLER):
+            state_dict[prefix + STUDENT + name] = value
 
 
 def forgive_learned(module: nn.Module, incompatible: NamedTuple) -> None:
@@ -97,12 +88,6 @@ def forgive_learned(module: nn.Module, incompatible: NamedTuple) -> None:
     ]
 
 
-def in_checkpoint(distiller: nn.Module) -> bool:
-    """Whether what the losses learn is too much for the metadata."""
-    numbers = sum(value.numel() for value in distiller.state_dict().values())
-    return numbers > NUMBERS_IN_METADATA
-
-
 def learned_state(distiller: nn.Module) -> dict[str, Tensor]:
     """What stands in a checkpoint beside the student.
 
@@ -110,14 +95,32 @@ def learned_state(distiller: nn.Module) -> dict[str, Tensor]:
         distiller: The losses.
 
     Returns:
-        Key to tensor, copies on the CPU; {} where the metadata do.
+        Key to tensor, copies on the CPU.
     """
-    if not in_checkpoint(distiller):
-        return {}
     return {
         key: value.detach().to('cpu', copy=True)
         for key, value in distiller.state_dict().items()
     }
+
+
+def learned_inside(state_dict: dict, prefix: str = '') -> dict[str, Tensor]:
+    """What an earlier version kept of it inside a state dict.
+
+    Args:
+        state_dict: A distiller's.
+        prefix: Of the distiller's keys, with a dot at its end.
+
+    Returns:
+        As :func:`learned_state`; {} where there is nothing.
+    """
+    start = prefix + DISTILLER
+    among_keys = {
+        key[len(start) :]: value
+        for key, value in state_dict.items()
+        if key.startswith(start)
+    }
+    metadata = getattr(state_dict, '_metadata', None) or {}
+    return {**among_keys, **metadata.get(prefix[:-1], {}).get(LEARNED, {})}
 
 
 def load_learned_state(distiller: nn.Module, state: dict[str, Tensor]) -> None:
@@ -130,18 +133,34 @@ def load_learned_state(distiller: nn.Module, state: dict[str, Tensor]) -> None:
     Raises:
         ValueError: the state belongs to other losses.
     """
-    if not in_checkpoint(distiller) and not state:
+    if not state and not distiller.state_dict():
         return
     if not state:
         print_log(
             'The checkpoint does not hold what the losses had learned '
-            '(connectors): they start anew. MMEngine saves it with '
-            "custom_hooks=[dict(type='mmrkkd.RunStateHook')], which "
+            '(a temperature, connectors): they start anew. MMEngine saves it '
+            "with custom_hooks=[dict(type='mmrkkd.RunStateHook')], which "
             'tools/train.py adds.',
             logger='current',
             level=logging.WARNING,
         )
         return
+    check_learned_state(distiller, state)
+    distiller.load_state_dict(state)
+
+
+def check_learned_state(
+    distiller: nn.Module, state: dict[str, Tensor]
+) -> None:
+    """Refuses what other losses have learned.
+
+    Args:
+        distiller: The losses of the config.
+        state: As :func:`load_learned_state` takes it.
+
+    Raises:
+        ValueError: a key is on one side only, or its shapes differ.
+    """
     own = distiller.state_dict()
     unlike = sorted(
         key
@@ -156,4 +175,3 @@ def load_learned_state(distiller: nn.Module, state: dict[str, Tensor]) -> None:
             f'has: {", ".join(unlike[:8])} differ; take the config that the '
             'run began with'
         )
-    distiller.load_state_dict(state)

@@ -64,7 +64,7 @@ def exact_kendall_tau(
 
 
 def pair_counts_torch(student: Tensor, teacher: Tensor) -> Tensor:
-    """Counts of pairs i < j of each row, by blocks of rows.
+    """Counts of pairs i < j of each row, by blocks of rows, or of classes.
 
     Args:
         student: (N, C).
@@ -86,14 +86,30 @@ def pair_counts_torch(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _counts_of_rows(student: Tensor, teacher: Tensor) -> Tensor:
+    # Of very many classes a part at a time beside all.
+    part = max(1, PAIRS_AT_ONCE // max(student.numel(), 1))
+    both_triangles = sum(
+        _counts_of_part(*some, student, teacher)
+        for some in zip(
+            student.split(part, -1), teacher.split(part, -1), strict=True
+        )
+    )
+    return both_triangles // 2
+
+
+def _counts_of_part(
+    student_part: Tensor,
+    teacher_part: Tensor,
+    student: Tensor,
+    teacher: Tensor,
+) -> Tensor:
     # Comparisons, not differences: two close numbers may differ by less
     # than the smallest float, and huge ones by more than the largest.
-    student_signs = _pair_signs(student)
-    teacher_signs = _pair_signs(teacher)
-    # Both triangles are counted.
+    student_signs = _pair_signs(student_part, student)
+    teacher_signs = _pair_signs(teacher_part, teacher)
     return torch.stack(
         [
-            signs.sum((-2, -1)) // 2
+            signs.sum((-2, -1))
             for signs in (
                 student_signs * teacher_signs,
                 student_signs.abs(),
@@ -123,8 +139,8 @@ _LIBRARY.impl('pair_counts', _pair_counts_cpu, 'CPU')
 _LIBRARY.impl('pair_counts', _pair_counts_meta, 'Meta')
 
 
-def _pair_signs(values: Tensor) -> Tensor:
-    left, right = values.unsqueeze(-1), values.unsqueeze(-2)
+def _pair_signs(left: Tensor, right: Tensor) -> Tensor:
+    left, right = left.unsqueeze(-1), right.unsqueeze(-2)
     return (left > right).to(torch.int8) - (left < right).to(torch.int8)
 
 

@@ -53,8 +53,7 @@ def process_as_before(monkeypatch):
 
 def learned(path):
     """What a checkpoint keeps of the losses' own parameters, or None."""
-    state = read_training_state(path)['state_dict']
-    return state._metadata[''].get('distiller')
+    return read_training_state(path).get('distiller')
 
 
 def assert_same_end(whole, resumed, name, first):
@@ -111,7 +110,17 @@ def loads_what_it_skips(iterator, number):
         next(iterator)
 
 
-@pytest.mark.parametrize('way', ['as it is', 'loading what it skips'])
+def written_by_an_earlier_version(path):
+    """They kept what a loss learns in the state dict's metadata."""
+    state = read_training_state(path)
+    metadata = state['state_dict']._metadata['']
+    metadata['distiller'] = state.pop('distiller')
+    torch.save(state, path)
+
+
+@pytest.mark.parametrize(
+    'way', ['as it is', 'loading what it skips', 'of an earlier version']
+)
 def test_equals_the_uninterrupted_run_between_iterations(
     images, teacher, tmp_path, monkeypatch, way
 ):
@@ -130,6 +139,8 @@ def test_equals_the_uninterrupted_run_between_iterations(
     # Half an epoch of images: the next batch is neither the first one nor
     # the start of a new order.
     shutil.copy(whole / 'iter_2.pth', resumed)
+    if way == 'of an earlier version':
+        written_by_an_earlier_version(resumed / 'iter_2.pth')
     train(monkeypatch, resumed, config(), '--resume')
     assert_same_end(whole, resumed, 'iter_6.pth', first=3)
 
@@ -256,6 +267,23 @@ def test_another_teacher_stops_the_resume(
     config.load_from = str(work_dir / 'epoch_1.pth')
     config.train_cfg.max_epochs = 1
     train(monkeypatch, tmp_path / 'other', config)
+    # The losses begin anew there.
+    temperatures = [
+        [step['kd/temperature'] for step in logged(folder).values()]
+        for folder in (work_dir, tmp_path / 'other')
+    ]
+    assert temperatures[0][0] != temperatures[0][-1]
+    assert temperatures[1][0] == temperatures[0][0]
+
+
+def test_other_losses_stop_the_resume(images, teacher, tmp_path, monkeypatch):
+    """One that learns nothing, and one that learns it elsewhere."""
+    model = distilled(teacher)
+    train(monkeypatch, tmp_path, run_config(images, model, length=1))
+    for losses in (dict(type='mmrkkd.KDLoss'), model['losses'][0]['kd']):
+        config = run_config(images, dict(model, losses=[losses]), length=2)
+        with pytest.raises(ValueError, match='other losses than .*0.kd.theta'):
+            train(monkeypatch, tmp_path, config, '--resume')
 
 
 class Payload:

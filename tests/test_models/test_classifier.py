@@ -1,5 +1,6 @@
 """KDClassifier: to everybody but itself it is the student."""
 
+import collections
 import copy
 
 import pytest
@@ -9,6 +10,7 @@ from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from torch.nn.functional import cross_entropy, interpolate
 
 from mmrkkd.distillers import KDClassifier
+from mmrkkd.distillers.student_state import learned_inside
 from mmrkkd.losses import KDLoss
 
 CLASSES = ('cat', 'dog', 'bird', 'fish', 'frog')
@@ -132,63 +134,82 @@ def ctkd_at(theta=None):
     return model
 
 
-def through_a_file(state, path):
-    torch.save(state, path)
-    return torch.load(path, weights_only=True)
-
-
-def test_what_a_loss_learns_is_saved_and_loaded(tmp_path):
-    state = through_a_file(ctkd_at(0.25).state_dict(), tmp_path / 'state.pth')
-    other = ctkd_at()
-    other.load_state_dict(state, strict=True)
-    assert other.distiller[0].theta.item() == 0.25
-
-
-def test_a_student_that_taught_its_loss_is_a_plain_student(tmp_path):
-    plain = MODELS.build(classifier())
-    state = through_a_file(ctkd_at(0.25).state_dict(), tmp_path / 'state.pth')
-    assert list(state) == list(plain.state_dict())
-    plain.load_state_dict(state, strict=True)
-
-
 def test_what_a_loss_learned_is_a_copy():
     model = ctkd_at(0.25)
-    state = model.state_dict()
+    state = model.learned_state()
     torch.nn.init.constant_(model.distiller[0].theta, 0.5)
-    model.load_state_dict(state, strict=True)
+    model.load_learned_state(state)
     assert model.distiller[0].theta.item() == 0.25
 
 
-def test_in_another_module_it_keeps_its_prefix():
+def test_in_another_module_the_student_keeps_its_prefix():
     outer = torch.nn.ModuleDict({'model': ctkd_at(0.25)})
-    state = outer.state_dict()
     plain = torch.nn.ModuleDict({'model': MODELS.build(classifier())})
-    plain.load_state_dict(state, strict=True)
-    other = torch.nn.ModuleDict({'model': ctkd_at()})
-    other.load_state_dict(state, strict=True)
-    assert other['model'].distiller[0].theta.item() == 0.25
+    plain.load_state_dict(outer.state_dict(), strict=True)
+    outer.load_state_dict(plain.state_dict(), strict=True)
+    assert outer['model'].distiller[0].theta.item() == 0.25
 
 
-def test_keys_of_earlier_checkpoints_are_read():
-    """They held what a loss learns under ``distiller.``."""
-    state = dict(ctkd_at().state_dict())
+def test_without_metadata_too_the_state_is_the_students():
+    plain = MODELS.build(classifier())
+    assert list(ctkd_at().state_dict(destination={})) == list(
+        plain.state_dict()
+    )
+
+
+def with_key(state):
+    """As the first versions kept what a loss learns."""
     state['distiller.0.theta'] = torch.tensor(0.25)
-    other = ctkd_at()
-    other.load_state_dict(state, strict=True)
-    assert other.distiller[0].theta.item() == 0.25
+    return state
 
 
-def test_without_metadata_nothing_is_lost():
-    state = ctkd_at(0.25).state_dict(destination={})
-    assert state['distiller.0.theta'].item() == 0.25
+def with_metadata(state):
+    """As versions after them did."""
+    state._metadata['']['distiller'] = {'0.theta': torch.tensor(0.25)}
+    return state
 
 
-def test_from_a_plain_student_the_loss_begins_anew():
-    plain = MODELS.build(classifier()).state_dict()
-    model = ctkd_at(0.25)
-    model.load_state_dict(plain, strict=True)
-    assert model.distiller[0].theta.item() == 0.25
-    torch.testing.assert_close(dict(model.state_dict()), dict(plain))
+@pytest.mark.parametrize('losses', ['CTKDLoss', 'KDLoss'])
+@pytest.mark.parametrize('kept', [dict, with_key, with_metadata])
+def test_from_a_students_weights_the_losses_begin_anew(kept, losses):
+    state = kept(ctkd_at().state_dict())
+    model = make(losses=dict(type=f'mmrkkd.{losses}'))
+    before = model.learned_state()
+    model.load_state_dict(state, strict=True)
+    assert model.learned_state() == before
+    plain = ctkd_at().student.state_dict()
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state[key]), key
+    assert list(model.state_dict()) == list(plain)
+
+
+@pytest.mark.parametrize('kept', [with_key, with_metadata])
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_what_earlier_versions_kept_inside_is_found(kept, prefix):
+    state = kept(ctkd_at().state_dict())
+    if prefix:
+        metadata = {'module': state._metadata['']}
+        state = collections.OrderedDict(
+            (prefix + key, value) for key, value in state.items()
+        )
+        state._metadata = metadata
+    found = learned_inside(state, prefix)
+    assert found == {'0.theta': torch.tensor(0.25)}
+    assert learned_inside(ctkd_at().state_dict()) == {}
+
+
+@pytest.mark.parametrize(
+    'losses',
+    [
+        dict(type='mmrkkd.KDLoss'),
+        dict(type='mmrkkd.RankKDLoss', kd=dict(type='CTKDLoss')),
+    ],
+    ids=['learns nothing', 'learns it elsewhere'],
+)
+def test_what_other_losses_learned_is_refused(losses):
+    state = ctkd_at(0.25).learned_state()
+    with pytest.raises(ValueError, match='other losses than .* 0.theta'):
+        make(losses=losses).load_learned_state(state)
 
 
 def test_a_student_without_a_layer_is_refused_whatever_the_loss_learns():

@@ -1,9 +1,10 @@
 """What is logged about agreement."""
 
+import pytest
 import torch
 from scipy.stats import kendalltau
 
-from mmrkkd.distillers.telemetry import agreement
+from mmrkkd.distillers.telemetry import agreement, rows_looked_at
 
 
 def test_values():
@@ -42,6 +43,54 @@ def test_rows_are_limited_and_evenly_spread():
     expected = agreement(student[::40], teacher[::40], every_row=True)
     assert limited == expected
     assert limited != agreement(student, teacher, every_row=True)
+
+
+def counted_in_front(student, teacher, garbage=3):
+    """The same rows behind each of which others follow that do not count."""
+    counts = torch.arange((garbage + 1) * len(student)) % (garbage + 1) == 0
+    sides = []
+    for side in (student, teacher):
+        filled = torch.randn(len(counts), side.shape[-1])
+        filled[counts] = side
+        sides.append(filled)
+    return *sides, counts
+
+
+def test_many_classes_bound_the_rows_of_tau_alone():
+    # 2**24 pairs are 4 rows of 2000 classes: every 3rd of 10 is looked at.
+    student, teacher = torch.randn(2, 10, 2000)
+    values = agreement(student, teacher)
+    whole = agreement(student, teacher, every_row=True)
+    for name in ('kd/top1_agreement', 'kd/kl'):
+        assert values[name] == whole[name], name
+    some = agreement(student[::3], teacher[::3], every_row=True)
+    assert values['kd/tau'] == some['kd/tau'] != whole['kd/tau']
+    *sides, counts = counted_in_front(student, teacher)
+    assert agreement(*sides, counts=counts) == values
+
+
+def test_more_pairs_are_more_rows_of_tau():
+    student, teacher = torch.randn(2, 10, 20)
+    few = agreement(student, teacher, pairs=2 * 20**2)['kd/tau']
+    some = agreement(student[::5], teacher[::5])['kd/tau']
+    assert few == some != agreement(student, teacher)['kd/tau']
+
+
+@pytest.mark.parametrize(
+    ('number', 'classes', 'rows'),
+    [
+        (0, 5, (0, 0)),
+        (64, 100, (64, 64)),
+        (256, 81, (256, 256)),
+        # Every other one.
+        (300, 81, (150, 150)),
+        # 16 rows of 2**24 pairs, and every 4th of 64.
+        (64, 1000, (64, 16)),
+        (64, 21841, (64, 1)),
+    ],
+)
+def test_rows_that_are_looked_at(number, classes, rows):
+    assert rows_looked_at(number, classes) == rows
 
 
 def test_nan_among_the_logits_shows():

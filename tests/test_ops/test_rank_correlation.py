@@ -37,12 +37,22 @@ def test_tau_a_counts_tied_pairs():
     torch.testing.assert_close(tau_b.item(), 2 / math.sqrt(6))
 
 
-def test_chunks_join_to_the_whole(monkeypatch):
-    student, teacher = torch.randn(2, 7, 9), torch.randn(2, 7, 9)
-    whole = exact_kendall_tau(student, teacher)
-    monkeypatch.setattr(rank_correlation, 'PAIRS_AT_ONCE', 200)
-    assert torch.equal(exact_kendall_tau(student, teacher), whole)
-    assert whole.shape == (2, 7)
+@pytest.mark.parametrize('pairs', [200, 30])
+def test_chunks_join_to_the_whole(pairs, monkeypatch):
+    """Of rows, and of the classes of a row."""
+    student, teacher = torch.randn(2, 14, 9).round(decimals=1)
+    whole = rank_correlation.pair_counts_torch(student, teacher)
+    monkeypatch.setattr(rank_correlation, 'PAIRS_AT_ONCE', pairs)
+    parts = rank_correlation.pair_counts_torch(student, teacher)
+    assert torch.equal(parts, whole)
+    assert whole.shape == (14, 3)
+
+
+def test_leading_dimensions_are_rows():
+    student, teacher = torch.randn(2, 2, 7, 9)
+    taus = exact_kendall_tau(student, teacher)
+    assert taus.shape == (2, 7)
+    assert taus[1, 3] == exact_kendall_tau(student[1, 3], teacher[1, 3])
 
 
 @pytest.mark.parametrize('classes', range(2, 60))

@@ -380,10 +380,8 @@ def everything_at_once(work_dir, *hooks, **changes):
 def to_go_on_with(saved):
     """What a checkpoint has for the next steps: name to tensor."""
     parts = dict(weights=saved['state_dict'], ema=saved['ema_state_dict'])
-    for name in list(parts):
-        parts[f'{name} of losses'] = parts[name]._metadata[
-            '' if name == 'weights' else 'module'
-        ]['distiller']
+    parts['weights of losses'] = saved['distiller']
+    (parts['ema of losses'],) = saved['distiller_ema']
     for number, state in saved['optimizer']['state'].items():
         parts[f'optimizer {number}'] = state
     parts['random'] = dict(torch=saved['random_state']['torch'])

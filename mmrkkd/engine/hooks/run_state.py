@@ -15,13 +15,20 @@ from mmrkkd.checkpoint.random_state import (
     seed_all,
     set_random_state,
 )
-from mmrkkd.distillers.student_state import LEARNED
+from mmrkkd.distillers.student_state import (
+    LEARNED,
+    check_learned_state,
+    learned_inside,
+)
 from mmrkkd.engine.launch import unwrapped
 from mmrkkd.registry import HOOKS
 
 RANDOM_STATE = 'random_state'
 AVERAGED = f'{LEARNED}_ema'
 TEACHER = 'teacher_sha256'
+# An average (EMA) of what losses learn goes on up to so many numbers: of a
+# temperature, not of connectors, which would double the checkpoint.
+NUMBERS_AVERAGED = 64
 
 
 @HOOKS.register_module()
@@ -39,8 +46,8 @@ class RunStateHook(Hook):
     start from a seed made of the run's, the iteration and their rank.
 
     Raises:
-        ValueError: the run is resumed with another teacher, or its processes
-            from different checkpoints.
+        ValueError: the run is resumed with another teacher or other losses,
+            or its processes from different checkpoints.
     """
 
     priority = 'LOWEST'
@@ -62,7 +69,7 @@ class RunStateHook(Hook):
         learned = getattr(model, 'learned_state', dict)()
         if learned:
             checkpoint[LEARNED] = learned
-        averaged = [each.learned_state() for each in _grown_averages(runner)]
+        averaged = [each.learned_state() for each in _averages(runner)]
         if averaged:
             checkpoint[AVERAGED] = averaged
         teacher = teacher_sha256(runner.model)
@@ -75,14 +82,30 @@ class RunStateHook(Hook):
         Args:
             runner: The runner.
             checkpoint: What was read.
+
+        Raises:
+            ValueError: the run is resumed with losses that learn other
+                things; the optimizer would refuse them without a reason.
         """
         meta = checkpoint.get('meta') or {}
+        weights = checkpoint.get('state_dict', {})
+        beside = checkpoint.get('ema_state_dict', {})
+        before = learned_inside(beside, 'module.')
         self._loaded = {
             RANDOM_STATE: checkpoint.get(RANDOM_STATE),
             TEACHER: meta.get(TEACHER),
-            LEARNED: checkpoint.get(LEARNED),
-            AVERAGED: checkpoint.get(AVERAGED),
+            LEARNED: checkpoint.get(LEARNED) or learned_inside(weights),
+            AVERAGED: checkpoint.get(AVERAGED) or [before] * bool(before),
         }
+        model, learned = unwrapped(runner.model), self._loaded[LEARNED]
+        if (
+            runner._resume
+            and learned
+            and hasattr(model, 'learned_state')
+            # What has grown inside the student stands there too.
+            and not getattr(model, 'grows_student', False)
+        ):
+            check_learned_state(model.distiller, learned)
 
     def before_train(self, runner: Runner) -> None:
         """Puts the state back where a run is resumed.
@@ -112,9 +135,7 @@ class RunStateHook(Hook):
         if hasattr(model, 'load_learned_state'):
             model.load_learned_state(self._loaded.pop(LEARNED, None) or {})
         averaged = self._loaded.pop(AVERAGED, None) or []
-        for each, state in zip(
-            _grown_averages(runner), averaged, strict=False
-        ):
+        for each, state in zip(_averages(runner), averaged, strict=False):
             each.load_learned_state(state)
         _warn_of_what_differs(runner)
         if self._loaded.get(RANDOM_STATE) is not None:
@@ -159,18 +180,32 @@ class RunStateHook(Hook):
         self._before_val = None
 
 
-def _grown_averages(runner: Runner) -> list[nn.Module]:
-    """Averages of a student that is merged when it is saved (EMA).
+def _averages(runner: Runner) -> list[nn.Module]:
+    """Averages (EMA) whose own ``learned_state`` a checkpoint holds too.
 
-    One of the buffers too is made of merged students, and plain itself.
+    Of a student that is merged when it is saved, and of losses that learn a
+    few numbers. One of the buffers too is made of state dicts: of merged
+    students, and plain itself.
     """
     return [
         hook.ema_model.module
         for hook in runner.hooks
         if isinstance(hook, EMAHook)
         and not hook.ema_model.update_buffers
-        and getattr(hook.ema_model.module, 'grows_student', False)
+        and (
+            getattr(hook.ema_model.module, 'grows_student', False)
+            or _learns_few(hook.ema_model.module)
+        )
     ]
+
+
+def _learns_few(model: nn.Module) -> bool:
+    if not hasattr(model, 'learned_state'):
+        return False
+    numbers = sum(
+        each.numel() for each in model.distiller.state_dict().values()
+    )
+    return 0 < numbers <= NUMBERS_AVERAGED
 
 
 def _skips_nothing(loop: object) -> bool:

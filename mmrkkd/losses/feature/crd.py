@@ -38,7 +38,11 @@ class CRDLoss(FeatureLoss):
     learns. They take 8 n D bytes, 51 MB for the 50,000 images of CIFAR-100
     and 1.3 GB for those of ImageNet, once more while a step is computed,
     and so do checkpoints. In a distributed run every process keeps the rows
-    of all processes' images.
+    of all processes' images; no later batch of a process may be larger than
+    the largest first one of any.
+
+    An image must be of one class: what Mixup or CutMix make of two is no
+    row of a bank, and its negatives hold images of its second class.
 
     Args:
         num_data: n >= 2, the number of images of the training set, which
@@ -124,6 +128,7 @@ class CRDLoss(FeatureLoss):
                 "Dataset', dataset=dict(...)), and keep data_index among the "
                 'meta keys'
             )
+        _refuse_mixed(pair.samples)
         count = known[0]['data_count']
         if count != self.num_data:
             raise ValueError(
@@ -178,6 +183,8 @@ class Contrast(nn.Module):
             self.register_buffer(name, bank)
         # Z of the student's and of the teacher's scores; 0 is not set yet.
         self.register_buffer('partition', torch.zeros(2))
+        # The most images of a process in the first step.
+        self.most: int | None = None
 
     def forward(
         self, student: Tensor, teacher: Tensor, own: Tensor, negatives: Tensor
@@ -197,15 +204,42 @@ class Contrast(nn.Module):
         loss = self._nce(0, student, self.teacher_bank.clone(), chosen)
         loss = loss + self._nce(1, teacher, self.student_bank.clone(), chosen)
         with torch.no_grad():
-            own = _of_all_processes(own)
+            own = self._of_all_processes(own)
             for bank, embedding in (
                 (self.student_bank, student),
                 (self.teacher_bank, teacher),
             ):
-                rows = _of_all_processes(embedding.detach()).to(bank.dtype)
-                moved = torch.lerp(rows, bank[own], self.momentum)
+                rows = self._of_all_processes(embedding.detach())
+                moved = torch.lerp(
+                    rows.to(bank.dtype), bank[own], self.momentum
+                )
                 bank[own] = unit(moved)
         return loss
+
+    def _of_all_processes(self, values: Tensor) -> Tensor:
+        """(B, ...) of each process -> (processes M, ...), M the most.
+
+        Rows that a process lacks are its first one again, which changes no
+        bank. M is agreed upon in the first step: later ones wait for no GPU.
+        """
+        if not is_distributed():
+            return values
+        if self.most is None:
+            self.most = _most_of_processes(len(values), values.device)
+        lacking = self.most - len(values)
+        if lacking < 0:
+            raise ValueError(
+                'with CRDLoss no batch may be larger than the largest first '
+                f'one of the processes, of {self.most} images; this one has '
+                f'{len(values)}. Give every process one batch_size'
+            )
+        first = values[:1].expand(lacking, *values.shape[1:])
+        values = torch.cat([values, first])
+        parts = [
+            torch.empty_like(values) for _ in range(dist.get_world_size())
+        ]
+        dist.all_gather(parts, values)
+        return torch.cat(parts)
 
     def _nce(
         self, side: int, embedding: Tensor, bank: Tensor, chosen: Tensor
@@ -216,7 +250,7 @@ class Contrast(nn.Module):
         scores = (scores / self.temperature).exp()
         count = len(bank)
         with torch.no_grad():
-            first = _mean_of_processes(scores.mean()) * count
+            first = _mean_of_processes(scores) * count
             self.partition[side] = torch.where(
                 self.partition[side] > 0, self.partition[side], first
             )
@@ -228,18 +262,39 @@ class Contrast(nn.Module):
         return -(own + others).mean()
 
 
-def _of_all_processes(values: Tensor) -> Tensor:
-    """(B, ...) of each process -> (processes B, ...)."""
-    if not is_distributed():
-        return values
-    parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, values.contiguous())
-    return torch.cat(parts)
+def _refuse_mixed(samples: Sequence) -> None:
+    """Shares of classes without a 1, as a head's loss would see them.
+
+    Samples have shares where labels are one-hot alone; then a GPU is waited
+    for, as the reader of the class scores does.
+    """
+    found = [getattr(sample, 'gt_score', None) for sample in samples]
+    shares = [each for each in found if each is not None]
+    if not shares:
+        return
+    mixed = int((torch.stack(shares).amax(1) != 1).sum())
+    if mixed:
+        raise ValueError(
+            'CRDLoss needs one class for each image: a row of its memory '
+            'banks is one image, and its negatives are of other classes; got '
+            f'mixed labels (Mixup, CutMix) in {mixed} of {len(shares)} '
+            'samples. Remove the mixing (batch_augments of the '
+            'data_preprocessor, augments of train_cfg) or take another loss'
+        )
 
 
-def _mean_of_processes(value: Tensor) -> Tensor:
+def _most_of_processes(number: int, device: torch.device) -> int:
+    most = torch.tensor(number, device=device)
+    dist.all_reduce(most, dist.ReduceOp.MAX)
+    return int(most)
+
+
+def _mean_of_processes(values: Tensor) -> Tensor:
+    """Over the images of all processes, (B, ...) here."""
+    mean = values.mean()
     if not is_distributed():
-        return value
-    value = value.clone()
-    dist.all_reduce(value)
-    return value / dist.get_world_size()
+        return mean
+    images = mean.new_full((), len(values))
+    total = torch.stack([mean * images, images])
+    dist.all_reduce(total)
+    return total[0] / total[1]

@@ -5,6 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from conftest import free_port
 from torch import nn
 from torch.nn.functional import normalize
 
@@ -147,6 +150,87 @@ def test_processes_share_their_rows(one_process):
     alone = loss(batch)['loss_crd'].item()
     twin = made()
     assert twin(pair())['loss_crd'].item() == alone
+
+
+BATCHES = [((2, 7, 4), (0, 5)), ((1, 3), (8, 0, 6))]
+
+
+def in_two_processes(rank, port, results):
+    dist.init_process_group(
+        'gloo',
+        init_method=f'tcp://127.0.0.1:{port}',
+        rank=rank,
+        world_size=2,
+    )
+    loss = made()
+    for step, batches in enumerate(BATCHES):
+        loss(pair(batches[rank], seed=2 * step + rank))
+    results[rank] = loss.state_dict()
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_processes_with_unlike_batches_share_their_rows():
+    with mp.Manager() as manager:
+        results = manager.dict()
+        mp.spawn(in_two_processes, (free_port(), results), nprocs=2)
+        found = [results[rank] for rank in range(2)]
+    alone = made()
+    for step, batches in enumerate(BATCHES):
+        parts = [
+            pair(indices, seed=2 * step + rank)
+            for rank, indices in enumerate(batches)
+        ]
+        alone(
+            FeaturePair(
+                [torch.cat([part.student[0] for part in parts])],
+                [torch.cat([part.teacher[0] for part in parts])],
+                [sample for part in parts for sample in part.samples],
+            )
+        )
+    for key, expected in alone.state_dict().items():
+        assert torch.equal(found[0][key], found[1][key]), key
+        torch.testing.assert_close(found[0][key], expected)
+
+
+def test_a_smaller_batch_repeats_its_first_row(one_process):
+    """As the other process has more, which changes no bank."""
+    loss, twin = made(), made()
+    twin.contrasts[0].most = 5
+    assert torch.equal(loss(pair())['loss_crd'], twin(pair())['loss_crd'])
+    for bank, other in zip(banks_of(loss), banks_of(twin)):
+        assert torch.equal(bank, other)
+
+
+def test_a_larger_batch_than_the_first_is_refused(one_process):
+    loss = made()
+    loss(pair())
+    with pytest.raises(ValueError, match='3 images; this one has 4. Give'):
+        loss(pair((2, 7, 4, 0)))
+
+
+def test_one_process_takes_batches_of_any_size():
+    loss = made()
+    for indices in ((2,), (2, 7, 4), (1, 2)):
+        assert loss(pair(indices))['loss_crd'].isfinite()
+
+
+def test_mixed_images_are_refused_and_leave_the_banks():
+    loss, batch = made(), pair()
+    banks = banks_of(loss)
+    shares = torch.eye(3)
+    shares[1] = torch.tensor([0.4, 0.6, 0.0])
+    for sample, share in zip(batch.samples, shares):
+        sample.gt_score = share
+    with pytest.raises(
+        ValueError,
+        match=r'CRDLoss needs one class .* in 1 of 3 .*\(batch_augments',
+    ):
+        loss(batch)
+    assert all(map(torch.equal, banks, banks_of(loss)))
+    # One-hot labels are no mixed ones.
+    batch.samples[1].gt_score = torch.tensor([0.0, 1.0, 0.0])
+    assert loss(batch) == made()(pair())
 
 
 def test_maps_are_flattened():
