@@ -6,6 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.device import (
+    is_cuda_available,
+    is_mlu_available,
+    is_musa_available,
+    is_npu_available,
+)
 from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import RUNNERS, DefaultScope
@@ -74,6 +80,8 @@ def prepare_run(
     """
     if amp:
         use_amp(config)
+    if task == 'train':
+        refuse_amp_without_gpu(config)
     if auto_scale_lr:
         use_auto_scale_lr(config)
     weights = config.get('load_from')
@@ -170,6 +178,36 @@ def use_amp(config: Config) -> None:
         )
     wrapper.type = kind
     wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def refuse_amp_without_gpu(config: Config) -> None:
+    """Refuses MMEngine's mixed precision where it does not run.
+
+    Args:
+        config: The whole config.
+
+    Raises:
+        ValueError: its optim_wrapper has it, and there is no GPU.
+    """
+    wrapper = config.get('optim_wrapper')
+    if not isinstance(wrapper, dict) or not type_name(wrapper):
+        return
+    devices = (
+        is_cuda_available,
+        is_npu_available,
+        is_mlu_available,
+        is_musa_available,
+    )
+    scaled = builds(wrapper, AmpOptimWrapper) or (
+        type_name(wrapper) == DOT_WRAPPERS[-1]
+    )
+    if scaled and not any(sees() for sees in devices):
+        raise ValueError(
+            "mixed precision (--amp, optim_wrapper.type='AmpOptimWrapper') is "
+            'for a GPU in MMEngine, and torch sees none: leave --amp out, '
+            "and set optim_wrapper.type='OptimWrapper', or for bfloat16 "
+            "'mmrkkd.AutocastOptimWrapper'"
+        )
 
 
 def use_auto_scale_lr(config: Config) -> None:

@@ -106,6 +106,25 @@ def test_amp_does_not_replace_another_wrapper(kind):
         use_amp(config)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason='MMEngine has AMP here')
+@pytest.mark.parametrize('amp', [True, False], ids=['option', 'config'])
+@pytest.mark.parametrize('kind', ['OptimWrapper', 'mmrkkd.DOTOptimWrapper'])
+def test_amp_without_a_gpu_is_refused_before_anything_is_made(
+    kind, amp, tmp_path
+):
+    folder = tmp_path / 'run'
+    config = Config(dict(work_dir=str(folder), optim_wrapper=dict(type=kind)))
+    if not amp:
+        use_amp(config)
+    message = 'mixed precision .* is for a GPU in MMEngine.*leave --amp out'
+    with (
+        pytest.raises(ValueError, match=message),
+        prepare_run(config, amp=amp),
+    ):
+        pass
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize('settings', [dict(), dict(optim_wrapper=None)])
 def test_amp_without_a_training_is_named(settings):
     with pytest.raises(ValueError, match='optim_wrapper of the config is Non'):
