@@ -245,7 +245,10 @@ class LogitDistiller(StudentWithTeacher):
         return Pass(task_losses, matches, features)
 
     def _settle(self, read: Callable[[], list[Match]]) -> None:
-        self.teacher.engine.settle(
+        # Replaces weights and looks at layers: nothing for Dynamo to trace.
+        # Disabled here, as its import takes a second.
+        settle = torch.compiler.disable(self.teacher.engine.settle)
+        settle(
             self.teacher.model,
             read,
             self.reader.scores(self.teacher.model).activation,

@@ -1,9 +1,26 @@
 """How hard each term of a loss pulls at the student's logits."""
 
+import functools
+import logging
 from collections.abc import Sequence
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
+
+CHECKPOINTED = (
+    'activations are checkpointed behind what they are measured at '
+    '(with_cp=True, activation_checkpointing)'
+)
+COMPILED = (
+    "torch.compile's backends, but for 'eager', show no gradient inside of "
+    'their graphs'
+)
+# Words of what torch says of a graph that is run backwards to its leaves
+# only, or only once.
+ONE_WAY = {'compatible with .grad()': CHECKPOINTED, 'donated buf': COMPILED}
+# The backward of a graph of such a backend, whatever was computed in it.
+COMPILED_BACKWARD = 'CompiledFunctionBackward'
 
 
 def term_gradients(
@@ -55,15 +72,55 @@ def gradient_telemetry(
     Returns:
         ``kd/grad_norm_<term>`` and ``kd/grad_share_<term>`` (in [0, 1], 0
         if nothing pulls), where <term> is the log key without 'loss_':
-        MMEngine would optimise whatever has 'loss' in its key.
+        MMEngine would optimise whatever has 'loss' in its key. A norm that
+        cannot be measured, through checkpointed activations or inside a
+        compiled graph, is left out, and with it all shares; a warning says
+        so once.
     """
-    norms = term_gradients(terms, logits)
-    total = sum(norms.values())
-    telemetry = {}
-    for name, norm in norms.items():
-        name = name.replace('loss_', '')
-        telemetry[f'kd/grad_norm_{name}'] = norm
-        telemetry[f'kd/grad_share_{name}'] = torch.where(
-            total > 0, norm / total, 0.0
-        )
+    # What is measured is a graph, which Dynamo would make another of.
+    norms = torch.compiler.disable(_measurable)(terms, logits)
+    telemetry = {f'kd/grad_norm_{name}': norm for name, norm in norms.items()}
+    if len(norms) == len(terms):
+        total = sum(norms.values())
+        for name, norm in norms.items():
+            telemetry[f'kd/grad_share_{name}'] = torch.where(
+                total > 0, norm / total, 0.0
+            )
     return telemetry
+
+
+def _measurable(
+    terms: dict[str, Tensor], logits: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    """The norms that can be measured, by names without 'loss_'."""
+    norms = {}
+    if any(type(x.grad_fn).__name__ == COMPILED_BACKWARD for x in logits):
+        # Torch would say 0 of a term that the same graph has computed.
+        _say_what_is_left_out(COMPILED)
+        return norms
+    for name, value in terms.items():
+        try:
+            found = term_gradients({name: value}, logits)
+        except RuntimeError as error:
+            _say_what_is_left_out(_reason(error))
+        else:
+            norms[name.replace('loss_', '')] = found[name]
+    return norms
+
+
+def _reason(error: RuntimeError) -> str:
+    """Why a gradient cannot be measured; what else it is, is raised."""
+    for words, reason in ONE_WAY.items():
+        if words in str(error):
+            return reason
+    raise error
+
+
+@functools.cache
+def _say_what_is_left_out(reason: str) -> None:
+    print_log(
+        'gradient_interval: some kd/grad_norm_ and the kd/grad_share_ beside '
+        f'them are not measured, and left out of the log: {reason}',
+        logger='current',
+        level=logging.WARNING,
+    )

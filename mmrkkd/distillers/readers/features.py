@@ -184,7 +184,8 @@ class FeatureReader:
             taps: What :meth:`tap` gave, after the forward.
 
         Raises:
-            RuntimeError: a layer was not run in this step.
+            RuntimeError: a layer was not run in this step; or it was run
+                without gradient, in a training step, though it trains.
         """
         features = []
         for path, number in self.layers:
@@ -193,9 +194,21 @@ class FeatureReader:
                 raise RuntimeError(
                     f"the {self.owner}'s layer {path}[{number}] was not run "
                     'in this step: a feature loss can only use layers that '
-                    'every step runs'
+                    'every step runs. Under torch.compile that may be the '
+                    'code of an earlier run in this process, whose model had '
+                    'no such loss: call torch._dynamo.reset() between two'
                 )
             features.append(outputs[number][0])
+            if taps.is_cut_off(path, features[-1]):
+                raise RuntimeError(
+                    f"the {self.owner}'s layer {path}[{number}] was run "
+                    'without gradient, so that a loss there would teach the '
+                    f'{self.owner} nothing: it is inside a checkpointed block '
+                    '(with_cp=True, activation_checkpointing) or under '
+                    'torch.no_grad(). Name what the block or its stage puts '
+                    'out, such as backbone.layer3 or backbone[2], or set '
+                    'with_cp=False'
+                )
         return features
 
 
@@ -204,7 +217,9 @@ class FeatureTaps:
 
     ``outputs`` maps a module's path to its tensors, each with its version
     when it was noted; ``grown`` a loss that has a residual inside the model
-    to that layer's own tensor and to what the residual makes of it.
+    to that layer's own tensor and to what the residual makes of it;
+    ``without_gradient`` has the paths of modules that were run while
+    gradients were off, though they were on around the forward.
 
     Args:
         model: The tapped model.
@@ -214,6 +229,8 @@ class FeatureTaps:
         self.model = model
         self.outputs: dict[str, list[tuple[Tensor, int]]] = {}
         self.grown: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+        self.learns = torch.is_grad_enabled()
+        self.without_gradient: set[str] = set()
 
     def tensors(self) -> list[Tensor]:
         """All that was noted."""
@@ -223,6 +240,8 @@ class FeatureTaps:
         """A forward hook, or pre-hook, for the module of this path."""
 
         def note(module: nn.Module, *values: object) -> None:
+            if self.learns and not torch.is_grad_enabled():
+                self.without_gradient.add(path)
             # A pre-hook's last argument is what goes in.
             self.outputs.setdefault(path, []).extend(
                 (t.clone() if clone else t, t._version)
@@ -230,6 +249,27 @@ class FeatureTaps:
             )
 
         return note
+
+    def is_cut_off(self, path: str, output: Tensor) -> bool:
+        """Whether no loss of an output reaches what trains in its part.
+
+        The inside of a checkpointed block is: it runs without gradient, and
+        anew in the backward pass, when nobody listens. A frozen stage that
+        is run without gradient loses nothing.
+
+        Args:
+            path: Of the module.
+            output: One of its outputs that were noted.
+        """
+        if path not in self.without_gradient or output.requires_grad:
+            return False
+        # Of backbone.layer3.1.conv2 that is the stage: blocks lie in it, and
+        # a convolution of the same block may train where a norm is frozen.
+        names = path.removeprefix(BEFORE).split('.')
+        stage = self.model.get_submodule('.'.join(names[:2]))
+        if next(stage.parameters(), None) is None:
+            stage = self.model.get_submodule(names[0])
+        return any(weight.requires_grad for weight in stage.parameters())
 
 
 def _tensors(output: object) -> Iterator[Tensor]:
