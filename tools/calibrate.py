@@ -25,7 +25,7 @@ from tqdm import tqdm
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 from mmrkkd.cli import add_config_options, add_trust_option, read_config
-from mmrkkd.distillers.student_state import LEARNED
+from mmrkkd.distillers.student_state import learned_in
 from mmrkkd.engine import prepare_model
 from mmrkkd.losses import KendallLoss, RankKDLoss
 from mmrkkd.report.tables import plain_table
@@ -102,7 +102,7 @@ def prepare(args):
             content = load_checkpoint(
                 model, args.checkpoint, map_location='cpu', strict=True
             )
-            model.load_learned_state(content.get(LEARNED) or {})
+            model.load_learned_state(learned_in(content))
         model.to('cuda' if torch.cuda.is_available() else 'cpu').train()
         yield (
             model,

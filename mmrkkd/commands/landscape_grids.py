@@ -10,10 +10,10 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.runner import load_checkpoint
-from torch import nn
+from torch import Tensor, nn
 
 from mmrkkd.distillers.model_config import plain_model
-from mmrkkd.distillers.student_state import LEARNED
+from mmrkkd.distillers.student_state import learned_in
 from mmrkkd.engine import prepare_model
 from mmrkkd.evaluation.grid_file import GridFile, digest, fill
 from mmrkkd.evaluation.held_out_loss import (
@@ -228,11 +228,25 @@ def _loaded(model: nn.Module, run: Run) -> dict:
         model, str(run.checkpoint), map_location='cpu', strict=True
     )
     if hasattr(model, 'load_learned_state'):
-        # Connectors are left out with the losses that learned them.
-        left_out = any(map(_of_features, _losses(run.config.model)))
-        learned = {} if left_out else content.get(LEARNED)
-        model.load_learned_state(learned or {})
+        model.load_learned_state(_without_connectors(learned_in(content), run))
     return content
+
+
+def _without_connectors(
+    learned: dict[str, Tensor], run: Run
+) -> dict[str, Tensor]:
+    """What the losses have learned that are not left out, numbered anew."""
+    kept = [
+        str(number)
+        for number, loss in enumerate(_losses(run.config.model))
+        if not _of_features(loss)
+    ]
+    split = [(key.partition('.'), value) for key, value in learned.items()]
+    return {
+        f'{kept.index(number)}.{name}': value
+        for (number, _, name), value in split
+        if number in kept
+    }
 
 
 def _file(run: Run, args: argparse.Namespace) -> Path:

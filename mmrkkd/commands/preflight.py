@@ -29,7 +29,7 @@ from mmrkkd.datasets import check_data
 from mmrkkd.distillers import LogitDistiller
 from mmrkkd.distillers.class_names import metainfo_classes
 from mmrkkd.distillers.model_config import plain_model
-from mmrkkd.distillers.teacher import load_strictly
+from mmrkkd.distillers.teacher import load_strictly, may_be_missing
 from mmrkkd.engine import prepare_model
 from mmrkkd.evaluation.teacher_scores import (
     RULE,
@@ -170,7 +170,11 @@ def load(args: argparse.Namespace, model: nn.Module) -> nn.Module:
     own = teacher.state_dict()
     weights, prefix = without_prefix(weights, own)
     found = sum(key in weights for key in own)
-    text = f'{found} of {len(own)} found'
+    renamed = sum(not may_be_missing(key) for key in own.keys() - weights)
+    text = f'{found + renamed} of {len(own)} found'
+    if renamed:
+        text += f', {renamed} by an old name'
+        found += renamed
     if prefix:
         text += f', behind {prefix!r}'
     if len(weights) > found:

@@ -123,6 +123,19 @@ def learned_inside(state_dict: dict, prefix: str = '') -> dict[str, Tensor]:
     return {**among_keys, **metadata.get(prefix[:-1], {}).get(LEARNED, {})}
 
 
+def learned_in(checkpoint: dict) -> dict[str, Tensor]:
+    """What a checkpoint, of this version or an earlier one, holds of it.
+
+    Args:
+        checkpoint: With ``state_dict``.
+
+    Returns:
+        As :func:`learned_state`; {} where there is nothing.
+    """
+    inside = learned_inside(checkpoint.get('state_dict', {}))
+    return checkpoint.get(LEARNED) or inside
+
+
 def load_learned_state(distiller: nn.Module, state: dict[str, Tensor]) -> None:
     """Puts back what :func:`learned_state` gave.
 

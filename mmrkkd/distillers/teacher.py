@@ -200,9 +200,10 @@ def load_strictly(
     """Loads weights that fit entirely, or changes nothing.
 
     A prefix of another tool that all keys share is taken off; a module that
-    knows old names or shapes of its weights makes them its own. Keys that the
-    model does not have (a head of another task, optimizer copies) are named
-    in the log; a BatchNorm's count of batches may be missing, as old
+    knows old names or other shapes of its weights (positions of another
+    image size) makes them its own, which the log says. Keys that the model
+    does not have (a head of another task, optimizer copies) are named in the
+    log; a BatchNorm's count of batches may be missing, as old
     checkpoints lack it and inference does not use it.
 
     Args:
@@ -222,7 +223,7 @@ def load_strictly(
             logger='current',
         )
     missing = [
-        key for key in own if key not in weights and not _may_be_missing(key)
+        key for key in own if key not in weights and not may_be_missing(key)
     ]
     misshapen = [
         f'{key}: the model has {tuple(own[key].shape)}, the checkpoint '
@@ -234,6 +235,14 @@ def load_strictly(
     if missing or misshapen:
         adapted = _adapted(model, weights)
         if adapted is not None:
+            print_log(
+                f'Teacher checkpoint {source} was adapted by the modules '
+                'that load it.'
+                + _listed('Keys that had another name', missing)
+                + _listed('Keys that had another shape', misshapen),
+                logger='current',
+                level=logging.WARNING,
+            )
             missing, misshapen, unknown = [], [], adapted
     if missing or misshapen:
         raise ValueError(
@@ -265,13 +274,14 @@ def _adapted(model: nn.Module, weights: dict[str, Tensor]) -> list[str] | None:
     # Of shapes that differ, which strict=False does not allow either.
     with suppress(RuntimeError):
         found = model.load_state_dict(weights, strict=False)
-        if all(map(_may_be_missing, found.missing_keys)):
+        if all(map(may_be_missing, found.missing_keys)):
             return found.unexpected_keys
     model.load_state_dict(before)
     return None
 
 
-def _may_be_missing(key: str) -> bool:
+def may_be_missing(key: str) -> bool:
+    """Of a weight: old checkpoints lack it, and inference does without."""
     return key.endswith('num_batches_tracked')
 
 

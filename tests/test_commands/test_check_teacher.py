@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
+from mmpretrain.models.heads import LinearClsHead
 from small_runs import (
     CLASSES,
     classifier,
@@ -25,8 +26,13 @@ from mmrkkd.commands.program import main
 from mmrkkd.datasets.demo_shapes import Recipe, make_demo_shapes
 from mmrkkd.distillers.class_map import ClassMap
 from mmrkkd.engine import prepare_run
-from mmrkkd.engine.hooks import CheckTeacherHook, UselessTeacherError
+from mmrkkd.engine.hooks import (
+    CheckTeacherHook,
+    UselessTeacherError,
+    check_teacher,
+)
 from mmrkkd.evaluation.teacher_scores import (
+    TeacherScores,
     _in_students_classes,
     judged,
     teacher_scores,
@@ -82,6 +88,30 @@ def test_a_trained_teacher_is_of_use(capsys):
     assert ' s with the teacher, ' in text
     assert 'MB with the teacher, ' in text
     assert 'Verdict: nothing speaks against it.' in text
+
+
+def test_old_names_of_weights_are_counted(capsys, monkeypatch):
+    """Those that a module renames while it loads."""
+
+    def rename(self, state_dict, prefix, *args):
+        for name in ('weight', 'bias'):
+            old = state_dict.pop(f'{prefix}old_{name}', None)
+            if old is not None:
+                state_dict[f'{prefix}fc.{name}'] = old
+        return nn.Module._load_from_state_dict(self, state_dict, prefix, *args)
+
+    monkeypatch.setattr(LinearClsHead, '_load_from_state_dict', rename)
+    content = torch.load('good.pth')
+    weights = content['state_dict']
+    number = len(weights)
+    for name in ('weight', 'bias'):
+        weights[f'head.old_{name}'] = weights.pop(f'head.fc.{name}')
+    torch.save(content, 'old.pth')
+    assert check('plain.py', 'old.pth', '--student', 'plain.py') == 0
+    text = capsys.readouterr().out
+    assert (
+        f'weights   {number} of {number} found, 2 by an old name\n'
+    ) in text
 
 
 def test_a_random_teacher_is_useless(capsys):
@@ -334,6 +364,16 @@ def test_the_hook_leaves_the_training_as_it_is(folder, checkpoint):
 def test_the_hook_refuses_what_is_no_number_of_images(images):
     with pytest.raises(ValueError, match='images must be a number >= 1'):
         CheckTeacherHook(images)
+
+
+def test_the_hook_tells_a_teacher_without_a_box(folder, monkeypatch):
+    """Of which MMDetection's metrics say nothing."""
+    scores = TeacherScores({}, 9, CLASSES, found=0)
+    monkeypatch.setattr(
+        check_teacher, 'teacher_scores', lambda *args, **kwargs: scores
+    )
+    with pytest.raises(UselessTeacherError, match='finds no box at all in 9'):
+        train(folder, 'good.pth', 'no_box', [HOOK])
 
 
 def test_the_hook_needs_a_teacher(folder):

@@ -213,6 +213,41 @@ def test_losses_over_features_are_left_out(folders, tmp_path, capsys):
     assert 'distilled, seed 0 compares features alone' in error
 
 
+@pytest.mark.parametrize('place', ['distiller', 'among the keys'])
+def test_a_temperature_is_the_learned_one(folders, place, monkeypatch):
+    """Of this version's checkpoints and of earlier ones."""
+    path = next(folders[1].glob('*/vis_data/config.py'))
+    config = Config.fromfile(path)
+    config.model.losses = [
+        dict(type='mmrkkd.FitNetLoss'),
+        dict(type='mmrkkd.CTKDLoss'),
+    ]
+    config.dump(path)
+    weights = folders[1] / 'student.pth'
+    content = torch.load(weights, weights_only=False)
+    learned = {
+        '0.connectors.0.weight': torch.zeros(9, 9),
+        '1.theta': torch.tensor(0.25),
+    }
+    if place == 'distiller':
+        content['distiller'] = learned
+    else:
+        content['state_dict'].update(
+            {f'distiller.{key}': value for key, value in learned.items()}
+        )
+    torch.save(content, weights)
+    seen = []
+
+    def stopped(self):
+        seen.append(self.model.distiller[0].theta.item())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(HeldOutLoss, '__call__', stopped)
+    with pytest.raises(KeyboardInterrupt):
+        draw(folders[1:], *SIZES, '--loss', 'total')
+    assert seen == [0.25]
+
+
 def test_missing_weights_are_named(folders, tmp_path, capsys):
     (folders[1] / 'student.pth').unlink()
     error = refused(capsys, tmp_path, folders)

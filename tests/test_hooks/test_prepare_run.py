@@ -123,6 +123,13 @@ def test_amp_without_a_gpu_is_refused_before_anything_is_made(
     ):
         pass
     assert not folder.exists()
+    # It can be tested there.
+    with (
+        pytest.raises((KeyError, AttributeError, ValueError)) as error,
+        prepare_run(config, 'test'),
+    ):
+        pass
+    assert 'mixed precision' not in str(error.value)
 
 
 @pytest.mark.parametrize('settings', [dict(), dict(optim_wrapper=None)])

@@ -284,6 +284,12 @@ def test_other_losses_stop_the_resume(images, teacher, tmp_path, monkeypatch):
         config = run_config(images, dict(model, losses=[losses]), length=2)
         with pytest.raises(ValueError, match='other losses than .*0.kd.theta'):
             train(monkeypatch, tmp_path, config, '--resume')
+        # Weights may start a run with any losses.
+        config.load_from = str(tmp_path / 'epoch_1.pth')
+        config.train_cfg.max_epochs = 1
+        folder = tmp_path / losses['type']
+        train(monkeypatch, folder, config)
+        assert (folder / 'epoch_1.pth').exists()
 
 
 class Payload:

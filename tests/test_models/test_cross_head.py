@@ -21,8 +21,8 @@ def build(family='gfl', **changes):
     return MODELS.build(distilled(family, BINARY, **changes)).train()
 
 
-def match_of(model):
-    data = model.data_preprocessor(batch(), True)
+def match_of(model, family=''):
+    data = model.data_preprocessor(batch(family), True)
     with model.reader.tap(model.student) as taps:
         losses = model.student(**data, mode='loss')
     (match,) = model.reader.read(
@@ -172,13 +172,15 @@ TOWERS = [
     # All levels share their convolutions, and have norms of their own.
     ('rtmdet', 'cls_convs.*.1.conv'),
     ('yolox', 'multi_level_cls_convs.*.0.activate'),
+    # Whose branches share their towers.
+    ('rtmdet_ins', 'rtm_cls.*'),
 ]
 
 
 @pytest.mark.parametrize('family,layer', TOWERS)
 def test_a_tower_for_each_level(family, layer):
     model = build(family, matching=dict(type='grid', cross_layer=layer))
-    _, match = match_of(model)
+    _, match = match_of(model, family)
     ours = match.student_logits.view(match.images, -1, 3)
     theirs = match.teacher_logits.view(match.images, -1, 3)
     # Strides of 8, 16 and 32.
@@ -188,7 +190,9 @@ def test_a_tower_for_each_level(family, layer):
     ):
         assert not torch.isclose(one, other).all()
     match.student_logits.sum().backward()
-    towers = getattr(model.student.bbox_head, layer.split('.')[0])
+    name, *_ = layer.split('.')
+    name = name.replace('rtm_cls', 'cls_convs')
+    towers = getattr(model.student.bbox_head, name)
     assert all(tower[0].conv.weight.grad.any() for tower in towers)
 
 
@@ -198,6 +202,7 @@ def test_a_tower_for_each_level(family, layer):
         ('rtmdet', 'cls_convs.0.1.activate', 1),
         ('yolox', 'multi_level_cls_convs.2.1.activate', 1),
         ('rtmdet', 'rtm_cls.0', 1),
+        ('rtmdet_ins', 'cls_convs.*.0.activate', 6),
         ('gfl', 'cls_convs.*.activate', 20),
     ],
 )
@@ -206,7 +211,7 @@ def test_a_layer_of_other_levels_is_refused(family, layer, times):
     levels = 5 if family == 'gfl' else 3
     message = f"student's head ran it {times} times for {levels} levels"
     with pytest.raises(ValueError, match=message):
-        match_of(model)
+        match_of(model, family)
 
 
 @pytest.mark.parametrize(

@@ -260,6 +260,27 @@ def test_as_many_anchors_of_other_shapes_are_refused(family, changes, sides):
     GridReader(anchors='max').check(student, teacher)
 
 
+@pytest.mark.parametrize(
+    'changes',
+    [
+        # Half a cell, and half a pixel, apart.
+        dict(center_offset=0.5),
+        dict(type='LegacyAnchorGenerator', center_offset=0.5),
+    ],
+)
+def test_anchors_of_the_same_sides_are_compared(changes):
+    config = dense_config('retinanet')
+    student = MMENGINE.build(copy.deepcopy(config))
+    config.bbox_head.anchor_generator.update(changes)
+    teacher = MMENGINE.build(config)
+    one, another = (
+        each.bbox_head.prior_generator.base_anchors[0]
+        for each in (student, teacher)
+    )
+    assert not torch.allclose(one, another)
+    GridReader().check(student, teacher)
+
+
 def test_one_anchor_of_another_size_is_compared():
     config = dense_config('gfl')
     student = MMENGINE.build(copy.deepcopy(config))
@@ -388,6 +409,9 @@ def test_a_head_on_the_base_of_all_has_to_be_registered(registered):
     message = 'no dense head whose scores are known.*register_head'
     with pytest.raises(TypeError, match=message):
         GridReader().check(detector, detector)
+    message = r"BoxesFirst stands on .*register_head\('BoxesFirst'\)"
+    with pytest.raises(TypeError, match=message):
+        build_reader('auto', detector)
     registered(BoxesFirst, uses=(1,))
     GridReader().check(detector, detector)
 

@@ -146,6 +146,44 @@ def test_only_what_trains_is_refused(run):
         read(Net(run), 'backbone.first.0')
 
 
+class Listed(nn.Module):
+    """Its stages are in one list, as Swin's and ConvNeXt's."""
+
+    def __init__(self, run):
+        super().__init__()
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Linear(2, 2), nn.ReLU()) for _ in range(2)
+        )
+        self.run = run
+
+    def forward(self, image):
+        features = image.mean((2, 3))[:, :2]
+        for stage in self.stages:
+            features = self.run(stage, features)
+        return features
+
+
+def test_a_frozen_stage_of_a_list_is_read():
+    model = Net(partial(checkpoint, use_reentrant=True))
+    model.backbone = Listed(model.backbone.run)
+    model.backbone.stages[0].requires_grad_(False)
+    (frozen,) = read(model, 'backbone.stages.0.0')
+    assert not frozen.requires_grad
+    layer = 'backbone.stages.1.0'
+    with pytest.raises(RuntimeError, match=CUT_OFF.format(layer)):
+        read(model, layer)
+
+
+def test_a_layer_without_weights_counts_with_its_part():
+    model = Net(without_gradient)
+    model.backbone.first = nn.Sequential(nn.ReLU(), nn.Tanh())
+    with pytest.raises(RuntimeError, match=CUT_OFF.format('backbone.first.0')):
+        read(model, 'backbone.first.0')
+    model.backbone.requires_grad_(False)
+    (features,) = read(model, 'backbone.first.0')
+    assert not features.requires_grad
+
+
 def test_the_last_layer_of_a_checkpointed_block_is_its_output():
     model = Net(partial(checkpoint, use_reentrant=True))
     (features,) = read(model, 'backbone.first.1')

@@ -13,6 +13,7 @@ from torch import nn
 from mmrkkd.ops.checks import check_options, nearest_name
 
 from .base import Match, Reader, Scores, stack_views
+from .heads import BASE, unknown_head
 
 
 def _find_readers() -> dict[str, type[Reader]]:
@@ -75,9 +76,18 @@ def _fitting(student: nn.Module) -> type[Reader]:
     for kind in READERS.values():
         if kind.fits(student):
             return kind
+    head = unknown_head(student)
+    advice = 'docs/en/add_a_head.md says how to write one'
+    if head is not None:
+        advice = (
+            f'Its head {type(head).__name__} stands on {BASE} alone, which '
+            'does not say where class scores are: say it once by '
+            f'mmrkkd.distillers.register_head({type(head).__name__!r}), see '
+            'docs/en/dense_detectors.md'
+        )
     raise TypeError(
         f'no reader fits the student {type(student).__name__}: known are '
-        f'{", ".join(READERS)}. docs/en/add_a_head.md says how to write one'
+        f'{", ".join(READERS)}. {advice}'
     )
 
 

@@ -43,7 +43,8 @@ class CrossHead:
         'ATSS, whose towers have 4 convolutions (of n it is n - 2), '
         "'cls_convs.1.activate' that of FCOS; where each level has a tower "
         "of its own '*' stands for all, as in 'cls_convs.*.0.activate' of "
-        "RTMDet and 'multi_level_cls_convs.*.0.activate' of YOLOX"
+        "RTMDet, 'rtm_cls.*' of RTMDet-Ins, whose branches share a tower, and "
+        "'multi_level_cls_convs.*.0.activate' of YOLOX"
     )
     axes = 'images, channels, rows, columns by level'
 

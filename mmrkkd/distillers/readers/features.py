@@ -267,6 +267,9 @@ class FeatureTaps:
         # a convolution of the same block may train where a norm is frozen.
         names = path.removeprefix(BEFORE).split('.')
         stage = self.model.get_submodule('.'.join(names[:2]))
+        if isinstance(stage, nn.ModuleList):
+            # Of backbone.stages.0.blocks.1 one of the stages.
+            stage = self.model.get_submodule('.'.join(names[:3]))
         if next(stage.parameters(), None) is None:
             stage = self.model.get_submodule(names[0])
         return any(weight.requires_grad for weight in stage.parameters())

@@ -11,6 +11,8 @@ from .heads import anchors_of, grid_of
 
 ANCHORS = ('same', 'max')
 LEVELS = ('same', 'shared')
+# Of the sides of anchors: MMDetection 1's are a pixel less.
+TOLERANCE = 0.1
 
 
 class GridMapping:
@@ -43,7 +45,7 @@ class GridMapping:
 
         Raises:
             ValueError: the strides or the anchors differ. One anchor a cell
-                may differ: its score is of the same place.
+                may have other sides: its score is of the same place.
         """
         ours, theirs = grid_of(head), grid_of(other)
         if ours is None or theirs is None:
@@ -55,7 +57,7 @@ class GridMapping:
             return
         pairs = _pairs(head, other)
         if self.anchors == 'same':
-            _check_boxes(head, other, pairs)
+            _check_sides(head, other, pairs)
         if ours == theirs:
             return
         ways = []
@@ -105,35 +107,40 @@ class GridMapping:
         return list(levels), list(others)
 
 
-def _check_boxes(
+def _check_sides(
     head: nn.Module, other: nn.Module, pairs: Sequence[tuple[int, int]]
 ) -> None:
     """Refuses as many anchors in a cell of other shapes, or in another order.
 
     Raises:
-        ValueError: some differ; the message has those of the first level.
+        ValueError: some sides differ by more than a tenth; the message has
+            those of the first such level.
     """
     ours, theirs = anchors_of(head), anchors_of(other)
     if ours is None or theirs is None:
         return
     for i, j in pairs:
-        one, another = ours[i].cpu(), theirs[j].cpu()
+        one, another = _sides(ours[i]), _sides(theirs[j])
         if one.shape != another.shape or len(one) == 1:
             continue
-        if not torch.allclose(one, another, rtol=1e-3, atol=0.01):
+        if not torch.allclose(one, another, rtol=TOLERANCE, atol=0):
             raise ValueError(
                 'student and teacher have other anchors in a cell, and the '
                 'scores of one would be compared with those of another: '
-                f'{type(head).__name__} has {_sides(one)}, '
-                f'{type(other).__name__} {_sides(another)} (width x height '
+                f'{type(head).__name__} has {_listed(one)}, '
+                f'{type(other).__name__} {_listed(another)} (width x height '
                 f'in pixels, at the stride {grid_of(head)[0][i]}). Give both '
                 'the same prior_generator; as an experiment there is '
                 "matching=dict(type='grid', anchors='max')"
             )
 
 
-def _sides(boxes: Tensor) -> str:
-    sides = (boxes[:, 2:] - boxes[:, :2]).tolist()
+def _sides(boxes: Tensor) -> Tensor:
+    """(A, 4), the corners -> (A, 2), width and height."""
+    return (boxes[:, 2:] - boxes[:, :2]).cpu()
+
+
+def _listed(sides: Tensor) -> str:
     return ', '.join(f'{width:.4g} x {height:.4g}' for width, height in sides)
 
 

@@ -234,6 +234,16 @@ def spec_of(head: nn.Module | None) -> HeadSpec | None:
     return None
 
 
+def unknown_head(model: nn.Module) -> nn.Module | None:
+    """A dense head that :func:`register_head` has to make known, or None."""
+    for name in ('bbox_head', 'mask_head'):
+        head = getattr(model, name, None)
+        names = {kind.__name__ for kind in type(head).__mro__}
+        if BASE in names and spec_of(head) is None:
+            return head
+    return None
+
+
 def dense_head(model: nn.Module) -> nn.Module | None:
     """The dense head that classifies, or None if a model has none."""
     if hasattr(model, 'roi_head'):

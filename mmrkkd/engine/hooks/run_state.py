@@ -18,6 +18,7 @@ from mmrkkd.checkpoint.random_state import (
 from mmrkkd.distillers.student_state import (
     LEARNED,
     check_learned_state,
+    learned_in,
     learned_inside,
 )
 from mmrkkd.engine.launch import unwrapped
@@ -88,13 +89,12 @@ class RunStateHook(Hook):
                 things; the optimizer would refuse them without a reason.
         """
         meta = checkpoint.get('meta') or {}
-        weights = checkpoint.get('state_dict', {})
         beside = checkpoint.get('ema_state_dict', {})
         before = learned_inside(beside, 'module.')
         self._loaded = {
             RANDOM_STATE: checkpoint.get(RANDOM_STATE),
             TEACHER: meta.get(TEACHER),
-            LEARNED: checkpoint.get(LEARNED) or learned_inside(weights),
+            LEARNED: learned_in(checkpoint),
             AVERAGED: checkpoint.get(AVERAGED) or [before] * bool(before),
         }
         model, learned = unwrapped(runner.model), self._loaded[LEARNED]

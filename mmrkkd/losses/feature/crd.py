@@ -38,8 +38,8 @@ class CRDLoss(FeatureLoss):
     learns. They take 8 n D bytes, 51 MB for the 50,000 images of CIFAR-100
     and 1.3 GB for those of ImageNet, once more while a step is computed,
     and so do checkpoints. In a distributed run every process keeps the rows
-    of all processes' images; no later batch of a process may be larger than
-    the largest first one of any.
+    of all processes' images; their batches may differ in size at the end of
+    an epoch.
 
     An image must be of one class: what Mixup or CutMix make of two is no
     row of a bank, and its negatives hold images of its second class.
@@ -183,7 +183,7 @@ class Contrast(nn.Module):
             self.register_buffer(name, bank)
         # Z of the student's and of the teacher's scores; 0 is not set yet.
         self.register_buffer('partition', torch.zeros(2))
-        # The most images of a process in the first step.
+        # The most images of a process so far.
         self.most: int | None = None
 
     def forward(
@@ -220,19 +220,15 @@ class Contrast(nn.Module):
         """(B, ...) of each process -> (processes M, ...), M the most.
 
         Rows that a process lacks are its first one again, which changes no
-        bank. M is agreed upon in the first step: later ones wait for no GPU.
+        bank. M is agreed upon in the first step, and again where batches
+        grow, which those of all processes do together: after a resume at
+        the end of an epoch. Other steps wait for no GPU.
         """
         if not is_distributed():
             return values
-        if self.most is None:
+        if self.most is None or len(values) > self.most:
             self.most = _most_of_processes(len(values), values.device)
         lacking = self.most - len(values)
-        if lacking < 0:
-            raise ValueError(
-                'with CRDLoss no batch may be larger than the largest first '
-                f'one of the processes, of {self.most} images; this one has '
-                f'{len(values)}. Give every process one batch_size'
-            )
         first = values[:1].expand(lacking, *values.shape[1:])
         values = torch.cat([values, first])
         parts = [
