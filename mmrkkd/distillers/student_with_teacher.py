@@ -163,6 +163,12 @@ class StudentWithTeacher(ActsAsStudent):
         """Refuses losses that the head's scores are not for."""
         scores = self.reader.scores(self.student)
         for loss in self._losses_of(LogitLoss):
+            if loss.views > 1 and not self._preprocessor.many_views:
+                raise TypeError(
+                    f'{type(loss).__name__} compares {loss.views} views of '
+                    f'each image, and a {type(self).__name__} sees one: take '
+                    'another loss'
+                )
             loss.suit(scores.activation)
             for what in loss.asks_for:
                 self.reader.want(

@@ -20,6 +20,8 @@ class CheckedPreprocessor:
             to look at nothing.
     """
 
+    many_views = False
+
     def __init__(self, single: nn.Module, classes: int | None = None) -> None:
         vars(self).update(single=single, classes=classes)
 
@@ -31,7 +33,8 @@ class CheckedPreprocessor:
             training: Whether this is a training step.
 
         Raises:
-            ValueError: see :func:`.annotations.check_samples`.
+            ValueError: see :func:`.annotations.check_samples`; or there are
+                several views, which only classifiers take.
         """
         if training and self.classes is not None and isinstance(data, dict):
             check_samples(data.get('data_samples'), self.classes)
@@ -39,6 +42,13 @@ class CheckedPreprocessor:
 
     def processed(self, data: dict, training: bool) -> dict:
         """What the preprocessor makes of a batch."""
+        inputs = data.get('inputs') if isinstance(data, dict) else None
+        if is_multi_view(inputs) and not isinstance(inputs[0], Tensor):
+            raise ValueError(
+                f'inputs must be images, a list of tensors, got {len(inputs)} '
+                'views (lists) of them: only a KDClassifier takes several; '
+                'take MultiView out of the pipeline'
+            )
         return self.single(data, training)
 
     def __getattr__(self, name: str) -> object:
@@ -57,6 +67,8 @@ class MultiViewPreprocessor(CheckedPreprocessor):
     A pipeline with MMPretrain's ``MultiView`` gives ``inputs`` as a list of
     V views.
     """
+
+    many_views = True
 
     def processed(self, data: dict, training: bool) -> dict:
         """Preprocesses a batch.

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import DATASETS
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SequentialSampler
 from tqdm import tqdm
 
 from mmrkkd.datasets import inner_datasets
@@ -106,6 +107,9 @@ def held_out_loader(config: Config, masks: bool = False) -> DataLoader:
         config: A config with ``test_dataloader``.
         masks: Load the masks of objects too, where its own pipeline does.
             Defaults to False.
+
+    Returns:
+        All samples in their order, in this process alone.
     """
     loader = copy.deepcopy(config.test_dataloader)
     for dataset in inner_datasets(loader.dataset):
@@ -117,6 +121,12 @@ def held_out_loader(config: Config, masks: bool = False) -> DataLoader:
                 boxes['with_mask'] = True
             image, *others = (step for step in pipeline if step not in own)
             dataset['pipeline'] = [image, boxes, *others]
+    dataset = loader.dataset
+    if isinstance(dataset, dict):
+        dataset = DATASETS.build(dataset)
+    # MMEngine's samplers wait for all processes, which may not be there.
+    loader.update(dataset=dataset, sampler=SequentialSampler(dataset))
+    loader.pop('batch_sampler', None)
     return Runner.build_dataloader(loader)
 
 

@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from conftest import detector_config, load_tool
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
-from mmengine.registry import DefaultScope
+from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import CheckpointLoader, Runner
+from torch.utils.data import SequentialSampler
 from toy_runs import (
     classifier,
     distilled,
@@ -263,7 +265,13 @@ def test_classes_as_types_of_a_new_style_config(tmp_path, monkeypatch):
         'mmrkkd.RunStateHook'
     ]
     monkeypatch.setattr(Runner, 'build_dataloader', lambda loader: loader)
-    pipeline = held_out_loader(config).dataset.pipeline
+    monkeypatch.setattr(
+        DATASETS, 'build', lambda dataset: SimpleNamespace(**dataset)
+    )
+    loader = held_out_loader(config)
+    # MMEngine's would wait for other processes.
+    assert isinstance(loader.sampler, SequentialSampler)
+    pipeline = loader.dataset.pipeline
     assert pipeline[0] == dict(type='mmrkkd.LoadIntactImage')
     assert pipeline[1] == dict(type='mmdet.LoadAnnotations', with_bbox=True)
     assert len(pipeline) == 3

@@ -26,6 +26,7 @@ from toy_runs import (
 
 from mmrkkd.checkpoint import read_training_state
 from mmrkkd.datasets.demo_shapes import CLASSES, Recipe, make_demo_shapes
+from mmrkkd.distillers.inference import engine
 from mmrkkd.engine.hooks.run_state import _RestoresAfterSkip
 
 
@@ -290,6 +291,40 @@ def test_other_losses_stop_the_resume(images, teacher, tmp_path, monkeypatch):
         folder = tmp_path / losses['type']
         train(monkeypatch, folder, config)
         assert (folder / 'epoch_1.pth').exists()
+
+
+def test_a_loss_that_is_added_and_learns_is_refused_by_name(
+    images, teacher, tmp_path, monkeypatch
+):
+    """The checkpoint says nothing of it, as its losses learned nothing."""
+    model = distilled(teacher)
+    theta, model['losses'] = model['losses'], [dict(type='mmrkkd.KDLoss')]
+    train(monkeypatch, tmp_path, run_config(images, model, length=1))
+    config = run_config(images, dict(model, losses=theta), length=2)
+    with pytest.raises(ValueError, match='other losses than .*0.kd.theta'):
+        train(monkeypatch, tmp_path, config, '--resume')
+
+
+def test_the_teachers_precision_is_that_of_the_run(
+    images, teacher, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(engine, 'fast_dtype', lambda device: torch.bfloat16)
+    model = distilled(teacher)
+    train(monkeypatch, tmp_path, run_config(images, model, length=1))
+    path = tmp_path / 'epoch_1.pth'
+    state = read_training_state(path)
+    first = state['meta']['teacher_precision']['precision']
+    other = dict(float32='bfloat16', bfloat16='float32')[first]
+    for expected in (first, other):
+        state['meta']['teacher_precision'] = dict(
+            precision=expected, heads=True, autocast=False
+        )
+        torch.save(state, path)
+        config = run_config(images, model, length=2)
+        train(monkeypatch, tmp_path, config, '--resume', str(path))
+        resumed = read_training_state(tmp_path / 'epoch_2.pth')
+        found = resumed['meta']['teacher_precision']['precision']
+        assert found == expected
 
 
 class Payload:

@@ -332,6 +332,21 @@ def test_mappings_do_not_go_with_a_crossing_layer():
         GridReader(cross_layer='cls_convs.2.activate', anchors='max')
 
 
+@pytest.mark.parametrize('family', ['gfl', 'ssd'])
+@pytest.mark.parametrize('name', ['MLKDLoss', 'CRLDLoss'])
+def test_losses_of_two_views_are_for_classifiers(family, name):
+    message = f'{name} compares 2 views of each image, and a KDDetector sees'
+    with pytest.raises(TypeError, match=message):
+        build(family, dict(type=f'mmrkkd.{name}'))
+
+
+def test_two_views_of_a_batch_are_refused():
+    model, data = build(), batch()
+    data['inputs'] = [data['inputs'], data['inputs']]
+    with pytest.raises(ValueError, match=r'got 2 views .*take MultiView out'):
+        model.data_preprocessor(data, True)
+
+
 # -- heads of users ----------------------------------------------------------
 
 

@@ -15,7 +15,12 @@ from torch import nn
 
 from mmrkkd.distillers import register_query_head
 from mmrkkd.distillers.class_map import ClassMap
-from mmrkkd.distillers.readers import Scores, build_reader, query_heads
+from mmrkkd.distillers.readers import (
+    Scores,
+    build_reader,
+    query_heads,
+    query_pairs,
+)
 from mmrkkd.distillers.readers.queries import QueryReader
 from mmrkkd.distillers.readers.query_matching import Predictions
 from mmrkkd.distillers.readers.sparse import SparseReader
@@ -65,6 +70,16 @@ def test_the_students_decoder_runs_on_the_teachers_queries(family):
         scale = match.teacher_logits.abs().max().clamp(min=1)
         assert difference.abs().max() < 1e-5 * scale
         assert match.labels is None
+
+
+@pytest.mark.parametrize('match', ['hungarian', 'teacher_queries'])
+def test_the_task_pulls_where_both_passes_read(match):
+    step = Step('deformable', matching=dict(match=match))
+    step.model.gradient_interval = 1
+    terms = step.run(step.model)
+    for name in ('task', 'binary_kd'):
+        assert terms[f'kd/grad_norm_{name}'] > 0
+        assert 0 < terms[f'kd/grad_share_{name}'] < 1
 
 
 def test_decoders_that_are_asked_with_other_things():
@@ -194,11 +209,13 @@ def test_images_without_objects():
 @pytest.mark.parametrize(
     'family', ['deformable', 'mask2former', 'sparse_rcnn']
 )
-def test_held_out_images_are_compared_by_the_last_layer(family):
-    step = Step(family)
+def test_held_out_images_are_compared_by_the_last_layer(family, monkeypatch):
+    step = Step(family, matching=dict(locations='foreground'))
     model, data = step.model.eval(), step.data()
     equal_weights(step)
     step.model.student.eval()
+    # By one process alone, whatever the losses take.
+    monkeypatch.setattr(query_pairs, 'positives', None)
     ours, theirs = model.reader.held_out(
         model.student,
         model.teacher.model,

@@ -308,6 +308,44 @@ def test_auto_refuses_where_the_ranking_is_sensitive(fast, said):
     assert found[0].teacher_logits.dtype == torch.float32
 
 
+def sensitive():
+    """Whose classes are apart by less than what bfloat16 rounds."""
+    model = built()
+    layer = model.teacher.model.roi_head.bbox_head.fc_cls
+    layer.weight.data[:] = layer.weight.data[:1] * 100
+    layer.bias.data.zero_()
+    return model
+
+
+def test_a_resumed_run_keeps_what_auto_has_chosen(fast, said, monkeypatch):
+    decisions = []
+    for model in (built(), sensitive()):
+        assert model.teacher.engine.decision is None
+        step('two_stage', model)
+        decisions.append(model.teacher.engine.decision)
+    taken, refused = decisions
+    assert taken == dict(precision='bfloat16', heads=True, autocast=False)
+    assert refused == dict(precision='float32')
+    # Each on the other, whose first batch says otherwise.
+    for model, decision in ((sensitive(), taken), (built(), refused)):
+        model.teacher.engine.follow(decision)
+        step('two_stage', model)
+        assert model.teacher.engine.decision == decision
+    assert 'as in the run that is resumed' in said[-1][1]
+    # What is stated is not chosen.
+    model = built(precision='bfloat16')
+    model.teacher.engine.follow(refused)
+    step('two_stage', model)
+    assert model.teacher.engine.running == 'bfloat16'
+    assert model.teacher.engine.decision is None
+    # Nor does slow hardware follow.
+    monkeypatch.setattr(engine, 'fast_dtype', lambda device: None)
+    model = built()
+    model.teacher.engine.follow(taken)
+    step('two_stage', model)
+    assert model.teacher.engine.running == 'float32'
+
+
 def test_stated_bfloat16_stays_and_warns(said):
     model = built(precision='bfloat16')
     layer = model.teacher.model.roi_head.bbox_head.fc_cls

@@ -80,6 +80,9 @@ class TeacherEngine:
         self.stream = check_flag('teacher.stream', stream)
         self.running = 'float32'
         self.settled = precision == 'float32' and not compile
+        # How 'auto' was decided here, and in the run that is gone on with.
+        self._plan: Plan | None = None
+        self._followed: dict | None = None
 
     def __str__(self) -> str:
         text = self.precision
@@ -103,6 +106,24 @@ class TeacherEngine:
                 f'{self.precision!r}, compile={self.compile}'
             )
         self.precision, self.settled = 'float32', True
+
+    @property
+    def decision(self) -> dict | None:
+        """What 'auto' has chosen: plain values; None if nothing yet."""
+        if self.precision != 'auto' or not self.settled:
+            return None
+        plan = self._plan._asdict() if self._plan else {}
+        return dict(precision=self.running, **plan)
+
+    def follow(self, decision: dict | None) -> None:
+        """Lets 'auto' choose as before, without a look at a first batch.
+
+        Args:
+            decision: As :attr:`decision` gave it in the run that is resumed,
+                or None. Hardware that is not fast at the precision stays at
+                float32 all the same.
+        """
+        self._followed = decision if self.precision == 'auto' else None
 
     def settle(
         self,
@@ -131,6 +152,8 @@ class TeacherEngine:
             self._say(f'stays {weight.dtype}, as it was moved to')
         elif dtype is None:
             self._say(f'stays float32: {weight.device.type} is not fast at it')
+        elif self._follows(torch.float32):
+            self._say('stays float32, as in the run that is resumed')
         elif not find_parts(model).body:
             self._say('stays float32: it has no backbone to make faster')
         elif dtype != torch.float32 and not self._reduce(
@@ -170,7 +193,10 @@ class TeacherEngine:
         layers = {model.get_submodule(path) for path in kept}
         unused = _unused(model, trace, layers)
         refused = ''
-        for plan in PLANS:
+        plans = PLANS
+        if self._follows(dtype):
+            plans = [Plan(self._followed['heads'], self._followed['autocast'])]
+        for plan in plans:
             if plan.heads and not trace.score_layers:
                 continue
             undo, found, refused = Undo(model), None, ''
@@ -193,15 +219,23 @@ class TeacherEngine:
     def _takes(
         self, agreement: Agreement, plan: Plan, dtype: torch.dtype
     ) -> bool:
-        if not agreement.good and self.precision == 'auto':
+        if (
+            not agreement.good
+            and self.precision == 'auto'
+            and not self._follows(dtype)
+        ):
             return False
-        self.running = _name(dtype)
+        self.running, self._plan = _name(dtype), plan
         self._say(
             f'runs in {self.running} ({plan}); against float32 on the first '
             f'batch: {agreement}',
             logging.INFO if agreement.good else logging.WARNING,
         )
         return True
+
+    def _follows(self, dtype: torch.dtype) -> bool:
+        followed = self._followed or {}
+        return followed.get('precision') == _name(dtype)
 
     def _compile(self, model: nn.Module, read: Read) -> None:
         parts = find_parts(model, with_heads=False).body

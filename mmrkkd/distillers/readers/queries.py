@@ -178,7 +178,9 @@ class QueryReader(PairedQueries):
             self.say_where_labels_are_from('by layer' if labels else 'none')
         else:
             labels, shared = None, True
-            sources, students = _rerun(student, taps.decoder, decoder)
+            students = _rerun(student, taps.decoder, decoder)
+            # What both passes of the student's decoder read.
+            sources = taps.decoder[-1].arguments['memory']
         matches = self.pair(students, teachers, scores, labels, shared)
         for layer, match in zip(self.learning(students), matches, strict=True):
             if layer < len(students) - 1:
@@ -205,7 +207,7 @@ class QueryReader(PairedQueries):
                 (teacher, teacher_inputs),
             )
         ]
-        (match,) = self.pair(*layers, self.scores(student))
+        (match,) = self.pair(*layers, self.scores(student), weighted=False)
         return match.student_logits, match.teacher_logits
 
     def _noted_decoder(
@@ -218,16 +220,13 @@ class QueryReader(PairedQueries):
 
 def _rerun(
     student: nn.Module, own: Sequence[Call], theirs: Sequence[Call]
-) -> tuple[Tensor, list[Predictions]]:
-    """The student's decoder on the teacher's queries.
+) -> list[Predictions]:
+    """What the student's decoder says of the teacher's queries, by layer.
 
     Args:
         student: The student.
         own: How the student's decoder was called in its forward.
         theirs: How the teacher's was.
-
-    Returns:
-        The scores of all layers, and the predictions of each.
 
     Raises:
         ValueError: the two decoders are asked in other ways.
@@ -250,6 +249,4 @@ def _rerun(
     decoded = student.forward_decoder(**arguments)
     head = query_head(student)
     scores, boxes = query_spec(head).find(head(**decoded), head)
-    return scores, [
-        Predictions(*layer) for layer in zip(scores, boxes, strict=True)
-    ]
+    return [Predictions(*layer) for layer in zip(scores, boxes, strict=True)]

@@ -73,6 +73,7 @@ class PairedQueries(Reader):
         scores: Scores,
         labels: Sequence[Tensor] | None = None,
         shared: bool = False,
+        weighted: bool = True,
     ) -> list[Match]:
         """Pairs the layers that learn with those that teach.
 
@@ -83,6 +84,8 @@ class PairedQueries(Reader):
             labels: (B, Q_s) of each of the student's layers, or None.
             shared: Whether the queries are the same ones. Defaults to
                 False.
+            weighted: Weigh and normalise them for a loss, for which the
+                processes wait for each other. Defaults to True.
 
         Returns:
             A match for each layer of :meth:`learning`.
@@ -113,6 +116,8 @@ class PairedQueries(Reader):
             self._match(*sides, scores)
             for sides in zip(answering, asked, strict=True)
         ]
+        if not weighted:
+            return matches
         last = None if labels is None else labels[learning[-1]].flatten()
         share_normalizer(matches, last, scores)
         for index, match in enumerate(matches):

@@ -151,7 +151,7 @@ class SparseReader(PairedQueries):
                 (teacher, teacher_inputs),
             )
         ]
-        (match,) = self.pair(*stages, self.scores(student))
+        (match,) = self.pair(*stages, self.scores(student), weighted=False)
         return match.student_logits, match.teacher_logits
 
 

@@ -15,6 +15,7 @@ from mmrkkd.checkpoint.random_state import (
     seed_all,
     set_random_state,
 )
+from mmrkkd.distillers.inference import TeacherEngine
 from mmrkkd.distillers.student_state import (
     LEARNED,
     check_learned_state,
@@ -27,6 +28,7 @@ from mmrkkd.registry import HOOKS
 RANDOM_STATE = 'random_state'
 AVERAGED = f'{LEARNED}_ema'
 TEACHER = 'teacher_sha256'
+PRECISION = 'teacher_precision'
 # An average (EMA) of what losses learn goes on up to so many numbers: of a
 # temperature, not of connectors, which would double the checkpoint.
 NUMBERS_AVERAGED = 64
@@ -63,7 +65,8 @@ class RunStateHook(Hook):
         Args:
             runner: The runner.
             checkpoint: Gets ``random_state`` and, with a teacher that was
-                read from a file, ``meta['teacher_sha256']``.
+                read from a file, ``meta['teacher_sha256']``; with one whose
+                precision was chosen, ``meta['teacher_precision']``.
         """
         checkpoint[RANDOM_STATE] = self._before_val or random_state()
         model = unwrapped(runner.model)
@@ -76,6 +79,9 @@ class RunStateHook(Hook):
         teacher = teacher_sha256(runner.model)
         if teacher is not None:
             checkpoint['meta'][TEACHER] = teacher
+        engine = teacher_engine(runner.model)
+        if engine is not None and engine.decision is not None:
+            checkpoint['meta'][PRECISION] = engine.decision
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Remembers the state of a checkpoint.
@@ -94,13 +100,16 @@ class RunStateHook(Hook):
         self._loaded = {
             RANDOM_STATE: checkpoint.get(RANDOM_STATE),
             TEACHER: meta.get(TEACHER),
+            PRECISION: meta.get(PRECISION),
             LEARNED: learned_in(checkpoint),
             AVERAGED: checkpoint.get(AVERAGED) or [before] * bool(before),
         }
         model, learned = unwrapped(runner.model), self._loaded[LEARNED]
+        # Of a checkpoint that this hook wrote nothing is nothing.
+        is_known = learned or self._loaded[RANDOM_STATE] is not None
         if (
             runner._resume
-            and learned
+            and is_known
             and hasattr(model, 'learned_state')
             # What has grown inside the student stands there too.
             and not getattr(model, 'grows_student', False)
@@ -131,6 +140,9 @@ class RunStateHook(Hook):
         check_same_teacher(
             self._loaded.get(TEACHER), teacher_sha256(runner.model)
         )
+        engine = teacher_engine(runner.model)
+        if engine is not None:
+            engine.follow(self._loaded.get(PRECISION))
         model = unwrapped(runner.model)
         if hasattr(model, 'load_learned_state'):
             model.load_learned_state(self._loaded.pop(LEARNED, None) or {})
@@ -256,6 +268,11 @@ def teacher_sha256(model: nn.Module) -> str | None:
         64 hexadecimal digits, or None: no teacher, or no file.
     """
     return getattr(getattr(unwrapped(model), 'teacher', None), 'sha256', None)
+
+
+def teacher_engine(model: nn.Module) -> TeacherEngine | None:
+    """How the teacher of a runner's model computes; None without one."""
+    return getattr(getattr(unwrapped(model), 'teacher', None), 'engine', None)
 
 
 def check_same_start(iterations: Sequence[int]) -> None:
