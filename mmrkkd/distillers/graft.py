@@ -11,7 +11,8 @@ from torch.utils.hooks import RemovableHandle
 from mmrkkd.losses.feature import FeatureLoss
 from mmrkkd.losses.feature.base import Shape
 
-from .readers.features import FeatureReader, FeatureTaps
+from .readers.feature_taps import FeatureTaps
+from .readers.features import FeatureReader
 from .readers.layer_names import BEFORE
 from .readers.linear_classifier import ClassifierReader
 from .student_state import STUDENT

@@ -27,7 +27,7 @@ from toy_runs import (
 from mmrkkd.checkpoint import read_training_state
 from mmrkkd.datasets.demo_shapes import CLASSES, Recipe, make_demo_shapes
 from mmrkkd.distillers.inference import engine
-from mmrkkd.engine.hooks.run_state import _RestoresAfterSkip
+from mmrkkd.engine.resumed_run import RestoresAfterSkip
 
 
 @pytest.fixture(scope='module')
@@ -387,7 +387,7 @@ def test_the_random_state_is_put_back_after_the_skipped_batches(has_skip):
             self.number += number
 
     events = []
-    iterator = _RestoresAfterSkip(Batches(), 2, lambda: events.append('back'))
+    iterator = RestoresAfterSkip(Batches(), 2, lambda: events.append('back'))
     if has_skip:
         iterator.skip_iter(2)
     else:

@@ -12,7 +12,7 @@ from small_roi_heads import roi_batch, roi_detector
 from mmrkkd.distillers.class_map import match_classes
 from mmrkkd.distillers.inference import TeacherEngine
 from mmrkkd.distillers.readers.box_heads import box_stages
-from mmrkkd.distillers.readers.cross_head import BoxCross
+from mmrkkd.distillers.readers.cross_box_head import BoxCross
 from mmrkkd.distillers.readers.two_stage import TwoStageReader
 from mmrkkd.registry import MODELS
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmrkkd.ops import checks
 
 from .box_heads import as_box_logits, box_scores
-from .cross_head import Call
+from .cross_box_head import Call
 from .loss_tap import LossTap, arguments
 
 

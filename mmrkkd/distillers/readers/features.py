@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmrkkd.checkpoint.random_state import cpu_random_state_kept
 
+from .feature_taps import FeatureTaps
 from .layer_names import BEFORE, module_at, numbers_of, parsed
 
 # Some networks want the size that they were made for.
@@ -103,20 +104,20 @@ class FeatureReader:
                 self.shapes.append(tuple(outputs[number].shape))
             self.groups.append(slice(start, len(self.layers)))
 
-    def look(self, model: nn.Module) -> 'FeatureTaps':
+    def look(self, model: nn.Module) -> FeatureTaps:
         """Runs the model on the empty image, in eval mode."""
         with eval_mode(model), torch.no_grad(), self.tap(model) as taps:
             self._run_once(model, taps)
         return taps
 
-    def _run_once(self, model: nn.Module, taps: 'FeatureTaps') -> None:
+    def _run_once(self, model: nn.Module, taps: FeatureTaps) -> None:
         """Runs a model's features, and its head if need be."""
         image = self._accepted_image(model, taps)
         self.needs_head = bool(self._missing(taps))
         if self.needs_head:
             self._run_head(model, image, taps)
 
-    def _accepted_image(self, model: nn.Module, taps: 'FeatureTaps') -> Tensor:
+    def _accepted_image(self, model: nn.Module, taps: FeatureTaps) -> Tensor:
         """Computes the features of an empty image, and returns it."""
         some, refused = next(model.parameters()), []
         for channels in input_channels(model):
@@ -135,7 +136,7 @@ class FeatureReader:
         ) from refused[0]
 
     def _run_head(
-        self, model: nn.Module, image: Tensor, taps: 'FeatureTaps'
+        self, model: nn.Module, image: Tensor, taps: FeatureTaps
     ) -> None:
         """Runs the head too; one that wants proposals or samples cannot be."""
         layer = self._missing(taps)[0]
@@ -152,7 +153,7 @@ class FeatureReader:
                 'a layer before the head'
             ) from error
 
-    def _missing(self, taps: 'FeatureTaps') -> list[str]:
+    def _missing(self, taps: FeatureTaps) -> list[str]:
         """Paths of layers that were not run."""
         return [path for path, _ in self.wanted if path not in taps.outputs]
 
@@ -162,7 +163,7 @@ class FeatureReader:
         return {path.removeprefix(BEFORE) for path, _ in self.wanted}
 
     @contextmanager
-    def tap(self, model: nn.Module) -> Iterator['FeatureTaps']:
+    def tap(self, model: nn.Module) -> Iterator[FeatureTaps]:
         """Notes the outputs of the forward run inside the block."""
         taps = FeatureTaps(model)
         with ExitStack() as stack:
@@ -177,7 +178,7 @@ class FeatureReader:
                 stack.callback(handle.remove)
             yield taps
 
-    def read(self, taps: 'FeatureTaps') -> list[Tensor]:
+    def read(self, taps: FeatureTaps) -> list[Tensor]:
         """The outputs in the order of the layers, ``[*]`` spread out.
 
         Args:
@@ -210,80 +211,6 @@ class FeatureReader:
                     'with_cp=False'
                 )
         return features
-
-
-class FeatureTaps:
-    """What the tapped modules put out, call by call.
-
-    ``outputs`` maps a module's path to its tensors, each with its version
-    when it was noted; ``grown`` a loss that has a residual inside the model
-    to that layer's own tensor and to what the residual makes of it;
-    ``without_gradient`` has the paths of modules that were run while
-    gradients were off, though they were on around the forward.
-
-    Args:
-        model: The tapped model.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.outputs: dict[str, list[tuple[Tensor, int]]] = {}
-        self.grown: dict[nn.Module, tuple[Tensor, Tensor]] = {}
-        self.learns = torch.is_grad_enabled()
-        self.without_gradient: set[str] = set()
-
-    def tensors(self) -> list[Tensor]:
-        """All that was noted."""
-        return [t for outputs in self.outputs.values() for t, _ in outputs]
-
-    def hook(self, path: str, clone: bool) -> object:
-        """A forward hook, or pre-hook, for the module of this path."""
-
-        def note(module: nn.Module, *values: object) -> None:
-            if self.learns and not torch.is_grad_enabled():
-                self.without_gradient.add(path)
-            # A pre-hook's last argument is what goes in.
-            self.outputs.setdefault(path, []).extend(
-                (t.clone() if clone else t, t._version)
-                for t in _tensors(values[-1])
-            )
-
-        return note
-
-    def is_cut_off(self, path: str, output: Tensor) -> bool:
-        """Whether no loss of an output reaches what trains in its part.
-
-        The inside of a checkpointed block is: it runs without gradient, and
-        anew in the backward pass, when nobody listens. A frozen stage that
-        is run without gradient loses nothing.
-
-        Args:
-            path: Of the module.
-            output: One of its outputs that were noted.
-        """
-        if path not in self.without_gradient or output.requires_grad:
-            return False
-        # Of backbone.layer3.1.conv2 that is the stage: blocks lie in it, and
-        # a convolution of the same block may train where a norm is frozen.
-        names = path.removeprefix(BEFORE).split('.')
-        stage = self.model.get_submodule('.'.join(names[:2]))
-        if isinstance(stage, nn.ModuleList):
-            # Of backbone.stages.0.blocks.1 one of the stages.
-            stage = self.model.get_submodule('.'.join(names[:3]))
-        if next(stage.parameters(), None) is None:
-            stage = self.model.get_submodule(names[0])
-        return any(weight.requires_grad for weight in stage.parameters())
-
-
-def _tensors(output: object) -> Iterator[Tensor]:
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, (list, tuple)):
-        for item in output:
-            yield from _tensors(item)
-    elif isinstance(output, dict):
-        for item in output.values():
-            yield from _tensors(item)
 
 
 def input_channels(model: nn.Module) -> list[int]:

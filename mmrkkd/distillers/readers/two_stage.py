@@ -24,7 +24,8 @@ from .box_heads import (
     used_stages,
 )
 from .box_tap import StageTap, in_teachers_batch
-from .cross_head import BoxCross, Call, in_students_channels
+from .cross_box_head import BoxCross, Call
+from .cross_head import in_students_channels
 from .locations import located
 from .objects import annotated_boxes, objects_of_boxes
 
@@ -61,7 +62,7 @@ class TwoStageReader(Reader):
         cross_layer: Compare not the student's own scores with the
             teacher's, but those that the rest of the teacher's box head
             makes of the student's features at this layer
-            (:class:`~mmrkkd.distillers.readers.cross_head.BoxCross`), on
+            (:class:`~mmrkkd.distillers.readers.cross_box_head.BoxCross`), on
             the same boxes. Defaults to None, the student's own.
     """
 

@@ -1,12 +1,9 @@
 """What a resumed run needs and MMEngine does not keep."""
 
-import logging
-from collections.abc import Callable, Sequence
-
 import torch
 from mmengine.dist import all_gather_object, get_rank
 from mmengine.hooks import EMAHook, Hook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -15,7 +12,6 @@ from mmrkkd.checkpoint.random_state import (
     seed_all,
     set_random_state,
 )
-from mmrkkd.distillers.inference import TeacherEngine
 from mmrkkd.distillers.student_state import (
     LEARNED,
     check_learned_state,
@@ -23,6 +19,15 @@ from mmrkkd.distillers.student_state import (
     learned_inside,
 )
 from mmrkkd.engine.launch import unwrapped
+from mmrkkd.engine.resumed_run import (
+    RestoresAfterSkip,
+    check_same_start,
+    check_same_teacher,
+    skips_nothing,
+    teacher_engine,
+    teacher_sha256,
+    warn_of_what_differs,
+)
 from mmrkkd.registry import HOOKS
 
 RANDOM_STATE = 'random_state'
@@ -149,7 +154,7 @@ class RunStateHook(Hook):
         averaged = self._loaded.pop(AVERAGED, None) or []
         for each, state in zip(_averages(runner), averaged, strict=False):
             each.load_learned_state(state)
-        _warn_of_what_differs(runner)
+        warn_of_what_differs(runner)
         if self._loaded.get(RANDOM_STATE) is not None:
             self._restore(runner)
 
@@ -169,8 +174,8 @@ class RunStateHook(Hook):
         loop = runner.train_loop
         if hasattr(loop, 'dataloader_iterator'):
             # It skips the batches of before, which may draw from the state.
-            skipped = 0 if _skips_nothing(loop) else runner.iter
-            loop.dataloader_iterator = _RestoresAfterSkip(
+            skipped = 0 if skips_nothing(loop) else runner.iter
+            loop.dataloader_iterator = RestoresAfterSkip(
                 loop.dataloader_iterator, skipped, restore
             )
 
@@ -218,123 +223,3 @@ def _learns_few(model: nn.Module) -> bool:
         each.numel() for each in model.distiller.state_dict().values()
     )
     return 0 < numbers <= NUMBERS_AVERAGED
-
-
-def _skips_nothing(loop: object) -> bool:
-    return getattr(loop, 'fast_forward_on_resume', False)
-
-
-class _RestoresAfterSkip:
-    """The batches of a resumed run that is counted in iterations.
-
-    Args:
-        iterator: The loop's own.
-        skipped: How many batches the loop passes over before the first.
-        restore: Called once, before the first batch of the resumed run.
-    """
-
-    def __init__(
-        self, iterator: object, skipped: int, restore: Callable[[], None]
-    ) -> None:
-        self.iterator, self.skipped = iterator, skipped
-        self.restore: Callable[[], None] | None = restore
-
-    def __iter__(self) -> '_RestoresAfterSkip':
-        return self
-
-    def skip_iter(self, number: int) -> None:
-        self.iterator.skip_iter(number)
-        self.skipped = 0
-
-    def __next__(self) -> object:
-        if self.skipped:
-            self.skipped -= 1
-        elif self.restore is not None:
-            self.restore()
-            self.restore = None
-        return next(self.iterator)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.iterator, name)
-
-
-def teacher_sha256(model: nn.Module) -> str | None:
-    """The SHA-256 of the file that a distiller's teacher was read from.
-
-    Args:
-        model: The model of a runner, in a parallel wrapper or not.
-
-    Returns:
-        64 hexadecimal digits, or None: no teacher, or no file.
-    """
-    return getattr(getattr(unwrapped(model), 'teacher', None), 'sha256', None)
-
-
-def teacher_engine(model: nn.Module) -> TeacherEngine | None:
-    """How the teacher of a runner's model computes; None without one."""
-    return getattr(getattr(unwrapped(model), 'teacher', None), 'engine', None)
-
-
-def check_same_start(iterations: Sequence[int]) -> None:
-    """Refuses to train with processes that are at different iterations.
-
-    Args:
-        iterations: Steps that each process has behind it, by rank.
-
-    Raises:
-        ValueError: they differ.
-    """
-    if len(set(iterations)) > 1:
-        raise ValueError(
-            'the processes do not go on from the same checkpoint: by rank '
-            f'they are at iterations {list(iterations)}. The first process '
-            'writes the checkpoints: let all machines see the same '
-            '--work-dir, or copy its newest checkpoint to each and give '
-            '--resume CHECKPOINT'
-        )
-
-
-def check_same_teacher(recorded: str | None, current: str | None) -> None:
-    """Refuses to go on with another teacher.
-
-    Args:
-        recorded: SHA-256 of the teacher's file in the checkpoint, or None.
-        current: SHA-256 of the file that is there now, or None.
-
-    Raises:
-        ValueError: both are known and differ.
-    """
-    if None not in (recorded, current) and recorded != current:
-        raise ValueError(
-            'the teacher is not the one that this run began with: its '
-            f'checkpoint had SHA-256 {recorded}, teacher.checkpoint has '
-            f'{current}. Put the old file back, or start a new run from the '
-            "student's weights: --cfg-options load_from=CHECKPOINT without "
-            '--resume'
-        )
-
-
-def _warn_of_what_differs(runner: Runner) -> None:
-    loop, loader = runner.train_loop, runner.train_dataloader
-    warnings = []
-    if isinstance(loop, EpochBasedTrainLoop):
-        done = runner.iter % max(len(loader), 1)
-        if done:
-            warnings.append(
-                f'its checkpoint was written after {done} of {len(loader)} '
-                'steps of an epoch, and that epoch begins again'
-            )
-        restarted = getattr(loader, 'persistent_workers', False)
-    else:
-        restarted = getattr(loader, 'num_workers', 0) > 0
-    if restarted:
-        warnings.append(
-            'its data workers start anew, so random augmentations are other '
-            'ones'
-        )
-    if warnings:
-        runner.logger.log(
-            logging.WARNING,
-            'The resumed run will not equal an uninterrupted one bit for '
-            f'bit: {"; ".join(warnings)}.',
-        )
