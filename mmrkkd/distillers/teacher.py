@@ -232,19 +232,8 @@ def load_strictly(
         if key in weights and own[key].shape != weights[key].shape
     ]
     unknown = [key for key in weights if key not in own]
-    if missing or misshapen:
-        adapted = _adapted(model, weights)
-        if adapted is not None:
-            print_log(
-                f'Teacher checkpoint {source} was adapted by the modules '
-                'that load it.'
-                + _listed('Keys that had another name', missing)
-                + _listed('Keys that had another shape', misshapen),
-                logger='current',
-                level=logging.WARNING,
-            )
-            missing, misshapen, unknown = [], [], adapted
-    if missing or misshapen:
+    not_used = _loaded(model, weights)
+    if not_used is None:
         raise ValueError(
             f'teacher.checkpoint {source} does not fit teacher.config.'
             + _listed('Missing keys', missing)
@@ -253,22 +242,30 @@ def load_strictly(
             + '\nCheck that config and checkpoint belong together.'
             + prefix_advice(weights, own)
         )
-    if unknown:
+    if missing or misshapen:
         print_log(
-            f'Teacher checkpoint {source}:'
-            + _listed('keys that the model does not have, not used', unknown),
+            f'Teacher checkpoint {source} was adapted by the modules that '
+            'load it.'
+            + _listed('Keys that had another name', missing)
+            + _listed('Keys that had another shape', misshapen),
             logger='current',
             level=logging.WARNING,
         )
-    model.load_state_dict(weights, strict=False)
+    if not_used:
+        print_log(
+            f'Teacher checkpoint {source}:'
+            + _listed('keys that the model does not have, not used', not_used),
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
-def _adapted(model: nn.Module, weights: dict[str, Tensor]) -> list[str] | None:
-    """Lets modules rename or reshape weights, as some do while they load.
+def _loaded(model: nn.Module, weights: dict[str, Tensor]) -> list[str] | None:
+    """Loads weights, which modules may rename or reshape meanwhile.
 
     Returns:
         The keys that no module takes; None, and the model is left as it
-        was, if the weights do not fit then either.
+        was, if the weights do not fit.
     """
     before = {k: v.clone() for k, v in model.state_dict().items()}
     # Of shapes that differ, which strict=False does not allow either.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from .nested import mapped, tensors
+from ..nested import mapped, tensors
 
 
 class Ahead:

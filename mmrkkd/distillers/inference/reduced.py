@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .nested import mapped
+from ..nested import mapped
 
 
 class Undo:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .nested import tensors
+from ..nested import tensors
 
 
 class LayerTrace:

@@ -63,20 +63,24 @@ class CrossHead:
             ('student', student_head),
             ('teacher', teacher_head),
         ):
-            parts, path = [head], ''
-            for name in self.layer.split('.'):
-                for part in parts:
-                    if not _children(part, name):
-                        raise ValueError(
-                            f"cross_layer={self.layer!r}: the {owner}'s head "
-                            f'{type(head).__name__} has no {path + name!r}; '
-                            f'there are {", ".join(part._modules) or "none"}. '
-                            f'{self.advice}'
-                        )
-                parts = [
-                    child for part in parts for child in _children(part, name)
-                ]
-                path += f'{name}.'
+            self._layers(head, owner)
+
+    def _layers(self, head: nn.Module, owner: str = '') -> list[nn.Module]:
+        """The layer, or that of each level; levels may share one."""
+        parts, path = [head], ''
+        for name in self.layer.split('.'):
+            path += name
+            found = [_children(part, name) for part in parts]
+            if not all(found):
+                part = parts[found.index([])]
+                raise ValueError(
+                    f"cross_layer={self.layer!r}: the {owner}'s head "
+                    f'{type(head).__name__} has no {path!r}; there are '
+                    f'{", ".join(part._modules) or "none"}. {self.advice}'
+                )
+            parts = [child for children in found for child in children]
+            path += '.'
+        return list(dict.fromkeys(parts))
 
     def check_levels(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], levels: int
@@ -174,15 +178,9 @@ class CrossHead:
     @contextmanager
     def _hooked(self, head: nn.Module, hook: Callable) -> Iterator[None]:
         """Calls the hook before the layer, or that of each level, runs."""
-        layers = [head]
-        for name in self.layer.split('.'):
-            layers = [
-                child for part in layers for child in _children(part, name)
-            ]
-        # Levels may share one.
         handles = [
             layer.register_forward_pre_hook(hook)
-            for layer in dict.fromkeys(layers)
+            for layer in self._layers(head)
         ]
         try:
             yield

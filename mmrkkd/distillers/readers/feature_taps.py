@@ -1,10 +1,9 @@
 """What tapped modules put out in a forward, and whether it can be learned."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
+from ..nested import tensors
 from .layer_names import BEFORE
 
 
@@ -41,7 +40,7 @@ class FeatureTaps:
             # A pre-hook's last argument is what goes in.
             self.outputs.setdefault(path, []).extend(
                 (t.clone() if clone else t, t._version)
-                for t in _tensors(values[-1])
+                for t in tensors(values[-1])
             )
 
         return note
@@ -69,14 +68,3 @@ class FeatureTaps:
         if next(stage.parameters(), None) is None:
             stage = self.model.get_submodule(names[0])
         return any(weight.requires_grad for weight in stage.parameters())
-
-
-def _tensors(output: object) -> Iterator[Tensor]:
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, (list, tuple)):
-        for item in output:
-            yield from _tensors(item)
-    elif isinstance(output, dict):
-        for item in output.values():
-            yield from _tensors(item)
