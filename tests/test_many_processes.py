@@ -3,10 +3,12 @@
 Gloo joins them on the CPU; on a machine with two GPUs NCCL does.
 """
 
+import itertools
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,9 @@ sys.path.remove(HELPERS)
 pytestmark = pytest.mark.slow
 
 EPOCHS = 3
+# Seconds, where the scripts take some ten.
+LIMIT = 240
+NUMBERS = itertools.count()
 
 
 def visible_gpus(machine=None):
@@ -35,47 +40,77 @@ def visible_gpus(machine=None):
     return '0,1' if machine is None else machine
 
 
-def start(folder, script, *args, **variables):
-    """Starts a script of tools/ with this interpreter as ``python``."""
-    environment = dict(
-        os.environ,
-        CUDA_VISIBLE_DEVICES=visible_gpus(variables.get('NODE_RANK')),
-        PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
-        PYTHONPATH=str(ROOT),
-        OMP_NUM_THREADS='1',
-        **variables,
-    )
-    return subprocess.Popen(
-        [str(ROOT / 'tools' / script), *map(str, args)],
-        cwd=folder,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+class Launched:
+    """A script of tools/ with this interpreter as ``python``.
+
+    What it writes goes to a file, for a pipe that nobody reads stops a
+    process, and those that wait for it. Each of its processes that lives too
+    long writes where it stands and ends.
+    """
+
+    def __init__(self, folder, script, *args, **variables):
+        self.written = Path(folder) / f'written{next(NUMBERS)}.txt'
+        environment = dict(
+            os.environ,
+            CUDA_VISIBLE_DEVICES=visible_gpus(variables.get('NODE_RANK')),
+            PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
+            PYTHONPATH=os.pathsep.join([str(ROOT), str(folder)]),
+            OMP_NUM_THREADS='1',
+            **variables,
+        )
+        with self.written.open('w') as file:
+            self.process = subprocess.Popen(
+                [str(ROOT / 'tools' / script), *map(str, args)],
+                cwd=folder,
+                env=environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def output(self):
+        return self.written.read_text()
+
+    @property
+    def code(self):
+        return self.process.poll()
 
 
-def outputs_of(processes):
-    """Waits for processes. Gloo gives up after half an hour, this sooner."""
+def wait_for(*launched):
+    """Until all have ended. Gloo gives up after half an hour, this sooner.
+
+    Those that a failure leaves behind may wait for the one that is gone.
+    """
+    until = time.monotonic() + LIMIT + 20
     try:
-        return [process.communicate(timeout=240)[0] for process in processes]
+        while any(each.code is None for each in launched):
+            if any(each.code for each in launched):
+                until = min(until, time.monotonic() + 60)
+            if time.monotonic() > until:
+                break
+            time.sleep(0.1)
     finally:
-        for process in processes:
-            process.kill()
+        for each in launched:
+            each.process.kill()
+            each.process.wait()
 
 
-def end(*processes):
+def end(*launched):
     """Waits for processes that succeed; returns what they wrote."""
-    outputs = outputs_of(processes)
-    for process, output in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, output
-    return ''.join(outputs)
+    wait_for(*launched)
+    output = '\n'.join(each.output for each in launched)
+    assert [each.code for each in launched] == [0] * len(launched), output
+    return output
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     """Images, a teacher and the config of a run."""
     folder = tmp_path_factory.mktemp('processes')
+    (folder / 'sitecustomize.py').write_text(
+        'import faulthandler\n'
+        f'faulthandler.dump_traceback_later({LIMIT}, exit=True)\n'
+    )
     toy_runs.make_images(folder / 'images')
     teacher = toy_runs.save_teacher(folder / 'teacher.pth')
     config = toy_runs.run_config(
@@ -93,7 +128,7 @@ def folder(tmp_path_factory):
 def trained(folder):
     """The output of a training with two processes."""
     return end(
-        start(
+        Launched(
             folder,
             'dist_train.sh',
             'run.py',
@@ -137,7 +172,9 @@ def test_two_machines_resume_what_one_began(folder, trained):
     options = ['run.py', 1, '--work-dir', 'resumed', '--resume']
     output = end(
         *(
-            start(folder, 'dist_train.sh', *options, NODE_RANK=rank, **where)
+            Launched(
+                folder, 'dist_train.sh', *options, NODE_RANK=rank, **where
+            )
             for rank in '01'
         )
     )
@@ -154,7 +191,7 @@ def test_two_machines_resume_what_one_began(folder, trained):
 def test_machines_that_see_other_checkpoints_are_refused(folder, trained):
     where = dict(NNODES='2', MASTER_ADDR='127.0.0.1', PORT=str(free_port()))
     processes = [
-        start(
+        Launched(
             folder,
             'dist_train.sh',
             'run.py',
@@ -167,8 +204,9 @@ def test_machines_that_see_other_checkpoints_are_refused(folder, trained):
         )
         for rank, work_dir in (('0', 'whole'), ('1', 'empty'))
     ]
-    outputs = outputs_of(processes)
-    assert all(process.returncode != 0 for process in processes)
+    wait_for(*processes)
+    outputs = [process.output for process in processes]
+    assert [process.code for process in processes] == [1, 1], outputs
     assert any('by rank they are at iterations [12, 0]' in o for o in outputs)
 
 
@@ -179,7 +217,7 @@ def test_two_processes_score_as_one(folder, trained):
     config.dump(folder / 'student.py')
     checkpoint = folder / 'whole' / f'epoch_{EPOCHS}.pth'
     together = end(
-        start(
+        Launched(
             folder,
             'dist_test.sh',
             'student.py',
@@ -195,7 +233,7 @@ def test_two_processes_score_as_one(folder, trained):
 
 def test_a_script_without_its_arguments_says_how_it_is_used(folder):
     for script in ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh'):
-        process = start(folder, script)
-        output = process.communicate(timeout=60)[0]
-        assert process.returncode == 2
-        assert f'tools/{script}' in output
+        process = Launched(folder, script)
+        wait_for(process)
+        assert process.code == 2
+        assert f'tools/{script}' in process.output

@@ -180,13 +180,14 @@ def _run(
         metrics = last.metrics
         if last.iteration != runner.iter and runner._val_loop is not None:
             metrics = runner.val()
-    weights = folder / f'{STUDENT}.pth'
-    if is_main_process():
-        source = leave_student(config, runner, trust)
-        print(
-            f'\nStudent: {weights} (from {source}), {STUDENT}.py beside it'
-            f'\n  {scores_text(metrics, runner._val_loop is not None)}'
-        )
+        weights = folder / f'{STUDENT}.pth'
+        if is_main_process():
+            source = leave_student(config, runner, trust)
+            scores = scores_text(metrics, runner._val_loop is not None)
+            print(
+                f'\nStudent: {weights} (from {source}), {STUDENT}.py beside it'
+                f'\n  {scores}'
+            )
     return Distilled(folder / RUN, folder / f'{STUDENT}.py', weights, metrics)
 
 

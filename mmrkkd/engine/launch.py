@@ -1,6 +1,7 @@
 """Parallel runs: the wrapper of a model, processes without a GPU."""
 
 import os
+import time
 
 import torch
 from mmengine.config import Config
@@ -9,6 +10,8 @@ from mmengine.model import is_model_wrapper
 from torch import distributed, nn
 
 WRAPPER = 'MMDistributedDataParallel'
+# Seconds, of which gloo's threads need a thousandth.
+SETTLED_AFTER = 0.5
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -51,3 +54,21 @@ def join_processes(config: Config) -> None:
         'find_unused_parameters', config.get('find_unused_parameters', False)
     )
     config.model_wrapper_cfg = wrapper
+
+
+def part_processes() -> None:
+    """Takes the processes that train together apart, after all have ended.
+
+    A thread of gloo lets go of the last message a moment after it is there,
+    which takes the interpreter; one that ends at that moment aborts
+    ("terminate called without an active exception", exit code -6), and a
+    launcher calls a run failed that has done all its work. The barrier,
+    whose message is not Python's, and half a second leave it the time.
+    Without a group nothing is done.
+    """
+    if not is_distributed():
+        return
+    distributed.barrier()
+    if distributed.get_backend() == 'gloo':
+        time.sleep(SETTLED_AFTER)
+    distributed.destroy_process_group()

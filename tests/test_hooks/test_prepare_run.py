@@ -7,12 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import detector_config, load_tool
+from conftest import detector_config, free_port, load_tool
 from mmengine.config import Config
+from mmengine.dist import is_distributed
 from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import CheckpointLoader, Runner
+from torch.distributed import destroy_process_group
 from torch.utils.data import SequentialSampler
 from toy_runs import (
     classifier,
@@ -65,6 +67,18 @@ class Payload:
 
     def __reduce__(self):
         return os.mkdir, (self.folder,)
+
+
+@pytest.fixture
+def as_one_process(monkeypatch):
+    """What torchrun tells the only process it starts."""
+    where = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()))
+    ranks = dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='1')
+    for name, value in dict(**where, **ranks).items():
+        monkeypatch.setenv(name, value)
+    yield
+    if is_distributed():
+        destroy_process_group()
 
 
 def reader():
@@ -362,3 +376,26 @@ def test_validations_of_iterations_are_logged_at_them(config):
     with prepare_run(config) as runner:
         (logger,) = (h for h in runner.hooks if isinstance(h, LoggerHook))
         assert not logger.log_metric_by_epoch
+
+
+def test_processes_part_when_a_run_ends(config, as_one_process):
+    """Or else gloo aborts some of those that have succeeded."""
+    config.launcher = 'pytorch'
+    with prepare_run(config) as runner:
+        assert is_distributed()
+        runner.train()
+    assert runner.iter == 12 and not is_distributed()
+
+
+def test_after_an_error_nobody_waits_for_the_others(config, as_one_process):
+    config.launcher = 'pytorch'
+    with pytest.raises(KeyError, match='lost'), prepare_run(config):
+        raise KeyError('lost')
+    assert is_distributed()
+
+
+def test_a_group_of_the_callers_own_stays(config, one_process):
+    config.launcher = 'pytorch'
+    with prepare_run(config):
+        pass
+    assert is_distributed()
