@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from mmrkkd.losses import LSKDLoss, MLKDLoss, Progress, set_progress
 from mmrkkd.losses.mlkd import _not_above_median
@@ -121,8 +122,9 @@ def test_mended_arithmetic(samples, classes):
 
 
 @pytest.mark.parametrize('mend,oracle', [(False, released), (True, mended)])
-def test_gradients_are_those_of_the_arithmetic(mend, oracle):
-    student, teacher = views(6, 5)
+@pytest.mark.parametrize('samples,classes', [(6, 5), (2, 33)])
+def test_gradients_are_those_of_the_arithmetic(mend, oracle, samples, classes):
+    student, teacher = views(samples, classes)
     gradients = [
         torch.autograd.grad(sum(function(student, teacher).values()), student)
         for function in (MLKDLoss(mend_slips=mend), oracle)
@@ -263,6 +265,16 @@ def test_a_thousand_classes_stay_finite():
     )
     sum(terms.values()).backward()
     assert student.grad.isfinite().all()
+
+
+def test_very_many_classes_take_no_matrix_of_their_own():
+    student, teacher = views(4, 3000)
+    with profile(
+        activities=[ProfilerActivity.CPU], profile_memory=True
+    ) as profiled:
+        MLKDLoss()(student, teacher)['loss_mlkd_class'].backward()
+    most = max(event.cpu_memory_usage for event in profiled.events())
+    assert most < 3000 * 3000
 
 
 @pytest.mark.parametrize(
