@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import torch
-from mmengine.dist import barrier, get_local_rank
+from mmengine.dist import barrier, is_distributed
 from mmengine.logging import print_log
 
 from .file_formats import read_file
@@ -87,7 +87,7 @@ def fetch_checkpoint(
 def _download(url: str) -> Path:
     path = _cached(url)
     failure = None
-    if get_local_rank() == 0 and not path.exists():
+    if _is_first() and not path.exists():
         print_log(f'Downloading {url} to {path}', logger='current')
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -103,6 +103,15 @@ def _download(url: str) -> Path:
             'other means and give its path instead'
         ) from failure
     return path
+
+
+def _is_first() -> bool:
+    """Whether this is the process of its machine that downloads.
+
+    MMEngine's own answer wants a group of each machine, which neither it
+    nor anybody makes.
+    """
+    return not is_distributed() or os.environ.get('LOCAL_RANK', '0') == '0'
 
 
 def _cached(url: str) -> Path:

@@ -17,7 +17,8 @@ def prepare_resume(config: Config, trust: bool = False) -> None:
 
     With ``load_from`` it is that file, else the newest intact checkpoint of
     the work directory. A run that has none yet starts from the beginning.
-    The seed of the run goes on, where the config states none.
+    The seed of the run goes on, where the config states none. A new run in
+    the folder of another is told what it meets.
 
     Args:
         config: The whole config, with ``work_dir``; ``resume``,
@@ -29,6 +30,7 @@ def prepare_resume(config: Config, trust: bool = False) -> None:
         ValueError: the file, or every checkpoint of the run, is damaged.
     """
     if not config.get('resume'):
+        _tell_of_an_earlier_run(Path(config.work_dir))
         return
     if config.get('load_from') is None:
         path, content = newest_intact(config, trust)
@@ -58,6 +60,17 @@ def prepare_resume(config: Config, trust: bool = False) -> None:
     if randomness.get('seed') is None:
         randomness['seed'] = content['meta'].get('seed')
         config.randomness = randomness
+
+
+def _tell_of_an_earlier_run(folder: Path) -> None:
+    names = sorted(path.name for path in folder.glob('*.pth'))
+    if names:
+        shown = ', '.join(names[:LISTED])
+        _tell(
+            f'{folder} holds weights of an earlier run ({shown}): files of '
+            'the same name are written over, the others stay beside the new. '
+            '--resume goes on with that run, another --work-dir keeps it.'
+        )
 
 
 def newest_intact(

@@ -7,6 +7,7 @@ anything else is refused unless the caller says that the file is trusted.
 
 import _codecs
 import collections
+import errno
 import os
 import pickle
 import re
@@ -79,6 +80,11 @@ def unpickle(
         ) from error
     except DAMAGE as error:
         raise _damaged(path, _reason(error)) from error
+    except OSError as error:
+        # A place before the file's begin is looked for where it is short.
+        if error.errno != errno.EINVAL:
+            raise
+        raise _damaged(path, 'it is cut off') from error
 
 
 def _reason(error: Exception) -> str:

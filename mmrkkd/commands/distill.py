@@ -26,7 +26,7 @@ from mmrkkd.cli import (
 )
 from mmrkkd.datasets import check_data
 from mmrkkd.engine import prepare_run
-from mmrkkd.engine.launch import named
+from mmrkkd.engine.launch import named, refuse_unjoined
 
 from .trial import described, try_first_batch
 from .work_dir import RUN, STUDENT, claim, leave_student, let_go
@@ -141,6 +141,7 @@ def prepare(
     The data are looked for before the work directory is written: what
     cannot start leaves nothing behind.
     """
+    refuse_unjoined(launcher)
     plan = wrap(student, teacher, checkpoint, method, trust)
     config = plan.config
     change_config(config, cfg_options or {})
@@ -180,14 +181,13 @@ def _run(
         metrics = last.metrics
         if last.iteration != runner.iter and runner._val_loop is not None:
             metrics = runner.val()
-        weights = folder / f'{STUDENT}.pth'
-        if is_main_process():
-            source = leave_student(config, runner, trust)
-            scores = scores_text(metrics, runner._val_loop is not None)
-            print(
-                f'\nStudent: {weights} (from {source}), {STUDENT}.py beside it'
-                f'\n  {scores}'
-            )
+    weights = folder / f'{STUDENT}.pth'
+    if is_main_process():
+        source = leave_student(config, runner, trust)
+        print(
+            f'\nStudent: {weights} (from {source}), {STUDENT}.py beside it'
+            f'\n  {scores_text(metrics, runner._val_loop is not None)}'
+        )
     return Distilled(folder / RUN, folder / f'{STUDENT}.py', weights, metrics)
 
 

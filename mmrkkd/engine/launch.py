@@ -1,5 +1,6 @@
 """Parallel runs: the wrapper of a model, processes without a GPU."""
 
+import atexit
 import os
 import time
 
@@ -38,6 +39,12 @@ def join_processes(config: Config) -> None:
     without a device. With a GPU, another launcher or a single process,
     nothing is done: MMEngine does it.
 
+    A thread of gloo lets go of the last message a moment after it is there,
+    which takes the interpreter: one that ends at that moment aborts
+    ("terminate called without an active exception", exit code -6), and
+    ``torchrun`` calls a run failed that has done all its work. So such a
+    process waits half a second before it ends.
+
     Args:
         config: A whole config with ``launcher``; changed in place.
     """
@@ -45,6 +52,7 @@ def join_processes(config: Config) -> None:
         return
     if not is_distributed():
         distributed.init_process_group('gloo')
+        atexit.register(time.sleep, SETTLED_AFTER)
     wrapper = dict(config.get('model_wrapper_cfg') or {})
     wrapper.setdefault('type', WRAPPER)
     wrapper['device_ids'] = None
@@ -56,19 +64,20 @@ def join_processes(config: Config) -> None:
     config.model_wrapper_cfg = wrapper
 
 
-def part_processes() -> None:
-    """Takes the processes that train together apart, after all have ended.
+def refuse_unjoined(launcher: str | None) -> None:
+    """Refuses processes of ``torchrun`` that would each train alone.
 
-    A thread of gloo lets go of the last message a moment after it is there,
-    which takes the interpreter; one that ends at that moment aborts
-    ("terminate called without an active exception", exit code -6), and a
-    launcher calls a run failed that has done all its work. The barrier,
-    whose message is not Python's, and half a second leave it the time.
-    Without a group nothing is done.
+    Args:
+        launcher: Of the config; None as 'none'.
+
+    Raises:
+        ValueError: they would write over each other's files.
     """
-    if not is_distributed():
-        return
-    distributed.barrier()
-    if distributed.get_backend() == 'gloo':
-        time.sleep(SETTLED_AFTER)
-    distributed.destroy_process_group()
+    number = int(os.environ.get('WORLD_SIZE', 1))
+    started = 'TORCHELASTIC_RUN_ID' in os.environ and number > 1
+    if started and launcher in (None, 'none') and not is_distributed():
+        raise ValueError(
+            f"launcher must be 'pytorch' in the {number} processes that "
+            f'torchrun has started, got {launcher!r}: each would train '
+            "alone, into the others' files; give --launcher pytorch"
+        )

@@ -12,7 +12,6 @@ from mmengine.device import (
     is_musa_available,
     is_npu_available,
 )
-from mmengine.dist import is_distributed
 from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import RUNNERS, DefaultScope
@@ -26,7 +25,7 @@ from mmrkkd.distillers.model_config import refuse_misplaced, whole_model
 from mmrkkd.distillers.sharding import refuse_strategies
 from mmrkkd.registry import MODELS, builds, type_name
 
-from .launch import join_processes, named, part_processes
+from .launch import join_processes, named, refuse_unjoined
 
 TASKS = dict(
     train=('train_dataloader', 'val_dataloader'), test=('test_dataloader',)
@@ -59,9 +58,8 @@ def prepare_run(
     Missing data and strategies that split a distiller are refused before
     anything is built, images that cannot be read are named, and a training
     gets the hooks of :func:`use_robust_hooks`. While the context lasts,
-    MMEngine reads checkpoints by :func:`safe_reader`. A process group that
-    the run has made ends with it (:func:`part_processes`): ask for ranks
-    inside. After an error it stays, for the others may never come.
+    MMEngine reads checkpoints by :func:`safe_reader`. The process group of
+    :func:`join_processes` lasts as long as the process, as MMEngine's own.
 
     Args:
         config: The whole config, with ``work_dir`` and ``launcher``; changed
@@ -80,6 +78,7 @@ def prepare_run(
         FileNotFoundError: data or a checkpoint are not there.
         ValueError: an option does not go with the config.
     """
+    refuse_unjoined(config.get('launcher'))
     if amp:
         use_amp(config)
     if task == 'train':
@@ -98,7 +97,6 @@ def prepare_run(
     name_broken_images(config)
     use_own_visualizer(config)
     dump_beside(config, task)
-    was_joined = is_distributed()
     with safe_reader(trust):
         if task == 'train':
             use_robust_hooks(config)
@@ -111,8 +109,6 @@ def prepare_run(
             yield RUNNERS.build(config)
         else:
             yield Runner.from_cfg(config)
-    if not was_joined:
-        part_processes()
 
 
 @contextlib.contextmanager

@@ -106,16 +106,25 @@ def check_same_teacher(recorded: str | None, current: str | None) -> None:
         )
 
 
-def warn_of_what_differs(runner: Runner) -> None:
+def warn_of_what_differs(runner: Runner, processes: int | None) -> None:
     """Says what keeps a resumed run from being equal to one without a stop.
 
     Args:
         runner: The runner, about to train.
+        processes: How many trained together when its checkpoint was written;
+            None if it does not say.
     """
     loop, loader = runner.train_loop, runner.train_dataloader
     warnings = []
+    others = processes not in (None, runner.world_size)
+    if others:
+        warnings.append(
+            f'its checkpoint is of {processes} processes and '
+            f'{runner.world_size} go on, so a step sees another number of '
+            'images, and schedules that count iterations do not follow'
+        )
     if isinstance(loop, EpochBasedTrainLoop):
-        done = runner.iter % max(len(loader), 1)
+        done = 0 if others else runner.iter % max(len(loader), 1)
         if done:
             warnings.append(
                 f'its checkpoint was written after {done} of {len(loader)} '

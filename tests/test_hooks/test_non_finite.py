@@ -260,20 +260,75 @@ def process(rank, port, folder):
         world_size=2,
     )
     # Images 0, 2, 4 .. go to the first process, 1, 3, 5 .. to the other.
-    _, states = train(
-        folder / str(rank),
-        Images(bad=(5,), number=12),
-        'save',
-        model=MMDistributedDataParallel(Model()),
-    )
-    torch.save([weights for weights, _ in states], folder / f'{rank}.pth')
+    results = {}
+    for name, (action, accumulate, unused) in RUNS.items():
+        model = MMDistributedDataParallel(
+            Model(), find_unused_parameters=unused
+        )
+        states, error = [model.state_dict()], ''
+        try:
+            _, states = train(
+                folder / name / str(rank),
+                Images(bad=(5,), number=12),
+                action,
+                accumulate,
+                model,
+            )
+            states = [weights for weights, _ in states]
+        except NonFiniteLossError as stopped:
+            error = str(stopped)
+        results[name] = states, error
+    torch.save(results, folder / f'{rank}.pth')
     dist.destroy_process_group()
 
 
+# Action, accumulated batches, find_unused_parameters.
+RUNS = dict(
+    save=('save', 1, False),
+    stop=('stop', 1, False),
+    accumulate=('skip', 2, False),
+    accumulate_unused=('skip', 2, True),
+)
+
+
+@pytest.fixture(scope='module')
+def of_two_processes(tmp_path_factory):
+    """The second has a bad image in its second batch of three."""
+    folder = tmp_path_factory.mktemp('two')
+    mp.spawn(process, (free_port(), folder), nprocs=2)
+    return folder, [torch.load(folder / f'{rank}.pth') for rank in (0, 1)]
+
+
 @pytest.mark.slow
-def test_all_processes_leave_out_a_step_that_is_bad_in_one(tmp_path):
-    mp.spawn(process, (free_port(), tmp_path), nprocs=2)
-    first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1))
+def test_no_process_steps_along_a_bad_loss_of_another(of_two_processes):
+    folder, results = of_two_processes
+    (first, of_first), (second, of_second) = (each['stop'] for each in results)
+    assert 'loss_task is nan' in of_second and '5.png' in of_second
+    assert of_first.startswith('A loss of another process is not finite at')
+    for (weights,) in (first, second):
+        assert weights['module.layer.weight'].isfinite().all()
+    assert not list((folder / 'stop').rglob('*.pth'))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['accumulate', 'accumulate_unused'])
+def test_a_bad_batch_that_ends_a_step_takes_the_whole_step(
+    name, of_two_processes
+):
+    start = Model().state_dict()
+    (first, _), (second, _) = (each[name] for each in of_two_processes[1])
+    for weights, others in zip(first, second, strict=True):
+        for key in ('module.layer.weight', 'module.norm.weight'):
+            assert torch.equal(weights[key], others[key]), key
+    key = 'layer.weight'
+    assert torch.equal(first[1][f'module.{key}'], start[key])
+    assert not torch.equal(first[2][f'module.{key}'], start[key])
+
+
+@pytest.mark.slow
+def test_all_processes_leave_out_a_step_that_is_bad_in_one(of_two_processes):
+    folder, results = of_two_processes
+    (first, _), (second, _) = (each['save'] for each in results)
     for states in (first, second):
         for key in states[0]:
             assert torch.equal(states[0][key], states[1][key]), key
@@ -281,7 +336,7 @@ def test_all_processes_leave_out_a_step_that_is_bad_in_one(tmp_path):
     assert not torch.equal(first[2][key], first[1][key])
     assert torch.equal(first[2][key], second[2][key])
     # Only the process that saw the fault has saved a batch.
-    saved = [path.name for path in tmp_path.glob('*/non_finite/*')]
+    saved = [path.name for path in folder.glob('save/*/non_finite/*')]
     assert saved == ['iter_2_rank_1.pth']
 
 

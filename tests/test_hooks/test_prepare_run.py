@@ -1,7 +1,9 @@
 """One call makes a runner out of any config, and leaves no trace."""
 
+import atexit
 import os
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -378,24 +380,32 @@ def test_validations_of_iterations_are_logged_at_them(config):
         assert not logger.log_metric_by_epoch
 
 
-def test_processes_part_when_a_run_ends(config, as_one_process):
+def test_a_joined_process_waits_for_gloo_before_it_ends(
+    config, as_one_process, monkeypatch
+):
     """Or else gloo aborts some of those that have succeeded."""
+    registered = []
+    monkeypatch.setattr(
+        atexit, 'register', lambda *call: registered.append(call)
+    )
     config.launcher = 'pytorch'
     with prepare_run(config) as runner:
         assert is_distributed()
         runner.train()
-    assert runner.iter == 12 and not is_distributed()
+    assert runner.iter == 12 and is_distributed()
+    assert (time.sleep, 0.5) in registered
 
 
-def test_after_an_error_nobody_waits_for_the_others(config, as_one_process):
-    config.launcher = 'pytorch'
-    with pytest.raises(KeyError, match='lost'), prepare_run(config):
-        raise KeyError('lost')
-    assert is_distributed()
-
-
-def test_a_group_of_the_callers_own_stays(config, one_process):
-    config.launcher = 'pytorch'
-    with prepare_run(config):
+@pytest.mark.parametrize('launcher', ['none', None])
+def test_processes_that_would_each_train_alone_are_refused(
+    launcher, config, as_one_process, monkeypatch
+):
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')
+    monkeypatch.setenv('WORLD_SIZE', '4')
+    config.launcher = launcher
+    with (
+        pytest.raises(ValueError, match="'pytorch' in the 4 processes that"),
+        prepare_run(config),
+    ):
         pass
-    assert is_distributed()
+    assert not Path(config.work_dir).exists()

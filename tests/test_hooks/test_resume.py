@@ -233,6 +233,35 @@ def test_goes_on_from_the_newest_intact_checkpoint(
     assert read_training_state(tmp_path / 'epoch_3.pth')['meta']['iter'] == 12
 
 
+def test_a_new_run_among_the_weights_of_another_is_told(
+    images, tmp_path, monkeypatch, capsys
+):
+    config = run_config(images, classifier(), length=1)
+    train(monkeypatch, tmp_path, config)
+    assert 'earlier run' not in capsys.readouterr().out
+    train(monkeypatch, tmp_path, config)
+    said = capsys.readouterr().out
+    assert f'{tmp_path} holds weights of an earlier run (epoch_1.pth)' in said
+
+
+def test_another_number_of_processes_is_told(
+    images, tmp_path, monkeypatch, capsys
+):
+    train(monkeypatch, tmp_path, run_config(images, classifier(), length=1))
+    path = tmp_path / 'epoch_1.pth'
+    state = torch.load(path, weights_only=False)
+    assert state['meta']['processes'] == 1
+    state['meta']['processes'] = 2
+    torch.save(state, path)
+    capsys.readouterr()
+    config = run_config(images, classifier(), length=2)
+    config.train_dataloader.batch_size = 4
+    train(monkeypatch, tmp_path, config, '--resume')
+    said = capsys.readouterr().out
+    assert 'its checkpoint is of 2 processes and 1 go on' in said
+    assert 'that epoch begins again' not in said
+
+
 def test_nothing_to_resume_starts_afresh_and_all_damaged_stops(
     images, tmp_path, monkeypatch
 ):

@@ -3,6 +3,7 @@
 import collections
 import hashlib
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,6 +140,16 @@ def test_log_history_of_a_file_does_not_change_the_class(tmp_path):
     assert before == HistoryBuffer._statistics_methods
 
 
+def test_a_long_file_that_is_cut_off(tmp_path):
+    path = tmp_path / 'cut.pth'
+    weights = {f'k{number}': torch.ones(1000) for number in range(50)}
+    torch.save(dict(state_dict=weights), path)
+    # torch looks for the end that far back.
+    path.write_bytes(path.read_bytes()[:20000])
+    with pytest.raises(ValueError, match='cut.pth (cannot be read|is cut)'):
+        read_checkpoint(path)
+
+
 @pytest.mark.parametrize('kept', [0, 100, 900])
 def test_damaged_file(tmp_path, weights_file, kept):
     path = tmp_path / 'cut.pth'
@@ -188,6 +199,24 @@ def test_download_is_cached_and_checked_by_its_published_name(
     assert calls == [good]
     with pytest.raises(ValueError, match='expected 00000000'):
         fetch_checkpoint('https://x.org/a-00000000.pth')
+
+
+@pytest.mark.parametrize('local_rank', ['0', '1'])
+def test_of_joined_processes_one_of_a_machine_downloads(
+    local_rank, tmp_path, monkeypatch, one_process
+):
+    monkeypatch.setenv('LOCAL_RANK', local_rank)
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))
+    monkeypatch.setattr(
+        torch.hub,
+        'download_url_to_file',
+        lambda url, path: Path(path).write_text('weights'),
+    )
+    if local_rank == '0':
+        assert fetch_checkpoint('https://x.org/a.pth').exists()
+    else:
+        with pytest.raises(FileNotFoundError, match='does not exist'):
+            fetch_checkpoint('https://x.org/a.pth')
 
 
 def test_files_of_one_name_are_not_taken_for_each_other(tmp_path, monkeypatch):

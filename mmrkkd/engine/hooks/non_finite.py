@@ -41,7 +41,9 @@ class NonFiniteHook(Hook):
     A step that is skipped changes neither weights nor optimizer nor the
     buffers of the model (running means of batch norm); it still counts as
     an iteration, so schedules go on, and its terms are logged as they are.
-    With several processes all of them skip it together. Gradients that
+    With several processes all of them stop or skip together. The last of
+    the batches that are accumulated is the one they average by: left out,
+    it takes those of its step with it. Gradients that
     overflow behind a finite loss are not noticed: clip them, or use a loss
     scaler, which skips such steps itself. Its scale, which has no part in
     the loss, stays as it is where the loss is not finite.
@@ -81,6 +83,8 @@ class NonFiniteHook(Hook):
         self.in_a_row = 0
         self._batch: object = None
         self._buffers: list[tuple[Tensor, Tensor]] = []
+        # The parallel model, between a step left out and the next.
+        self._unsynced: nn.Module | None = None
         self._handle = None
         # The loss terms of the step, and whether all are finite.
         self._asked: list[tuple[str, Tensor]] = []
@@ -115,6 +119,7 @@ class NonFiniteHook(Hook):
         if self._handle is not None:
             self._handle.remove()
         vars(runner.optim_wrapper).pop('step', None)
+        self._sync_again()
         # Neither the last batch nor the runner is kept alive.
         self._batch, self._buffers, self.runner = None, [], None
         self._asked = []
@@ -130,6 +135,7 @@ class NonFiniteHook(Hook):
             data_batch: What the data loader gave.
         """
         self._batch = data_batch
+        self._sync_again()
         if self.action != 'stop':
             self._buffers = [
                 (buffer, buffer.clone()) for buffer in runner.model.buffers()
@@ -163,7 +169,27 @@ class NonFiniteHook(Hook):
             return None
         if self._goes_on(bool(finite), terms):
             return None
+        self._sync_nothing()
         return _without_gradient(output)
+
+    def _sync_nothing(self) -> None:
+        """Tells the parallel wrapper that no gradient will come.
+
+        It averages what was accumulated along with the last batch's: without
+        that each process would step by gradients of its own.
+        """
+        model = self.runner.model
+        if not getattr(model, 'require_backward_grad_sync', False):
+            return
+        model.require_backward_grad_sync = False
+        self._unsynced = model
+        if get_world_size() > 1:
+            self.runner.optim_wrapper.zero_grad()
+
+    def _sync_again(self) -> None:
+        if self._unsynced is not None:
+            self._unsynced.require_backward_grad_sync = True
+            self._unsynced = None
 
     def _step(self, step: Callable, **kwargs: object) -> None:
         """In the place of the optimizer wrapper's own step."""
@@ -184,10 +210,10 @@ class NonFiniteHook(Hook):
         return False
 
     def _everywhere(self, terms: list[tuple[str, Tensor]]) -> Tensor | None:
-        """Whether the terms are finite, where steps are left out in every
-        process: a scalar, bool; None where there is no term.
+        """Whether the terms of every process are finite: a scalar, bool;
+        None where there is no term.
         """
-        alone = self.action == 'stop' or get_world_size() == 1
+        alone = get_world_size() == 1
         if not terms:
             if alone:
                 return None
@@ -211,14 +237,19 @@ class NonFiniteHook(Hook):
                 f'{self._report(bad)} The step was skipped.{saved}'
             )
         if self.in_a_row >= self.max_in_a_row:
-            report = self._report(bad) if bad else 'A loss is not finite.'
             raise NonFiniteLossError(
-                f'{report} {self.in_a_row} steps in a row were skipped: the '
-                'weights are at fault. Go on from an earlier checkpoint with '
-                'a lower learning rate or with clipped gradients'
+                f'{self._report(bad)} {self.in_a_row} steps in a row were '
+                'skipped: the weights are at fault. Go on from an earlier '
+                'checkpoint with a lower learning rate or with clipped '
+                'gradients'
             )
 
     def _report(self, bad: dict[str, float]) -> str:
+        if not bad:
+            return (
+                'A loss of another process is not finite at iteration '
+                f'{self.runner.iter + 1} (epoch {self.runner.epoch + 1}).'
+            )
         terms = ', '.join(f'{name} is {value}' for name, value in bad.items())
         images = image_names(self._batch)
         shown = ', '.join(images[:IMAGES_SHOWN]) or 'unknown'

@@ -34,6 +34,7 @@ RANDOM_STATE = 'random_state'
 AVERAGED = f'{LEARNED}_ema'
 TEACHER = 'teacher_sha256'
 PRECISION = 'teacher_precision'
+PROCESSES = 'processes'
 # An average (EMA) of what losses learn goes on up to so many numbers: of a
 # temperature, not of connectors, which would double the checkpoint.
 NUMBERS_AVERAGED = 64
@@ -69,11 +70,13 @@ class RunStateHook(Hook):
 
         Args:
             runner: The runner.
-            checkpoint: Gets ``random_state`` and, with a teacher that was
-                read from a file, ``meta['teacher_sha256']``; with one whose
-                precision was chosen, ``meta['teacher_precision']``.
+            checkpoint: Gets ``random_state``, ``meta['processes']`` and,
+                with a teacher that was read from a file,
+                ``meta['teacher_sha256']``; with one whose precision was
+                chosen, ``meta['teacher_precision']``.
         """
         checkpoint[RANDOM_STATE] = self._before_val or random_state()
+        checkpoint['meta'][PROCESSES] = runner.world_size
         model = unwrapped(runner.model)
         learned = getattr(model, 'learned_state', dict)()
         if learned:
@@ -106,6 +109,7 @@ class RunStateHook(Hook):
             RANDOM_STATE: checkpoint.get(RANDOM_STATE),
             TEACHER: meta.get(TEACHER),
             PRECISION: meta.get(PRECISION),
+            PROCESSES: meta.get(PROCESSES),
             LEARNED: learned_in(checkpoint),
             AVERAGED: checkpoint.get(AVERAGED) or [before] * bool(before),
         }
@@ -154,7 +158,7 @@ class RunStateHook(Hook):
         averaged = self._loaded.pop(AVERAGED, None) or []
         for each, state in zip(_averages(runner), averaged, strict=False):
             each.load_learned_state(state)
-        warn_of_what_differs(runner)
+        warn_of_what_differs(runner, self._loaded.get(PROCESSES))
         if self._loaded.get(RANDOM_STATE) is not None:
             self._restore(runner)
 
