@@ -1,16 +1,21 @@
 """What the command-line tools share: their options and their config."""
 
 import argparse
+import logging
 import os
+from difflib import get_close_matches
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
 
 from mmrkkd.datasets import inner_datasets
 from mmrkkd.engine.launch import named
 from mmrkkd.shipped import shipped
 
 WITH_PATHS = ('_dataloader', '_evaluator')
+# How alike two names are that one may stand for the other, of 1.
+ALMOST = 0.85
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -150,6 +155,9 @@ def find_config(name: str | os.PathLike) -> str:
 def change_config(config: Config, options: dict) -> None:
     """Changes settings as ``--cfg-options`` says.
 
+    A name that nothing of the config has, and that is almost one of its
+    own, is told: it would be added, and change nothing.
+
     Args:
         config: Changed in place.
         options: Dotted name to value; ``data_root`` moves every data set.
@@ -157,12 +165,35 @@ def change_config(config: Config, options: dict) -> None:
     Raises:
         ValueError: it would move data sets that lie in several places.
     """
+    _tell_of_typos(config, options)
     old_root = config.get('data_root')
     if 'data_root' in options and not old_root:
         old_root = _only_root(config)
     config.merge_from_dict(options)
     if 'data_root' in options and old_root:
         move_data_root(config, old_root, config.data_root)
+
+
+def _tell_of_typos(config: Config, options: dict) -> None:
+    for option in options:
+        node = dict(config.items())
+        for name in option.split('.'):
+            if not isinstance(node, dict):
+                break
+            if name not in node:
+                # Letters that changed places, or one that is another.
+                known = [str(key) for key in node]
+                near = [key for key in known if sorted(key) == sorted(name)]
+                near += get_close_matches(name, known, 1, ALMOST)
+                if near:
+                    print_log(
+                        f'--cfg-options {option}: the config has no {name!r} '
+                        f'there; did you mean {near[0]!r}?',
+                        logger='current',
+                        level=logging.WARNING,
+                    )
+                break
+            node = node[name]
 
 
 def _only_root(config: Config) -> str | None:

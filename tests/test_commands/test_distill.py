@@ -501,6 +501,25 @@ def test_data_root_moves_data_sets_that_have_no_common_variable(tmp_path):
         change_config(config, dict(data_root=str(tmp_path)))
 
 
+def test_an_option_that_is_almost_a_setting_is_told(capsys):
+    config = Config.fromfile('student.py')
+    options = {
+        'modle.x': 1,
+        'optim_wrapper.optimiser.lr': 3,
+        # New, and like no other.
+        'load_from': 'x.pth',
+        'optim_wrapper.clip_grad.max_norm': 2,
+    }
+    change_config(config, options)
+    said = capsys.readouterr()
+    said = said.out + said.err
+    assert (
+        "modle.x: the config has no 'modle' there; did you mean 'mod" in said
+    )
+    assert "no 'optimiser' there; did you mean 'optimizer'?" in said
+    assert said.count('did you mean') == 2
+
+
 @pytest.mark.parametrize(
     ('name', 'text'), [('broken.py', 'model = dict('), ('mmdett::x/y.py', '')]
 )
