@@ -8,7 +8,7 @@ from typing import NamedTuple
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
-from mmrkkd.checkpoint import fetch_checkpoint
+from mmrkkd.checkpoint import fetch_checkpoint, read_checkpoint
 from mmrkkd.cli import find_config, load_config
 from mmrkkd.datasets import inner_datasets
 from mmrkkd.distillers.model_config import whole_model
@@ -62,7 +62,8 @@ def wrap(
         FileNotFoundError: a config or the checkpoint is not there.
         ValueError: the two are not made for the same task, the student's
             config has no model or is a distillation already, there is no
-            such method, or it does not go with the data.
+            such method, it does not go with the data, or the checkpoint
+            cannot be read.
     """
     config = read_student(student)
     if not isinstance(teacher, dict):
@@ -78,7 +79,8 @@ def wrap(
             f'teacher a {others} ({type_name(teacher_config.model)}): give '
             'the config of a teacher of the same task'
         )
-    fetch_checkpoint(checkpoint)
+    # Damaged, or of another kind: nothing is written yet.
+    read_checkpoint(fetch_checkpoint(checkpoint), trust)
     kind = _kind(config, task)
     chosen = read_method(method, kind)
     _check_views(config, chosen)
