@@ -1,4 +1,4 @@
-"""Which data of a config are missing, told before anything is built."""
+"""What is wrong with the data of a config, told before anything is built."""
 
 import inspect
 import os
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS
+
+from .coco_annotations import check_annotations, is_coco
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # What MMEngine and MMCV call the disk of this machine.
@@ -53,7 +55,10 @@ def dataset_class(dataset: dict, scope: str | None) -> type | None:
 
 
 def check_data(config: Config, loaders: tuple[str, ...] = LOADERS) -> None:
-    """Says which file or folder is missing before anything is built.
+    """Says which data are missing or broken before anything is built.
+
+    Annotation files in COCO's format are compared with the classes of their
+    data sets, see :func:`.coco_annotations.check_annotations`.
 
     Args:
         config: A config whose data sets name ``data_root``, ``ann_file`` or
@@ -65,7 +70,8 @@ def check_data(config: Config, loaders: tuple[str, ...] = LOADERS) -> None:
     Raises:
         FileNotFoundError: a local annotation file, or the folder of a data
             set without one, is not there.
-        TypeError: the storage backend of one that is not there is no dict.
+        TypeError: the storage backend of a data set is no dict.
+        ValueError: an annotation file is broken, or has none of the classes.
     """
     datasets = [
         (name, dataset)
@@ -73,6 +79,32 @@ def check_data(config: Config, loaders: tuple[str, ...] = LOADERS) -> None:
         if isinstance(config.get(name), dict)
         for dataset in inner_datasets(config[name].get('dataset'))
     ]
+    _refuse_missing(config, datasets)
+    for _, dataset in datasets:
+        _check_content(dataset, config.get('default_scope'))
+
+
+def _check_content(dataset: dict, scope: str | None) -> None:
+    """Checks the annotation file of a data set like COCO."""
+    for needed, path in _needed(dataset):
+        if (
+            needed == 'annotation file'
+            and path.endswith('.json')
+            and os.path.isfile(path)
+            and not _is_stored_elsewhere(dataset)
+        ):
+            kind = dataset_class(dataset, scope)
+            if kind is None or not is_coco(kind):
+                return
+            meta = kind._load_metainfo(dataset.get('metainfo'))
+            classes = meta.get('classes')
+            # A single name without its comma is refused by the model.
+            if isinstance(classes, (list, tuple)):
+                check_annotations(path, tuple(classes))
+
+
+def _refuse_missing(config: Config, datasets: list[tuple[str, dict]]) -> None:
+    """Says which file or folder is not there."""
     missing = [
         (name, dataset.get('data_root') or '', *needed)
         for name, dataset in datasets

@@ -44,7 +44,8 @@ class TeacherScores(NamedTuple):
         images: On how many images.
         names: The class names of the data, None where they state none.
         found: How many boxes it found in images that have objects, None
-            where none has or no boxes are looked for.
+            where no boxes are looked for or images are loaded without
+            their objects.
     """
 
     metrics: dict[str, float]
@@ -73,7 +74,8 @@ def teacher_scores(
         progress: Show a progress bar. Defaults to True.
 
     Raises:
-        ValueError: the config validates nothing.
+        ValueError: the config validates nothing, or a detector on images
+            without any object.
     """
     for name in ('val_dataloader', 'val_evaluator'):
         if not config.get(name):
@@ -95,12 +97,12 @@ def teacher_scores(
         'teacher',
         disable=not progress,
     )
-    found = []
+    counts = []
     for batch, samples in teacher_predictions(model, batches, class_map):
-        found += [
-            len(sample.pred_instances)
+        counts += [
+            (len(sample.get('gt_instances', ())), len(sample.pred_instances))
             for sample in samples
-            if 'pred_instances' in sample and sample.get('gt_instances')
+            if 'pred_instances' in sample
         ]
         evaluator.process(data_samples=samples, data_batch=batch)
     names = metainfo_classes(
@@ -109,6 +111,17 @@ def teacher_scores(
     # COCO's tools print what they do; the progress is on the other stream.
     with contextlib.redirect_stdout(io.StringIO()):
         metrics = evaluator.evaluate(len(chosen))
+    found = [boxes for objects, boxes in counts if objects]
+    value = judged(metrics)[1]
+    # An AP above 0 has seen objects, by an annotation file of its own.
+    if counts and not found and (value is None or value <= 0):
+        raise ValueError(
+            f'the teacher cannot be scored: the {len(chosen)} validation '
+            f'images have no object of the classes {names!r:.200}. Look at '
+            'ann_file, metainfo.classes and LoadAnnotations in '
+            "val_dataloader, or take more images (--images; 'images' of "
+            'CheckTeacherHook)'
+        )
     return TeacherScores(
         metrics, len(chosen), names, sum(found) if found else None
     )

@@ -1,6 +1,7 @@
 """mmrkkd check-teacher, and the hook of the same: good, useless, unlike."""
 
 import copy
+import json
 import math
 from pathlib import Path
 
@@ -289,6 +290,44 @@ def test_images_that_were_left_out_are_not_missed_objects(tmp_path):
     assert scores.found > 0
     assert (nothing.metrics, nothing.found) == ({}, 0)
     assert useless({}, 5, 24, nothing.found) is not None
+
+
+class FindsABox(KnowsTheTruth):
+    def val_step(self, batch):
+        samples = super().val_step(batch)
+        for sample in samples:
+            sample.pred_instances = InstanceData(
+                bboxes=torch.tensor([[0.0, 0.0, 9.0, 9.0]]),
+                labels=torch.tensor([0]),
+                scores=torch.tensor([1.0]),
+            )
+        return samples
+
+
+@pytest.mark.parametrize('teacher', [FindsNothing, FindsABox])
+def test_images_without_any_object_score_nobody(tmp_path, teacher):
+    make_demo_shapes(tmp_path, Recipe(train=24, val=24), progress=False)
+    annotations = tmp_path / 'annotations' / 'val.json'
+    content = json.loads(annotations.read_text())
+    annotations.write_text(json.dumps(dict(content, annotations=[])))
+    config = Config.fromfile(DEMO)
+    config.val_dataloader.dataset.data_root = str(tmp_path)
+    config.val_evaluator.ann_file = str(annotations)
+    with (
+        DefaultScope.overwrite_default_scope('mmdet'),
+        pytest.raises(ValueError) as error,
+    ):
+        teacher_scores(teacher(), config, 3, progress=False)
+    text = str(error.value)
+    assert text.startswith(
+        'the teacher cannot be scored: the 3 validation images have no object '
+        "of the classes ('red plain disc', "
+    )
+    assert text.endswith(
+        '. Look at ann_file, metainfo.classes and LoadAnnotations in '
+        "val_dataloader, or take more images (--images; 'images' of "
+        'CheckTeacherHook)'
+    )
 
 
 def test_boxes_get_the_students_numbers():

@@ -50,6 +50,7 @@ class CheckTeacherHook(Hook):
         Raises:
             TypeError: its model has no teacher.
             UselessTeacherError: the teacher is useless, by ``RULE``.
+            ValueError: the images have no object, which tells nothing.
         """
         if runner.iter:
             return
