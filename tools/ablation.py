@@ -3,9 +3,10 @@
     python tools/ablation.py CONFIG [CONFIG ...] --seeds 0 1 2
 
 A method is a config, ``LABEL=CONFIG``, ``LABEL=CONFIG:KEY=VALUE,...`` or what
-a sweep file lists. Every cell (a method with a seed) is trained in a process
-of its own; the same command goes on where it was interrupted, and what is
-finished is not done again.
+a sweep file lists; a config is a path, a name such as ``mmdet::...``, or one
+of those that come with mmrkkd. Every cell (a method with a seed) is trained
+in a process of its own; the same command goes on where it was interrupted,
+and what is finished is not done again.
 """
 
 import argparse
@@ -158,6 +159,11 @@ def run(args, command):
             f'--baseline must be one of the methods {labels}, got {baseline!r}'
         )
     folder = Path(args.work_dir).resolve()
+    if folder.exists() and not folder.is_dir():
+        raise ExperimentError(
+            f'--work-dir must be a folder, and {args.work_dir} is a file; '
+            'name another'
+        )
     cells = make_cells(methods, seeds, folder, args.cfg_options)
     for cell in cells:
         check_folder(cell)

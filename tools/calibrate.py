@@ -83,13 +83,15 @@ def prepare(args):
     """The distiller, telling its gradients at every step, and its data.
 
     Raises:
-        ValueError: The config distils nothing.
+        ValueError: The config distils nothing, or the checkpoint does not
+            fit.
     """
     config = read_config(args)
-    if 'teacher' not in config.model:
+    model = config.get('model') or {}
+    if 'teacher' not in model:
         raise ValueError(
             f'{args.config} has no distillation: model.type is '
-            f'{config.model.get("type")!r} and there is no model.teacher. '
+            f'{model.get("type")!r} and there is no model.teacher. '
             'Give the config of a KDClassifier or a KDDetector'
         )
     config.model.gradient_interval = 1
@@ -99,9 +101,15 @@ def prepare(args):
     ) as model:
         model.init_weights()
         if args.checkpoint is not None:
-            content = load_checkpoint(
-                model, args.checkpoint, map_location='cpu', strict=True
-            )
+            try:
+                content = load_checkpoint(
+                    model, args.checkpoint, map_location='cpu', strict=True
+                )
+            except RuntimeError as error:
+                raise ValueError(
+                    f'--checkpoint {args.checkpoint} does not fit the '
+                    f'student of {args.config}: {error!s:.1000}'
+                ) from error
             model.load_learned_state(learned_in(content))
         model.to('cuda' if torch.cuda.is_available() else 'cpu').train()
         yield (
@@ -241,10 +249,23 @@ def main(argv=None):
 
 
 def calibrate(args):
-    """Measures as the command line says; returns the text."""
+    """Measures as the command line says; returns the text.
+
+    Args:
+        args: The parsed options.
+
+    Raises:
+        ValueError: there is nothing to measure, see also :func:`prepare`.
+    """
     # Initialisation is told parameter by parameter.
     MMLogger.get_instance('calibrate', log_level='WARNING')
     with prepare(args) as (model, loader):
+        if not len(loader):
+            raise ValueError(
+                f'train_dataloader of {args.config} must give a batch, and '
+                f'gives none of its {len(loader.dataset)} samples; give it '
+                'more, a smaller batch_size, or drop_last=False'
+            )
         # Where a training loop would tell its classes and the epoch.
         MessageHub.get_current_instance().update_info_dict(
             dict(

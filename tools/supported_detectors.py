@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # The folder of the package, so that a checkout works uninstalled too.
 sys.path[1:1] = [str(ROOT), str(ROOT / 'tests' / 'test_models')]
 
+from mmrkkd.distillers.readers import WRAPPED  # noqa: E402
 from mmrkkd.distillers.readers.box_heads import (  # noqa: E402
     REFUSED as REFUSED_BOXES,
 )
@@ -32,7 +33,6 @@ from mmrkkd.report.tables import markdown_table  # noqa: E402
 PAGE = ROOT / 'docs' / 'en' / 'supported_detectors.md'
 CONFIGS = Path(mmdet.__file__).parent / '.mim' / 'configs'
 MADE = '<!-- Made by tools/supported_detectors.py: run it, change nothing. -->'
-WRAPPED = 'a model around a detector ({}): give that detector as the student'
 DISTILLER = 'it holds a teacher already: give the plain detector'
 DETECTRON = "a detector of Detectron2, whose heads are not MMDetection's"
 NO_DETECTOR = 'it detects no objects in single images'
@@ -48,6 +48,14 @@ TESTED = (
     'says that a config of the line is made small and trained a step in '
     "`tests/test_models`: the task's losses stay to the bit what they are, "
     "and a teacher with the student's weights gives the student's logits."
+)
+NO_PREDICTION = (
+    'SSD, PISA-SSD and SSDLite (SSDHead, PISASSDHead) train, but MMDetection '
+    '3.3.0 and 3.5.1 cannot predict with them, distilled or plain: a run '
+    "stops at its first validation, `'SSDHead' object has no attribute "
+    "'loss_cls'` ([#11063](https://github.com/open-mmlab/mmdetection/issues/"
+    '11063)). [A way around it]'
+    '(troubleshooting.md#validation-of-an-ssd-stops).'
 )
 STOPPED = (
     'Those of detectors stop before the training, with the reason. Of most '
@@ -205,6 +213,7 @@ def render() -> str:
             lines,
             texts=5,
         ),
+        NO_PREDICTION,
         '## Not distilled',
         STOPPED,
         markdown_table(

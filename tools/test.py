@@ -9,13 +9,57 @@ import argparse
 import copy
 
 from mmengine.config import Config, ConfigDict
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel
 from mmengine.registry import METRICS
+from mmengine.runner import Runner
 
 from mmrkkd.cli import add_config_options, add_trust_option, read_config
 from mmrkkd.datasets import inner_datasets
 from mmrkkd.distillers.model_config import plain_model
+from mmrkkd.distillers.teacher import load_strictly
 from mmrkkd.engine import prepare_run
+from mmrkkd.engine.launch import unwrapped
 from mmrkkd.registry import type_name
+
+
+class FitHook(Hook):
+    """Refuses a checkpoint that does not fit, before anything is scored.
+
+    MMEngine logs which weights are missing, and scores a model that has
+    random ones in their place.
+
+    Args:
+        config: Name of the config, for the message.
+        checkpoint: Where the weights come from, for the message.
+    """
+
+    # EMAHook copies the weights after this.
+    priority = 'VERY_HIGH'
+
+    def __init__(self, config: str, checkpoint: str) -> None:
+        self.config, self.checkpoint = config, checkpoint
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Judges the weights as :func:`load_strictly` does a teacher's.
+
+        Args:
+            runner: The runner.
+            checkpoint: Gets the weights as the model took them.
+
+        Raises:
+            SystemExit: weights are missing or have another shape.
+        """
+        model = unwrapped(runner.model)
+        if isinstance(model, BaseTTAModel):
+            model = model.module
+        weights = checkpoint.get('state_dict', checkpoint)
+        names = dict(checkpoint='checkpoint', config=f'config {self.config}')
+        try:
+            load_strictly(model, weights, self.checkpoint, **names)
+        except ValueError as error:
+            raise SystemExit(f'test: {error}') from error
+        checkpoint['state_dict'] = model.state_dict()
 
 
 def parse_args() -> argparse.Namespace:
@@ -140,6 +184,7 @@ def main() -> None:
     with prepare_run(
         config, 'test', checkpoint=args.checkpoint, trust=args.trust_checkpoint
     ) as runner:
+        runner.register_hook(FitHook(args.config, args.checkpoint))
         if args.out is not None:
             runner.test_evaluator.metrics.append(
                 METRICS.build(dict(type=dump, out_file_path=args.out))

@@ -73,14 +73,27 @@ def publish(
 
     Args:
         source: Path or https URL of a checkpoint.
-        out: Path that the new name begins with.
+        out: Path that the new name begins with; a folder that is there, or
+            ends in '/', gets a file named like the source.
         ema: See :func:`published`.
         trust: Read a file that can run code of its author.
 
     Returns:
         ``out`` with the first 8 digits of the file's SHA-256 at its end, as
         OpenMMLab names its files.
+
+    Raises:
+        NotADirectoryError: the folder of ``out`` is a file.
+        OSError: a file cannot be read or written.
+        ValueError: see :func:`published`.
     """
+    if out.endswith('/') or Path(out).is_dir():
+        out = str(Path(out) / Path(source).stem)
+    folder = Path(out).parent
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(
+            f'out must lie in a folder, and {folder} is a file; name another'
+        )
     content = read_training_state(source, 'cpu', trust)
     file = io.BytesIO()
     torch.save(published(content, ema), file)
@@ -96,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
         'mmrkkd publish', description=__doc__.split('\n')[0]
     )
     parser.add_argument('checkpoint', help='path or URL of a checkpoint')
-    parser.add_argument('out', help='for example student.pth')
+    parser.add_argument('out', help='for example student.pth, or a folder')
     parser.add_argument(
         '--no-ema',
         dest='ema',

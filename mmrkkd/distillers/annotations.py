@@ -8,7 +8,9 @@ from torch import Tensor
 from mmrkkd.ops import checks
 
 
-def check_samples(data_samples: Sequence[object] | None, classes: int) -> None:
+def check_samples(
+    data_samples: Sequence[object] | None, classes: int, boxes: bool = True
+) -> None:
     """Refuses annotations that no student can learn from.
 
     A box labelled with the number of classes would count as background, a
@@ -21,10 +23,13 @@ def check_samples(data_samples: Sequence[object] | None, classes: int) -> None:
             (L, 4) as x1, y1, x2, y2, or ``gt_label``; others are passed
             over.
         classes: Number of the student's classes, without background.
+        boxes: Whether the student learns boxes. One that learns masks alone
+            may get an object that a crop has emptied, with the box
+            0, 0, 0, 0. Defaults to True.
 
     Raises:
-        ValueError: a label is outside [0, classes - 1], or a box has no
-            area; the message names the image.
+        ValueError: a label is outside [0, classes - 1], or a box that is
+            learnt has no area; the message names the image.
     """
     samples = data_samples or ()
     if not isinstance(samples, Sequence):
@@ -41,6 +46,8 @@ def check_samples(data_samples: Sequence[object] | None, classes: int) -> None:
             'classes; compare num_classes of its head with the metainfo of '
             'the data set'
         )
+    if not boxes:
+        return
     index, wrong = _first_wrong(
         [_boxes(sample) for sample in samples], _has_area
     )

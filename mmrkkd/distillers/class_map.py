@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmrkkd.losses import KendallLoss, ListMLELoss, LRALoss
 from mmrkkd.ops.constants import constant
 
-from .class_names import names_in_order
+from .class_names import names_in_order, names_of_head
 
 CLASS_MODES = ('same', 'shared')
 RANKING = (KendallLoss, ListMLELoss, LRALoss)
@@ -135,7 +135,8 @@ def match_classes(
 
     Args:
         student_classes: Names in the order of the student's channels,
-            without background; None if unknown.
+            without background; None if unknown. Of those that a panoptic
+            data set states a head may know the things alone.
         teacher_classes: The same for the teacher.
         student_channels: C_s, background included.
         teacher_channels: C_t, background included.
@@ -166,6 +167,12 @@ def match_classes(
             'class_names=[...] for the student and teacher.classes=[...] for '
             "the teacher and set classes='shared'"
         )
+    student_classes = names_of_head(
+        student_classes, student_channels - background
+    )
+    teacher_classes = names_of_head(
+        teacher_classes, teacher_channels - background, student_classes
+    )
     _check_length('student', student_classes, student_channels, background)
     _check_length('teacher', teacher_classes, teacher_channels, background)
     if student_classes == teacher_classes:

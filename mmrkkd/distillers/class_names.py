@@ -6,6 +6,40 @@ from collections.abc import Mapping, Sequence
 KEYS = ('classes', 'CLASSES')
 
 
+class StatedNames(tuple):
+    """Class names that a data set states, and which of them are things.
+
+    A panoptic data set lists stuff as well, which a box head does not know:
+    MMDetection's CocoPanopticDataset has 133 ``classes``, the first 80 of
+    which are its ``thing_classes``.
+    """
+
+    things: tuple[str, ...] = ()
+
+
+def names_of_head(
+    names: tuple[str, ...] | None,
+    classes: int,
+    others: tuple[str, ...] | None = None,
+) -> tuple[str, ...] | None:
+    """The names that a head with so many classes has.
+
+    Args:
+        names: Those that are stated.
+        classes: Of the head, without background.
+        others: The other model's names: checkpoints of MMDetection 2 do not
+            say which of theirs are things. Defaults to None.
+
+    Returns:
+        Of :class:`StatedNames` that are too many the first ones, if they
+        are the things, whose labels come first, or the ``others``; else all.
+    """
+    too_many = isinstance(names, StatedNames) and len(names) > classes
+    if too_many and names[:classes] in (names.things, others):
+        return names[:classes]
+    return names
+
+
 def names_in_order(owner: str, names: object) -> tuple[str, ...] | None:
     """Brings the ways to write down class names into one.
 
@@ -20,8 +54,8 @@ def names_in_order(owner: str, names: object) -> tuple[str, ...] | None:
     Raises:
         ValueError: it is one string, or has no order.
     """
-    if names is None:
-        return None
+    if names is None or isinstance(names, StatedNames):
+        return names
     if isinstance(names, str):
         raise ValueError(
             f'{owner} must be a list of class names, got the string '
@@ -65,8 +99,9 @@ def metainfo_classes(owner: str, meta: object) -> tuple[str, ...] | None:
             where data sets were concatenated; a list of names; or None.
 
     Returns:
-        The names, or None if it states none. Of concatenated data sets the
-        longest list, if it goes on where the others end.
+        The names, :class:`StatedNames` where they stand in a dict, or None
+        if it states none. Of concatenated data sets the longest list, if it
+        goes on where the others end.
 
     Raises:
         ValueError: names are in no known form, or those of concatenated
@@ -74,7 +109,11 @@ def metainfo_classes(owner: str, meta: object) -> tuple[str, ...] | None:
     """
     if isinstance(meta, Mapping):
         stated = (meta[key] for key in KEYS if meta.get(key) is not None)
-        return names_in_order(owner, next(stated, None))
+        names = names_in_order(owner, next(stated, None))
+        if names is not None:
+            names = StatedNames(names)
+            names.things = tuple(meta.get('thing_classes') or ())
+        return names
     if not isinstance(meta, (list, tuple)) or not all(
         isinstance(part, Mapping) for part in meta
     ):

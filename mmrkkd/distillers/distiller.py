@@ -135,13 +135,17 @@ class LogitDistiller(StudentWithTeacher):
 
         Raises:
             NotImplementedError: FSDP has split the parameters.
-            ValueError: a label is no class of the student's, or a box has
-                no area.
+            ValueError: a label is no class of the student's, or a box that
+                it learns has no area.
         """
         refuse_sharding(self)
         self._know_classes()
         scores = self.reader.scores(self.student)
-        check_samples(data_samples, scores.classes)
+        check_samples(
+            data_samples,
+            scores.classes,
+            self.reader.learns_boxes(self.student),
+        )
         self.progress = training_progress()
         set_progress(self.distiller, self.progress)
         views = inputs if isinstance(inputs, (list, tuple)) else [inputs]

@@ -98,10 +98,14 @@ class StudentWithTeacher(ActsAsStudent):
     @property
     def data_preprocessor(self) -> CheckedPreprocessor:
         """The student's, behind a look at the annotations."""
-        classes = None
-        if self.reader is not None:
-            classes = self.reader.scores(self.student).classes
-        return self._preprocessor(self.student.data_preprocessor, classes)
+        single = self.student.data_preprocessor
+        if self.reader is None:
+            return self._preprocessor(single)
+        return self._preprocessor(
+            single,
+            self.reader.scores(self.student).classes,
+            self.reader.learns_boxes(self.student),
+        )
 
     @data_preprocessor.setter
     def data_preprocessor(self, value: nn.Module) -> None:

@@ -195,7 +195,11 @@ def _read_config_file(name: str) -> dict:
 
 
 def load_strictly(
-    model: nn.Module, weights: dict[str, Tensor], source: str
+    model: nn.Module,
+    weights: dict[str, Tensor],
+    source: str,
+    checkpoint: str = 'teacher.checkpoint',
+    config: str = 'teacher.config',
 ) -> None:
     """Loads weights that fit entirely, or changes nothing.
 
@@ -210,6 +214,8 @@ def load_strictly(
         model: The model to load into.
         weights: Key to tensor.
         source: Where they come from, for the messages.
+        checkpoint: What that is called in them.
+        config: What the model's config is called in them.
 
     Raises:
         ValueError: keys are missing or have another shape; all are listed.
@@ -218,8 +224,8 @@ def load_strictly(
     weights, prefix = without_prefix(weights, own)
     if prefix:
         print_log(
-            f'Teacher checkpoint {source}: {prefix!r} was taken off the '
-            'names of its weights.',
+            f'{checkpoint} {source}: {prefix!r} was taken off the names of '
+            'its weights.',
             logger='current',
         )
     missing = [
@@ -235,7 +241,7 @@ def load_strictly(
     not_used = _loaded(model, weights)
     if not_used is None:
         raise ValueError(
-            f'teacher.checkpoint {source} does not fit teacher.config.'
+            f'{checkpoint} {source} does not fit {config}.'
             + _listed('Missing keys', missing)
             + _listed('Keys of another shape', misshapen)
             + _listed('Keys that the model does not have', unknown)
@@ -244,8 +250,7 @@ def load_strictly(
         )
     if missing or misshapen:
         print_log(
-            f'Teacher checkpoint {source} was adapted by the modules that '
-            'load it.'
+            f'{checkpoint} {source} was adapted by the modules that load it.'
             + _listed('Keys that had another name', missing)
             + _listed('Keys that had another shape', misshapen),
             logger='current',
@@ -253,7 +258,7 @@ def load_strictly(
         )
     if not_used:
         print_log(
-            f'Teacher checkpoint {source}:'
+            f'{checkpoint} {source}:'
             + _listed('keys that the model does not have, not used', not_used),
             logger='current',
             level=logging.WARNING,

@@ -18,12 +18,18 @@ class CheckedPreprocessor:
         single: The preprocessor.
         classes: Number of the student's classes, without background; None
             to look at nothing.
+        boxes: Whether the student learns boxes. Defaults to True.
     """
 
     many_views = False
 
-    def __init__(self, single: nn.Module, classes: int | None = None) -> None:
-        vars(self).update(single=single, classes=classes)
+    def __init__(
+        self,
+        single: nn.Module,
+        classes: int | None = None,
+        boxes: bool = True,
+    ) -> None:
+        vars(self).update(single=single, classes=classes, boxes=boxes)
 
     def __call__(self, data: dict, training: bool = False) -> dict:
         """Preprocesses a batch.
@@ -37,7 +43,7 @@ class CheckedPreprocessor:
                 several views, which only classifiers take.
         """
         if training and self.classes is not None and isinstance(data, dict):
-            check_samples(data.get('data_samples'), self.classes)
+            check_samples(data.get('data_samples'), self.classes, self.boxes)
         return self.processed(data, training)
 
     def processed(self, data: dict, training: bool) -> dict:
@@ -52,7 +58,7 @@ class CheckedPreprocessor:
         return self.single(data, training)
 
     def __getattr__(self, name: str) -> object:
-        if name in ('single', 'classes'):
+        if name in ('single', 'classes', 'boxes'):
             # Not there yet: Python is copying or unpickling this object.
             raise AttributeError(name)
         return getattr(self.single, name)

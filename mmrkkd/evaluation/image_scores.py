@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmrkkd.distillers import LogitDistiller
+from mmrkkd.distillers.class_names import names_of_head
 from mmrkkd.ops import exact_kendall_tau
 
 from .agreement import held_out_loader
@@ -218,6 +219,7 @@ def _compared(
     scores = model.reader.scores(model.student)
     if names is None:
         names = [f'class {index}' for index in range(scores.classes)]
+    names = names_of_head(names, scores.classes)
     names = [*names, *[BACKGROUND] * scores.background]
     if class_map.student is None:
         return names

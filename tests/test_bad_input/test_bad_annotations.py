@@ -1,6 +1,8 @@
 """Images and annotations that a data set may hold and should not."""
 
 import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,10 +11,15 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+sys.path.insert(0, str(Path(__file__).parents[1] / 'test_models'))
+
+import small_dense_heads as dense
+import small_query_heads as queries
+
 from mmrkkd.datasets import LoadIntactImage, name_broken_images
 from mmrkkd.distillers import KDClassifier, KDDetector
 from mmrkkd.distillers.annotations import check_samples
-from mmrkkd.registry import TRANSFORMS
+from mmrkkd.registry import MODELS, TRANSFORMS
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 RKKD = dict(type='mmrkkd.RankKDLoss')
@@ -80,6 +87,41 @@ def test_a_box_without_area_names_the_image(batch, box):
         'in data/flat.jpg; remove such boxes .*FilterAnnotations',
     ):
         losses_of(make_detector(), data)
+
+
+def mask_student(family):
+    torch.manual_seed(0)
+    if family in dense.FAMILIES:
+        config, data = dense.distilled(family, RKKD), dense.batch(family)
+    else:
+        config = queries.query_distilled(family, RKKD)
+        data = queries.query_batch(family)
+    return MODELS.build(config).train(), data
+
+
+# RandomCrop(recompute_bbox=True) leaves them so in MMDetection's configs of
+# Mask2Former, which learn from the masks alone.
+@pytest.mark.parametrize('family', ['mask2former_panoptic', 'solo', 'solov2'])
+def test_students_of_masks_take_an_emptied_object(family):
+    model, data = mask_student(family)
+    for sample in data['data_samples']:
+        sample.gt_instances.bboxes[1] = 0
+        sample.gt_instances.masks.masks[1] = 0
+    assert_trains(model, losses_of(model, data))
+
+
+def test_labels_of_masks_are_looked_at():
+    model, data = mask_student('mask2former_panoptic')
+    data['data_samples'][0].gt_instances.labels[0] = 4
+    with pytest.raises(ValueError, match=r'class indices in \[0, 3\], got'):
+        losses_of(model, data)
+
+
+@pytest.mark.parametrize('family', ['condinst', 'yolact'])
+def test_students_of_boxes_and_masks_want_boxes(family):
+    model = MODELS.build(dense.distilled(family, RKKD))
+    assert model.reader.learns_boxes(model.student)
+    assert model.data_preprocessor.boxes
 
 
 # 3, the number of classes, would pass for the background.

@@ -3,8 +3,10 @@
 import pytest
 from conftest import CLASSES, detector_config
 from mmengine.registry import init_default_scope
+from torch import nn
 
 from mmrkkd.distillers import KDClassifier, KDDetector
+from mmrkkd.registry import MODELS
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 
@@ -52,6 +54,18 @@ def test_a_detector_does_not_teach_a_classifier():
         match='the teacher FasterRCNN .*KDClassifier distils image classif',
     ):
         make(KDClassifier, classifier(scope=''), teacher)
+
+
+@pytest.mark.parametrize('place', ['detector', 'student'])
+def test_of_a_model_around_a_detector_the_detector_is_asked(place):
+    around = nn.Module()
+    setattr(around, place, MODELS.build(detector_config()))
+    with pytest.raises(
+        TypeError,
+        match='no reader fits the student Module: .* It is a model around a '
+        r'detector \(FasterRCNN\): give that detector as the student',
+    ):
+        make(KDDetector, around, detector_config())
 
 
 def test_a_classifiers_student_is_no_detector():

@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from mmdet.datasets import CocoPanopticDataset
 from torch import nn
 
 from mmrkkd.distillers.class_map import ClassMap, fewest_shared, match_classes
+from mmrkkd.distillers.class_names import metainfo_classes
+from mmrkkd.distillers.frozen_teacher import FrozenTeacher
 from mmrkkd.losses import KDLoss, KendallLoss, LRALoss, RankKDLoss
 
 STUDENT = ['cat', 'dog', 'bird']
@@ -38,6 +41,37 @@ def test_shared_names_only():
     labels, known = class_map.select_labels(torch.tensor([0, 1, 2, 3]), 4)
     assert known.tolist() == [True, False, True, True]
     assert labels[known].tolist() == [0, 1, 2]
+
+
+def stated(names, things=None):
+    return metainfo_classes('x', dict(classes=names, thing_classes=things))
+
+
+def test_of_a_panoptic_data_set_a_box_head_knows_the_things():
+    meta = CocoPanopticDataset.METAINFO
+    both, things = metainfo_classes('x', meta), meta['thing_classes']
+    assert len(both) == 133
+    for student in (both, things):
+        for teacher in (both, things, stated(meta['classes'])):
+            assert match_classes(student, teacher, 81, 81, True) == ClassMap()
+    # A head of all classes keeps its names, and so do others' things.
+    assert match_classes(both, both[::-1], 134, 134, True).teacher[0] == 132
+    swapped = stated(meta['classes'], things[::-1])
+    with pytest.raises(ValueError, match='student has 81 .* 133 class names'):
+        match_classes(swapped, things, 81, 81, True)
+
+
+def test_names_that_are_given_are_not_cut():
+    more = [*STUDENT, 'sky']
+    with pytest.raises(ValueError, match='the teacher has 4 channels'):
+        match_classes(stated(more, STUDENT), more, 4, 4, True)
+
+
+def test_a_frozen_teacher_knows_which_are_things():
+    teacher = FrozenTeacher(
+        nn.Linear(1, 1), stated([*STUDENT, 'sky'], STUDENT), 'x'
+    )
+    assert match_classes(STUDENT, teacher.classes, 4, 4, True) == ClassMap()
 
 
 def test_gradient_passes_the_selection():

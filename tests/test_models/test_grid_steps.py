@@ -81,6 +81,17 @@ def test_labels_are_those_of_the_assigned_objects():
     assert match.normalizer == (match.labels < 3).sum()
 
 
+def test_fsafs_positives_are_those_that_it_keeps():
+    model = build('fsaf')
+    match = match_of(model)
+    kept = (match.labels >= 0) & (match.labels < 3)
+    # The head's log has them for each image.
+    assert kept.sum() == 2 * terms_of(model)['num_pos'] > 0
+    assert match.normalizer == kept.sum()
+    given_up = match.labels == -1
+    assert given_up.sum() > kept.sum() and match.counts[given_up].all()
+
+
 def test_terms_follow_from_the_match():
     model = build(losses=RKKD)
     data = preprocessed(model)

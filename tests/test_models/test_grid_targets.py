@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmrkkd.distillers.readers.method_tap import Call
 from mmrkkd.distillers.readers.targets import GridLossTap, KnownOrder
 
 # Two images with a level of four cells and one of two, three classes.
@@ -135,6 +136,17 @@ def test_labels_as_scores_of_the_classes():
     quality = torch.zeros(12, 4)
     quality[torch.arange(12), LABELS.flatten()] = 0.5
     check(seen((ROWS.flatten(0, 1), quality[:, :3])), 'by image')
+
+
+def test_positives_that_are_given_up_have_no_label():
+    tap = GridLossTap()
+    for call in zip(by_level(ROWS), by_level(LABELS)):
+        tap.see(Loss(), call, {})
+    kept = LABELS == 1
+    tap.give_up([Call({}, (None, None, level)) for level in by_level(kept)])
+    labels = tap.targets(ROWS, LEVELS, KnownOrder()).labels
+    expected = [[-1, 3, 1, 3, -1, 3], [3, 3, 3, -1, 1, -1]]
+    assert labels.view(2, 6).tolist() == expected
 
 
 def test_half_precision_on_the_way_to_the_loss():

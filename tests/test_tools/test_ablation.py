@@ -37,6 +37,7 @@ from mmrkkd.evaluation.summary import paired, spread, summarize  # noqa: E402
 # tools/test.py must not stand in the way of the standard library's test.
 sys.path.remove(TOOLS)
 
+OF_PACKAGE = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 # Behaves like tools/train.py towards the ablation, and needs no second. The
 # accuracy after epoch e is 10 e + 100 gain + seed.
 TRAIN = """
@@ -321,11 +322,69 @@ def test_sweep_file_may_be_json_on_one_line(folder):
             {'a.b': 1e-3, 'c': [1, 2], 'd': 'text', 'e': None},
         ),
         ("x=kd_tiny.py:a={'b': (1, 2)}", 'x', {'a': {'b': (1, 2)}}),
+        (f'{OF_PACKAGE}:a=1', 'faster-rcnn', {'a': 1}),
+        (f'x={OF_PACKAGE}', 'x', {}),
     ],
 )
 def test_method_arguments(folder, argument, label, options):
     (method,), _ = methods.parse_methods([argument])
     assert (method.label, method.options) == (label, options)
+
+
+def test_a_config_of_a_package_can_be_trained(folder):
+    found, _ = methods.parse_methods([f'x={OF_PACKAGE}:gain=3'])
+    (cell,) = make_cells(found, [0], folder, {})
+    assert cell.config.model.type == 'FasterRCNN' and cell.config.gain == 3
+    assert OF_PACKAGE in cell.by_hand
+
+
+def test_shipped_configs_are_found_from_any_folder(folder):
+    name = 'configs/classification/image_folder/channels.yml'
+    found, defaults = methods.parse_methods([name])
+    assert defaults['baseline'] == 'kd'
+    assert {method.label for method in found} >= {'kd', 'all', 'top10'}
+    assert all(method.config.is_file() for method in found)
+    # What is given as a path is kept so, and a sweep may name ours too.
+    config = 'configs/demo/faster-rcnn_r50_demo.py'
+    Path('sweep.json').write_text(
+        json.dumps(
+            dict(
+                cells=dict(
+                    a=dict(config='kd_tiny.py'),
+                    b=dict(config=config),
+                    c=dict(config=OF_PACKAGE),
+                )
+            )
+        )
+    )
+    found, _ = methods.parse_methods(['sweep.json', 'kd_tiny.py'])
+    assert [str(method.config) for method in found] == [
+        'kd_tiny.py',
+        str(methods.find_config(config)),
+        OF_PACKAGE,
+        'kd_tiny.py',
+    ]
+
+
+@pytest.mark.parametrize('label', ['.', '..'])
+def test_a_label_outside_of_the_work_folder_is_refused(folder, label):
+    with pytest.raises(ExperimentError, match="neither '.' nor '..'"):
+        methods.parse_methods([f'{label}=kd_tiny.py'])
+
+
+def test_a_work_folder_that_is_a_file_is_named(folder, capsys):
+    Path('out').write_text('precious')
+    assert run('kd_tiny.py') == 1
+    error = capsys.readouterr().err
+    assert '--work-dir must be a folder, and out is a file' in error
+
+
+def test_a_cells_config_that_is_not_there_is_named(folder):
+    Path('sweep.json').write_text(
+        json.dumps(dict(cells=dict(a=dict(config='gone.py'))))
+    )
+    with pytest.raises(ExperimentError, match="for cell 'a', and .*'gone.py'"):
+        methods.parse_methods(['sweep.json'])
 
 
 @pytest.mark.parametrize(

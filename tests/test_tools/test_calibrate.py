@@ -1,5 +1,6 @@
 """Calibration: gradient norms, shares, proposed weights."""
 
+import copy
 import sys
 from pathlib import Path
 
@@ -225,6 +226,27 @@ def test_config_without_distillation_is_refused(folder, capsys):
     error = capsys.readouterr().err
     assert 'plain.py has no distillation' in error
     assert "'ImageClassifier'" in error and 'KDClassifier' in error
+
+
+def test_checkpoint_of_another_model_is_refused(folder, capsys):
+    init_default_scope('mmpretrain')
+    other = copy.deepcopy(STUDENT)
+    other['backbone']['depth'] = 14
+    torch.save(MODELS.build(other).state_dict(), folder / 'other.pth')
+    checkpoint = folder / 'other.pth'
+    assert run(folder / 'kd.py', '--checkpoint', checkpoint) == 1
+    error = capsys.readouterr().err
+    assert f'--checkpoint {checkpoint} does not fit the student' in error
+    assert 'unexpected key' in error and len(error) < 1500
+
+
+def test_data_without_a_batch_are_refused(folder, capsys):
+    config = Config.fromfile(folder / 'kd.py')
+    config.train_dataloader.update(batch_size=13, drop_last=True)
+    config.dump(folder / 'no_batch.py')
+    assert run(folder / 'no_batch.py') == 1
+    error = capsys.readouterr().err
+    assert 'must give a batch, and gives none of its 12 samples' in error
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ first class, and the KL divergence.
 
 import argparse
 import json
+import sys
 
 import torch
 from mmengine.runner import load_checkpoint
 
 from mmrkkd.cli import add_config_options, add_trust_option, read_config
+from mmrkkd.distillers import LogitDistiller
 from mmrkkd.engine import prepare_model
 from mmrkkd.evaluation import (
     held_out_loader,
@@ -21,25 +23,58 @@ from mmrkkd.evaluation import (
 )
 
 
-def main() -> None:
-    """Builds the pair and compares it."""
+def main() -> int:
+    """Reads the command line and compares; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     add_config_options(parser)
     parser.add_argument('checkpoint', help="the student's checkpoint")
     add_trust_option(parser)
     args = parser.parse_args()
+    try:
+        print(json.dumps(compare(args)))
+    except (OSError, ValueError, TypeError) as error:
+        print(f'agreement: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+def compare(args: argparse.Namespace) -> dict[str, float]:
+    """Builds the pair and compares it.
+
+    Args:
+        args: The parsed options.
+
+    Returns:
+        See :func:`teacher_agreement`.
+
+    Raises:
+        ValueError: the config distils nothing, the checkpoint does not fit,
+            or there is nothing to compare on.
+    """
     config = read_config(args)
     with prepare_model(
         config, 'test_dataloader', args.trust_checkpoint
     ) as model:
-        content = load_checkpoint(
-            model, args.checkpoint, map_location='cpu', strict=True
-        )
+        if not isinstance(model, LogitDistiller):
+            raise ValueError(
+                f'{args.config} has no distillation: its model is a '
+                f'{type(model).__name__}. Give the config of a KDClassifier '
+                'or a KDDetector'
+            )
+        try:
+            content = load_checkpoint(
+                model, args.checkpoint, map_location='cpu', strict=True
+            )
+        except RuntimeError as error:
+            raise ValueError(
+                f'checkpoint {args.checkpoint} does not fit the student of '
+                f'{args.config}: {error!s:.1000}'
+            ) from error
         model.to('cuda' if torch.cuda.is_available() else 'cpu')
         loader = held_out_loader(config)
         names = student_classes(model, loader.dataset, config, content)
-        print(json.dumps(teacher_agreement(model, loader, class_names=names)))
+        return teacher_agreement(model, loader, class_names=names)
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -10,9 +10,17 @@ end. Which image is held out depends on its file name alone.
 import argparse
 import hashlib
 import json
+import sys
 from pathlib import Path
 
+# The folder of the package, so that a checkout works uninstalled too.
+sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
+
+from mmrkkd.checkpoint.atomic import write_atomically
+
 FIT, HELD_OUT = 'fit.json', 'held_out.json'
+# What is read here of each entry.
+NEEDED = dict(images={'id', 'file_name'}, annotations={'image_id'})
 
 
 def hold_out(content: dict, share: float) -> tuple[dict, dict]:
@@ -30,8 +38,9 @@ def hold_out(content: dict, share: float) -> tuple[dict, dict]:
         ValueError: the share is out of range, or leaves a part empty.
     """
     images = content['images']
-    count = round(share * len(images))
-    if not 0 < share < 1 or not 0 < count < len(images):
+    if not 0 < share < 1 or not (
+        0 < (count := round(share * len(images))) < len(images)
+    ):
         raise ValueError(
             'share must be in (0, 1) and leave an image in each part, got '
             f'{share} of {len(images)} images'
@@ -58,12 +67,61 @@ def _part(content: dict, held: set[int], is_held: bool) -> dict:
 
 
 def write_parts(source: Path, folder: Path, share: float) -> list[int]:
-    """Writes both files; returns how many images each has."""
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = hold_out(json.loads(Path(source).read_text()), share)
-    for name, part in zip((FIT, HELD_OUT), parts, strict=True):
-        (folder / name).write_text(json.dumps(part))
+    """Writes both files, or keeps those that are the same already.
+
+    Args:
+        source: Annotation file.
+        folder: Where both go; made if need be.
+        share: See :func:`hold_out`.
+
+    Returns:
+        How many images each has.
+
+    Raises:
+        FileExistsError: one of them holds something else, be it the source;
+            nothing is written.
+        OSError: a file cannot be read or written.
+        ValueError: see :func:`read_annotations` and :func:`hold_out`.
+    """
+    parts = hold_out(read_annotations(source), share)
+    paths = folder / FIT, folder / HELD_OUT
+    contents = [json.dumps(part).encode() for part in parts]
+    for path, content in zip(paths, contents, strict=True):
+        if path.exists() and path.read_bytes() != content:
+            raise FileExistsError(
+                f'{path} is there and is not this part of {source}; name '
+                'another folder'
+            )
+    for path, content in zip(paths, contents, strict=True):
+        write_atomically(path, content)
     return [len(part['images']) for part in parts]
+
+
+def read_annotations(source: Path) -> dict:
+    """The content of an annotation file.
+
+    Args:
+        source: Its path.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not in COCO's format.
+    """
+    try:
+        content = json.loads(Path(source).read_text())
+    except ValueError as error:
+        raise ValueError(f'{source} is no JSON file: {error}') from error
+    for name, needed in NEEDED.items():
+        entries = content.get(name) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(
+            isinstance(entry, dict) and needed <= entry.keys()
+            for entry in entries
+        ):
+            raise ValueError(
+                f"{source} is no annotation file in COCO's format: it must "
+                f'have a list {name} of dicts with {sorted(needed)}'
+            )
+    return content
 
 
 def main() -> None:
@@ -78,7 +136,10 @@ def main() -> None:
         help='of the images that is held out (default: %(default)s)',
     )
     args = parser.parse_args()
-    fit, held = write_parts(args.source, args.folder, args.share)
+    try:
+        fit, held = write_parts(args.source, args.folder, args.share)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f'hold_out: {error}') from None
     print(f'{args.folder}: {fit} images in {FIT}, {held} in {HELD_OUT}')
 
 

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmrkkd.cli import find_config
+
 from . import ExperimentError
 
 SPEC = re.compile(
     r'(?:(?P<label>[^=:,/]+)=)?'
-    r'(?P<path>[^=:,]+\.(?:py|ya?ml|json))'
+    r'(?P<path>(?:\w+::)?[^=:,]+\.(?:py|ya?ml|json))'
     r'(?::(?P<options>.*))?'
 )
-LABEL = re.compile(r'[\w.+-]+')
+LABEL = re.compile(r'(?!\.{1,2}$)[\w.+-]+')
 SWEEP_KEYS = {'cells', 'cfg_options', 'seeds', 'baseline'}
 
 
@@ -25,7 +27,8 @@ class Method:
 
     Args:
         label: Its name, that of its folder too.
-        config: Path of its config.
+        config: Path of its config, or its name in a package
+            ('mmdet::...').
         options: Settings to change in it, as for ``--cfg-options``.
         title: What it is called where there is room. Defaults to the label.
         cost: How long one of its epochs takes, in any unit that all methods
@@ -46,7 +49,8 @@ def parse_methods(
     """Reads what the command line says about methods.
 
     Args:
-        arguments: Configs, ``label=config:key=value,...``, or sweep files.
+        arguments: Configs, ``label=config:key=value,...``, or sweep files;
+            a config as :func:`mmrkkd.cli.find_config` takes it.
 
     Returns:
         The methods, and the settings ``seeds`` and ``baseline`` that sweep
@@ -65,12 +69,7 @@ def parse_methods(
                 'LABEL=CONFIG.py, LABEL=CONFIG.py:KEY=VALUE,KEY=VALUE or a '
                 'sweep file'
             )
-        path = Path(match['path'])
-        if not path.is_file():
-            raise ExperimentError(
-                f'config {match["path"]!r} does not exist (looked for '
-                f'{path.absolute()})'
-            )
+        path = _found(match['path'])
         sweep = _sweep(path) if match['label'] is None else None
         if sweep is None:
             label = match['label'] or path.stem.split('_')[0]
@@ -85,8 +84,19 @@ def parse_methods(
     return methods, defaults
 
 
+def _found(name: str) -> Path:
+    """A config as it was given if that is a file, or else where it lies."""
+    try:
+        found = find_config(name)
+    except FileNotFoundError as error:
+        raise ExperimentError(str(error)) from error
+    return Path(name if Path(name).is_file() else found)
+
+
 def _sweep(path: Path) -> dict | None:
     """The content of a sweep file; None for an ordinary config."""
+    if '::' in str(path):
+        return None
     # JSON may stand on one line.
     start = '' if path.suffix == '.json' else r'^\s*'
     if not re.search(start + r'"?cells"?\s*[=:]', path.read_text(), re.M):
@@ -111,15 +121,16 @@ def _sweep_methods(path: Path, sweep: dict, options: str) -> list[Method]:
                 f'{path}: cell {label!r} must state config, and may state '
                 f'cfg_options, got {sorted(cell)}'
             )
-        places = [path.parent / cell['config'], Path(cell['config'])]
-        found = [place for place in places if place.is_file()]
-        if not found:
-            raise ExperimentError(
-                f'{path}: config {cell["config"]!r} of cell {label!r} does '
-                f'not exist (looked for {places[0]} and {places[1]})'
-            )
+        config = path.parent / cell['config']
+        if not config.is_file():
+            try:
+                config = _found(cell['config'])
+            except ExperimentError as error:
+                raise ExperimentError(
+                    f'{path}: no {config} for cell {label!r}, and {error}'
+                ) from error
         own = cell.get('cfg_options') or {}
-        methods.append(Method(str(label), found[0], dict(common, **own)))
+        methods.append(Method(str(label), config, dict(common, **own)))
     return methods
 
 
@@ -152,7 +163,7 @@ def _check_labels(methods: list[Method]) -> None:
         if not LABEL.fullmatch(method.label):
             raise ExperimentError(
                 f'label {method.label!r} names a folder: use letters, '
-                'digits and ._+-'
+                "digits and ._+-, and neither '.' nor '..'"
             )
         if method.label in seen:
             raise ExperimentError(

@@ -32,6 +32,7 @@ def _find_readers() -> dict[str, type[Reader]]:
 
 
 READERS = _find_readers()
+WRAPPED = 'a model around a detector ({}): give that detector as the student'
 
 
 def build_reader(matching: str | dict | Reader, student: nn.Module) -> Reader:
@@ -76,7 +77,7 @@ def _fitting(student: nn.Module) -> type[Reader]:
     for kind in READERS.values():
         if kind.fits(student):
             return kind
-    head = unknown_head(student)
+    head, inside = unknown_head(student), _detector_inside(student)
     advice = 'docs/en/add_a_head.md says how to write one'
     if head is not None:
         advice = (
@@ -85,14 +86,26 @@ def _fitting(student: nn.Module) -> type[Reader]:
             f'mmrkkd.distillers.register_head({type(head).__name__!r}), see '
             'docs/en/dense_detectors.md'
         )
+    if inside is not None:
+        advice = f'It is {WRAPPED.format(type(inside).__name__)}'
     raise TypeError(
         f'no reader fits the student {type(student).__name__}: known are '
         f'{", ".join(READERS)}. {advice}'
     )
 
 
+def _detector_inside(model: nn.Module) -> nn.Module | None:
+    """What a tracker or a semi-supervised model has its boxes from."""
+    for name in ('detector', 'student', 'teacher'):
+        part = getattr(model, name, None)
+        if any(kind.fits(part) for kind in READERS.values()):
+            return part
+    return None
+
+
 __all__ = [
     'READERS',
+    'WRAPPED',
     'Match',
     'Reader',
     'Scores',

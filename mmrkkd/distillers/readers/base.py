@@ -177,6 +177,13 @@ class Reader(ABC):
     def scores(self, model: nn.Module) -> Scores:
         """What the class scores of a checked model mean."""
 
+    def learns_boxes(self, student: nn.Module) -> bool:
+        """Whether the student's own losses compare boxes.
+
+        If not, objects whose box has no area are no fault of the data.
+        """
+        return True
+
     @abstractmethod
     def tap(self, student: nn.Module) -> AbstractContextManager:
         """Notes what passes through the student inside the block.

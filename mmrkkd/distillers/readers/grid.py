@@ -15,13 +15,17 @@ from .grid_checks import check_cells, check_kind, check_meaning
 from .grid_levels import levels_of, rows_of, training_levels
 from .grid_mapping import GridMapping
 from .grid_wanted import add_wanted, check_wanted, noted_outputs
-from .heads import dense_head, scores_of, spec_of
+from .heads import MASK_CELLS, dense_head, scores_of, spec_of
 from .locations import confidence, highest, located, positives
+from .method_tap import Call, noted_calls
 from .targets import LOSSES, GridLossTap, KnownOrder, Targets
 from .text_heads import is_text_head, text_scores
 
 # These call a teacher of their own inside.
 DISTILLERS = ('KnowledgeDistillationSingleStageDetector', 'LAD')
+
+# FSAF's, which silences the positives of all levels but the best.
+REWEIGHTS = 'reweight_loss_single'
 
 # Held-out images are compared on this share of their cells: all others are
 # background, on which any two models agree.
@@ -147,6 +151,14 @@ class GridReader(Reader):
             return text_scores(self.prompts)
         return scores_of(head)
 
+    def learns_boxes(self, student: nn.Module) -> bool:
+        """See :meth:`Reader.learns_boxes`.
+
+        SOLO and its kin choose cells by the boxes of their objects, and
+        pass over one without area.
+        """
+        return spec_of(dense_head(student)).meaning != MASK_CELLS
+
     @contextmanager
     def tap(self, student: nn.Module) -> Iterator[GridTap]:
         """Notes the scores of the student's forward run inside the block."""
@@ -161,8 +173,12 @@ class GridReader(Reader):
                     )
                 )
         try:
-            with self._tapped(head) as tap.crossing:
+            with (
+                self._tapped(head) as tap.crossing,
+                _kept_levels(head) as levels,
+            ):
                 yield tap
+            tap.loss.give_up(levels)
         finally:
             for handle in handles:
                 handle.remove()
@@ -301,3 +317,10 @@ class GridReader(Reader):
     def _tapped(self, head: nn.Module) -> AbstractContextManager[list[Tensor]]:
         """Notes what goes into the crossing layer, if there is one."""
         return self.cross.tapped(head) if self.cross else nullcontext([])
+
+
+def _kept_levels(head: nn.Module) -> AbstractContextManager[list[Call]]:
+    """Notes which positives of each level FSAF keeps."""
+    if hasattr(head, REWEIGHTS):
+        return noted_calls(head, REWEIGHTS)
+    return nullcontext([])

@@ -20,6 +20,7 @@ Levels = list[Tensor]
 
 CLASS = 'class'
 JOINT = 'class and objectness'
+MASK_CELLS = 'class of a mask cell'
 # Scores of these are kept off 0 and 1 before their logit is taken.
 PROBABILITY_EPS = 1e-6
 
@@ -124,7 +125,6 @@ def _refused(why: str) -> HeadSpec:
     return HeadSpec(refused=why)
 
 
-_MASK_CELLS = 'class of a mask cell'
 _NO_CLASSES = 'it proposes boxes and knows no classes'
 TEXT = (
     'its scores are of the tokens of a text, not of classes; it can be a '
@@ -142,8 +142,8 @@ HEADS: dict[str, HeadSpec] = {
     'CornerHead': HeadSpec(
         _two_corners, 'sigmoid', 'heat maps of corners', uses=(0, 1)
     ),
-    'DecoupledSOLOHead': HeadSpec(None, 'sigmoid', _MASK_CELLS, uses=(2,)),
-    'SOLOHead': HeadSpec(None, 'sigmoid', _MASK_CELLS, uses=(1,)),
+    'DecoupledSOLOHead': HeadSpec(None, 'sigmoid', MASK_CELLS, uses=(2,)),
+    'SOLOHead': HeadSpec(None, 'sigmoid', MASK_CELLS, uses=(1,)),
     'TOODHead': HeadSpec(None, 'sigmoid', probabilities=True),
     'YOLOFHead': HeadSpec(None, 'sigmoid', JOINT),
     'YOLOV3Head': HeadSpec(_yolo_v3, 'sigmoid', JOINT),

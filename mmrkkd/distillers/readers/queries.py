@@ -12,6 +12,7 @@ from .base import Match, Scores
 from .loss_tap import LossTap
 from .method_tap import Call, noted_calls
 from .query_heads import (
+    BOXES,
     check_alike,
     check_query_head,
     check_reruns,
@@ -123,6 +124,10 @@ class QueryReader(PairedQueries):
         if is_text_head(head):
             return text_scores(self.prompts)
         return query_scores(head)
+
+    def learns_boxes(self, student: nn.Module) -> bool:
+        """See :meth:`Reader.learns_boxes`: mask transformers do not."""
+        return query_spec(query_head(student)).places == BOXES
 
     @contextmanager
     def tap(self, student: nn.Module) -> Iterator[QueryTap]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mmrkkd.ops.late import LateFlag
 
 from .loss_tap import all_equal
+from .method_tap import Call
 
 # What MMDetection's heads call their classification losses.
 LOSSES = ('loss_cls', 'initial_loss_cls')
@@ -26,7 +27,7 @@ class LossCall(NamedTuple):
     """What a classification loss was called with, for n cells."""
 
     scores: Tensor  # (n, C)
-    labels: Tensor  # (n,)
+    labels: Tensor  # (n,), C for background, -1 for a class given up.
     counts: Tensor  # (n,), bool: the head's loss counts the cell.
 
 
@@ -113,6 +114,21 @@ class GridLossTap:
             if isinstance(weight, Tensor) and len(weight) == len(labels):
                 counts = weight.reshape(len(labels), -1).amax(1) > 0
             self.calls.append(LossCall(scores.detach(), labels, counts))
+
+    def give_up(self, levels: Sequence[Call]) -> None:
+        """Takes away the labels that the head silences after its loss.
+
+        FSAF's keeps each object on the level where its loss is least.
+
+        Args:
+            levels: The calls of its ``reweight_loss_single``, one a level.
+        """
+        pairs = zip(self.calls, levels, strict=False)
+        for index, (seen, call) in enumerate(pairs):
+            given_up = (seen.labels < seen.scores.shape[1]) & ~call.result[2]
+            self.calls[index] = seen._replace(
+                labels=seen.labels.masked_fill(given_up, -1)
+            )
 
     def targets(
         self, rows: Tensor, levels: Sequence[int], known: KnownOrder
