@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from mmengine.logging import MessageHub, MMLogger
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import Runner
 from tqdm import tqdm
 
 # The folder of the package, so that a checkout works uninstalled too.
@@ -27,6 +27,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 from mmrkkd.cli import add_config_options, add_trust_option, read_config
 from mmrkkd.distillers.student_state import learned_in
 from mmrkkd.engine import prepare_model
+from mmrkkd.evaluation import load_weights
 from mmrkkd.losses import KendallLoss, RankKDLoss
 from mmrkkd.report.tables import plain_table
 
@@ -101,15 +102,7 @@ def prepare(args):
     ) as model:
         model.init_weights()
         if args.checkpoint is not None:
-            try:
-                content = load_checkpoint(
-                    model, args.checkpoint, map_location='cpu', strict=True
-                )
-            except RuntimeError as error:
-                raise ValueError(
-                    f'--checkpoint {args.checkpoint} does not fit the '
-                    f'student of {args.config}: {error!s:.1000}'
-                ) from error
+            content = load_weights(model, args.checkpoint, args.config)
             model.load_learned_state(learned_in(content))
         model.to('cuda' if torch.cuda.is_available() else 'cpu').train()
         yield (

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
-from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
 from mmrkkd.distillers.model_config import plain_model
@@ -29,6 +28,7 @@ from mmrkkd.evaluation.loss_landscape import (
     restored,
 )
 from mmrkkd.evaluation.trial_steps import as_in_training
+from mmrkkd.evaluation.weights import load_weights
 from mmrkkd.losses.feature import FeatureLoss
 from mmrkkd.registry import MODELS
 from mmrkkd.report.figures.landscape import LossGrids
@@ -224,9 +224,7 @@ def _load(model: nn.Module, run: Run, method: Run | None) -> dict:
 
 
 def _loaded(model: nn.Module, run: Run) -> dict:
-    content = load_checkpoint(
-        model, str(run.checkpoint), map_location='cpu', strict=True
-    )
+    content = load_weights(model, run.checkpoint, run.title)
     if hasattr(model, 'load_learned_state'):
         model.load_learned_state(_without_connectors(learned_in(content), run))
     return content

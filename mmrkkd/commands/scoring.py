@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
-from mmengine.runner import load_checkpoint
 from tqdm import tqdm
 
 from mmrkkd.engine import prepare_model
 from mmrkkd.evaluation.comparison import comparison_config
 from mmrkkd.evaluation.image_scores import Scored, ScoredImages
+from mmrkkd.evaluation.weights import load_weights
 from mmrkkd.report.runs import Run
 
 
@@ -94,9 +94,7 @@ def _score(
     trust: bool,
 ) -> Scored:
     with prepare_model(config, 'test_dataloader', trust) as model:
-        content = load_checkpoint(
-            model, str(run.checkpoint), map_location='cpu', strict=True
-        )
+        content = load_weights(model, run.checkpoint, run.title)
         model.to('cuda' if torch.cuda.is_available() else 'cpu')
         scored = ScoredImages(model, config, content)
         evenly = scored.evenly(count)

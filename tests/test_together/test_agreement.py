@@ -167,7 +167,7 @@ def test_the_tool_asks_the_checkpoint(
     content = dict(meta=dict(dataset_meta=dict(classes=CLASSES)))
     tool = load_tool('analysis_tools/teacher_agreement')
     monkeypatch.setattr(tool, 'prepare_model', prepared)
-    monkeypatch.setattr(tool, 'load_checkpoint', lambda *_, **__: content)
+    monkeypatch.setattr(tool, 'load_weights', lambda *_, **__: content)
     monkeypatch.setattr(tool, 'held_out_loader', lambda _: loader(DATA[1]))
     monkeypatch.setattr(sys, 'argv', ['tool', str(path), 'student.pth'])
     tool.main()

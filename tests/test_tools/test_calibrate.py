@@ -236,7 +236,7 @@ def test_checkpoint_of_another_model_is_refused(folder, capsys):
     checkpoint = folder / 'other.pth'
     assert run(folder / 'kd.py', '--checkpoint', checkpoint) == 1
     error = capsys.readouterr().err
-    assert f'--checkpoint {checkpoint} does not fit the student' in error
+    assert f'checkpoint {checkpoint} does not fit the model' in error
     assert 'unexpected key' in error and len(error) < 1500
 
 

@@ -172,7 +172,7 @@ def test_agreement_refuses_what_it_cannot_compare(
         ((tmp_path / 'gone.py', checkpoint), "gone.py' does not exist"),
         ((tmp_path / 'README.md', checkpoint), 'agreement: '),
         ((pair, tmp_path / 'gone.pth'), 'gone.pth'),
-        ((unlike, checkpoint), f'{checkpoint} does not fit the student of'),
+        ((unlike, checkpoint), f'{checkpoint} does not fit the model of'),
     ):
         assert agreement(monkeypatch, *arguments) == 1
         error = capsys.readouterr().err

@@ -11,13 +11,13 @@ import json
 import sys
 
 import torch
-from mmengine.runner import load_checkpoint
 
 from mmrkkd.cli import add_config_options, add_trust_option, read_config
 from mmrkkd.distillers import LogitDistiller
 from mmrkkd.engine import prepare_model
 from mmrkkd.evaluation import (
     held_out_loader,
+    load_weights,
     student_classes,
     teacher_agreement,
 )
@@ -61,15 +61,7 @@ def compare(args: argparse.Namespace) -> dict[str, float]:
                 f'{type(model).__name__}. Give the config of a KDClassifier '
                 'or a KDDetector'
             )
-        try:
-            content = load_checkpoint(
-                model, args.checkpoint, map_location='cpu', strict=True
-            )
-        except RuntimeError as error:
-            raise ValueError(
-                f'checkpoint {args.checkpoint} does not fit the student of '
-                f'{args.config}: {error!s:.1000}'
-            ) from error
+        content = load_weights(model, args.checkpoint, args.config)
         model.to('cuda' if torch.cuda.is_available() else 'cpu')
         loader = held_out_loader(config)
         names = student_classes(model, loader.dataset, config, content)
