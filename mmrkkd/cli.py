@@ -155,8 +155,8 @@ def find_config(name: str | os.PathLike) -> str:
 def change_config(config: Config, options: dict) -> None:
     """Changes settings as ``--cfg-options`` says.
 
-    A name that nothing of the config has, and that is almost one of its
-    own, is told: it would be added, and change nothing.
+    A name that the config does not have, and that is almost one of its own,
+    is told: it is added, which may change nothing.
 
     Args:
         config: Changed in place.
@@ -180,7 +180,7 @@ def _tell_of_typos(config: Config, options: dict) -> None:
         for name in option.split('.'):
             if not isinstance(node, dict):
                 break
-            if name not in node:
+            if name not in node and not name.startswith('tta_'):
                 # Letters that changed places, or one that is another.
                 known = [str(key) for key in node]
                 near = [key for key in known if sorted(key) == sorted(name)]

@@ -10,6 +10,8 @@ from mmengine.logging import print_log
 from .training_state import check_intact
 
 LISTED = 5
+# What a run may leave in its folder.
+OF_A_RUN = ('epoch_*.pth', 'iter_*.pth', 'best_*.pth', 'student.pth')
 
 
 def prepare_resume(config: Config, trust: bool = False) -> None:
@@ -63,7 +65,9 @@ def prepare_resume(config: Config, trust: bool = False) -> None:
 
 
 def _tell_of_an_earlier_run(folder: Path) -> None:
-    names = sorted(path.name for path in folder.glob('*.pth'))
+    names = sorted(
+        path.name for kind in OF_A_RUN for path in folder.glob(kind)
+    )
     if names:
         shown = ', '.join(names[:LISTED])
         _tell(

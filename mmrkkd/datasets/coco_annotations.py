@@ -16,6 +16,8 @@ KEYS = dict(
     categories=('id', 'name'),
     annotations=('id', 'image_id', 'category_id', 'bbox', 'area'),
 )
+# What it does not look at where an annotation is to be ignored.
+BOX = ('bbox', 'area')
 REMEDY = (
     "MMDetection's CocoDataset reads "
     + ', '.join(f'{key} ({", ".join(names)})' for key, names in KEYS.items())
@@ -24,6 +26,14 @@ REMEDY = (
 # In bytes. COCO's 450 MB take MMDetection, and would take us, many seconds.
 LARGE = 2**25
 SHOWN = 10
+# By what a subclass may read another way, or have other classes.
+OWN = (
+    '__init__',
+    'full_init',
+    'COCOAPI',
+    'load_data_list',
+    'parse_data_info',
+)
 
 
 def is_coco(kind: type) -> bool:
@@ -39,8 +49,7 @@ def is_coco(kind: type) -> bool:
             'mmdet.datasets.coco.CocoDataset'
         ):
             return all(
-                getattr(kind, name) is getattr(base, name)
-                for name in ('COCOAPI', 'load_data_list', 'parse_data_info')
+                getattr(kind, name) is getattr(base, name) for name in OWN
             )
     return False
 
@@ -130,15 +139,18 @@ def _read(path: str) -> dict:
         )
     # Those of a test set have no annotations.
     content.setdefault('annotations', [])
-    for key, needed in KEYS.items():
+    for key, names in KEYS.items():
         entries = content.get(key)
         if not isinstance(entries, list) or (
             not entries and key != 'annotations'
         ):
             raise ValueError(f'annotation file {path} has no {key}. {REMEDY}')
         for index, entry in enumerate(entries):
-            for name in needed:
-                if not isinstance(entry, dict) or name not in entry:
+            for name in names:
+                if not isinstance(entry, dict) or (
+                    name not in entry
+                    and not (name in BOX and entry.get('ignore'))
+                ):
                     raise ValueError(
                         f'annotation file {path}: {key}[{index}] has no '
                         f'{name!r}, got {entry!r:.100}. {REMEDY}'

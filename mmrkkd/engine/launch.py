@@ -73,9 +73,10 @@ def refuse_unjoined(launcher: str | None) -> None:
     Raises:
         ValueError: they would write over each other's files.
     """
+    if 'TORCHELASTIC_RUN_ID' not in os.environ or is_distributed():
+        return
     number = int(os.environ.get('WORLD_SIZE', 1))
-    started = 'TORCHELASTIC_RUN_ID' in os.environ and number > 1
-    if started and launcher in (None, 'none') and not is_distributed():
+    if number > 1 and launcher in (None, 'none'):
         raise ValueError(
             f"launcher must be 'pytorch' in the {number} processes that "
             f'torchrun has started, got {launcher!r}: each would train '

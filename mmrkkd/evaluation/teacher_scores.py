@@ -97,12 +97,12 @@ def teacher_scores(
         'teacher',
         disable=not progress,
     )
-    counts = []
+    found = []
     for batch, samples in teacher_predictions(model, batches, class_map):
-        counts += [
-            (len(sample.get('gt_instances', ())), len(sample.pred_instances))
+        found += [
+            len(sample.pred_instances)
             for sample in samples
-            if 'pred_instances' in sample
+            if 'pred_instances' in sample and sample.get('gt_instances')
         ]
         evaluator.process(data_samples=samples, data_batch=batch)
     names = metainfo_classes(
@@ -111,20 +111,26 @@ def teacher_scores(
     # COCO's tools print what they do; the progress is on the other stream.
     with contextlib.redirect_stdout(io.StringIO()):
         metrics = evaluator.evaluate(len(chosen))
-    found = [boxes for objects, boxes in counts if objects]
     value = judged(metrics)[1]
     # An AP above 0 has seen objects, by an annotation file of its own.
-    if counts and not found and (value is None or value <= 0):
+    if _objects(dataset, chosen) == 0 and (value is None or value <= 0):
         raise ValueError(
             f'the teacher cannot be scored: the {len(chosen)} validation '
             f'images have no object of the classes {names!r:.200}. Look at '
-            'ann_file, metainfo.classes and LoadAnnotations in '
-            "val_dataloader, or take more images (--images; 'images' of "
-            'CheckTeacherHook)'
+            'ann_file and metainfo.classes in val_dataloader, or take more '
+            "images (--images; 'images' of CheckTeacherHook)"
         )
     return TeacherScores(
         metrics, len(chosen), names, sum(found) if found else None
     )
+
+
+def _objects(dataset: object, chosen: list[int]) -> int | None:
+    """How many objects images have; None where their data do not say."""
+    if not hasattr(dataset, 'get_data_info'):
+        return None
+    stated = [dataset.get_data_info(i).get('instances') for i in chosen]
+    return None if None in stated else sum(map(len, stated))
 
 
 def useless(

@@ -194,7 +194,9 @@ def _gram_rows(student: Tensor, teacher: Tensor) -> Tensor:
     rows, width = student.shape
     if rows <= TALL * width:
         return (teacher @ teacher.T - student @ student.T).square().sum(1)
-    s, t = student.double(), teacher.double()
+    # MPS has no float64.
+    wide = torch.float32 if student.device.type == 'mps' else torch.float64
+    s, t = student.to(wide), teacher.to(wide)
     norms = t @ (t.T @ t) * t + s @ (s.T @ s) * s - 2 * (t @ (t.T @ s)) * s
     return norms.sum(1).to(student.dtype)
 

@@ -292,9 +292,9 @@ def test_images_that_were_left_out_are_not_missed_objects(tmp_path):
     assert useless({}, 5, 24, nothing.found) is not None
 
 
-class FindsABox(KnowsTheTruth):
+class FindsABox(nn.Module):
     def val_step(self, batch):
-        samples = super().val_step(batch)
+        samples = copy.deepcopy(batch['data_samples'])
         for sample in samples:
             sample.pred_instances = InstanceData(
                 bboxes=torch.tensor([[0.0, 0.0, 9.0, 9.0]]),
@@ -324,10 +324,26 @@ def test_images_without_any_object_score_nobody(tmp_path, teacher):
         "of the classes ('red plain disc', "
     )
     assert text.endswith(
-        '. Look at ann_file, metainfo.classes and LoadAnnotations in '
-        "val_dataloader, or take more images (--images; 'images' of "
-        'CheckTeacherHook)'
+        '. Look at ann_file and metainfo.classes in val_dataloader, or take '
+        "more images (--images; 'images' of CheckTeacherHook)"
     )
+
+
+def test_objects_that_no_pipeline_loads_are_objects(tmp_path):
+    """Whatever the metric is: here none that is known."""
+    make_demo_shapes(tmp_path, Recipe(train=24, val=24), progress=False)
+    config = Config.fromfile(DEMO)
+    data = config.val_dataloader.dataset
+    data.data_root = str(tmp_path)
+    data.pipeline = [
+        step for step in data.pipeline if step.type != 'LoadAnnotations'
+    ]
+    config.val_evaluator = dict(
+        type='DumpDetResults', out_file_path=str(tmp_path / 'found.pkl')
+    )
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        scores = teacher_scores(FindsABox(), config, 3, progress=False)
+    assert scores.images == 3 and scores.found is None
 
 
 def test_boxes_get_the_students_numbers():

@@ -255,6 +255,26 @@ def test_the_classes_may_be_those_of_the_data_set(file):
         check_data(config_of(dataset))
 
 
+def test_annotations_to_be_ignored_need_no_box(file):
+    content = good()
+    content['annotations'].append(
+        dict(id=2, image_id=0, category_id=1, ignore=1)
+    )
+    check(file, content)
+    del content['annotations'][2]['ignore']
+    with pytest.raises(ValueError, match=r"annotations\[2\] has no 'bbox'"):
+        check(file, content)
+
+
+class OwnClasses(CocoDataset):
+    def __init__(self, **options):
+        super().__init__(metainfo=dict(classes=('bird',)), **options)
+
+
+def test_a_data_set_that_chooses_its_classes_itself_is_left_alone():
+    assert is_coco(CocoDataset) and not is_coco(OwnClasses)
+
+
 def test_what_is_not_like_coco_is_left_alone(file):
     file.write_text('')
     for changes in (

@@ -10,13 +10,7 @@ end. Which image is held out depends on its file name alone.
 import argparse
 import hashlib
 import json
-import sys
 from pathlib import Path
-
-# The folder of the package, so that a checkout works uninstalled too.
-sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
-
-from mmrkkd.checkpoint.atomic import write_atomically
 
 FIT, HELD_OUT = 'fit.json', 'held_out.json'
 # What is read here of each entry.
@@ -92,8 +86,14 @@ def write_parts(source: Path, folder: Path, share: float) -> list[int]:
                 f'{path} is there and is not this part of {source}; name '
                 'another folder'
             )
+    folder.mkdir(parents=True, exist_ok=True)
     for path, content in zip(paths, contents, strict=True):
-        write_atomically(path, content)
+        part = path.with_suffix('.partial')
+        try:
+            part.write_bytes(content)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     return [len(part['images']) for part in parts]
 
 

@@ -231,11 +231,10 @@ class NonFiniteHook(Hook):
         for buffer, before in self._buffers:
             buffer.copy_(before)
         self.in_a_row += 1
-        if bad:
-            saved = self._save(bad) if self.action == 'save' else ''
-            self.runner.logger.warning(
-                f'{self._report(bad)} The step was skipped.{saved}'
-            )
+        saved = self._save(bad) if bad and self.action == 'save' else ''
+        self.runner.logger.warning(
+            f'{self._report(bad)} The step was skipped.{saved}'
+        )
         if self.in_a_row >= self.max_in_a_row:
             raise NonFiniteLossError(
                 f'{self._report(bad)} {self.in_a_row} steps in a row were '
