@@ -86,21 +86,16 @@ def check_data(config: Config, loaders: tuple[str, ...] = LOADERS) -> None:
 
 def _check_content(dataset: dict, scope: str | None) -> None:
     """Checks the annotation file of a data set like COCO."""
-    for needed, path in _needed(dataset):
-        if (
-            needed == 'annotation file'
-            and path.endswith('.json')
-            and os.path.isfile(path)
-            and not _is_stored_elsewhere(dataset)
-        ):
-            kind = dataset_class(dataset, scope)
-            if kind is None or not is_coco(kind):
-                return
-            meta = kind._load_metainfo(dataset.get('metainfo'))
-            classes = meta.get('classes')
-            # A single name without its comma is refused by the model.
-            if isinstance(classes, (list, tuple)):
-                check_annotations(path, tuple(classes))
+    kind = dataset_class(dataset, scope)
+    if kind is None or not is_coco(kind) or _is_stored_elsewhere(dataset):
+        return
+    classes = kind._load_metainfo(dataset.get('metainfo')).get('classes')
+    # A single name without its comma is refused by the model.
+    if not isinstance(classes, (list, tuple)):
+        return
+    for path in _annotation_files(dataset):
+        if path.endswith('.json') and os.path.isfile(path):
+            check_annotations(path, tuple(classes))
 
 
 def _refuse_missing(config: Config, datasets: list[tuple[str, dict]]) -> None:
@@ -132,21 +127,27 @@ def _refuse_missing(config: Config, datasets: list[tuple[str, dict]]) -> None:
 
 def _needed(dataset: dict) -> Iterator[tuple[str, str]]:
     """What a data set reads when it is built: kind and path."""
-    root = _path(dataset.get('data_root'))
-    files = dataset.get('ann_file') or ()
-    if not isinstance(files, (list, tuple)):
-        files = [files]
-    for file in map(_path, files):
-        if file:
-            yield 'annotation file', os.path.join(root, file)
-    if not files:
+    for path in _annotation_files(dataset):
+        yield 'annotation file', path
+    if not dataset.get('ann_file'):
         # An absolute prefix takes the place of the root.
         prefix = dataset.get('data_prefix')
         if isinstance(prefix, dict):
             prefix = prefix.get('img_path') or prefix.get('img')
         prefix = _path(prefix)
         is_absolute = os.path.isabs(prefix) or '://' in prefix
+        root = _path(dataset.get('data_root'))
         yield 'folder', prefix if is_absolute else root
+
+
+def _annotation_files(dataset: dict) -> Iterator[str]:
+    root = _path(dataset.get('data_root'))
+    files = dataset.get('ann_file') or ()
+    if not isinstance(files, (list, tuple)):
+        files = [files]
+    for file in map(_path, files):
+        if file:
+            yield os.path.join(root, file)
 
 
 def _path(value: object) -> str:

@@ -11,7 +11,7 @@ from mmengine.model import is_model_wrapper
 from torch import distributed, nn
 
 WRAPPER = 'MMDistributedDataParallel'
-# Seconds, of which gloo's threads need a thousandth.
+# Seconds: gloo's threads want the interpreter for a moment only.
 SETTLED_AFTER = 0.5
 
 

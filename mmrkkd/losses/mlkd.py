@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mmrkkd.ops import kl_divergence, standardize
 from mmrkkd.ops.checks import check_flag, check_positive
+from mmrkkd.ops.rows import wide_dtype
 
 from .base import LogitLoss
 from .schedule import build_schedule
@@ -194,8 +195,7 @@ def _gram_rows(student: Tensor, teacher: Tensor) -> Tensor:
     rows, width = student.shape
     if rows <= TALL * width:
         return (teacher @ teacher.T - student @ student.T).square().sum(1)
-    # MPS has no float64.
-    wide = torch.float32 if student.device.type == 'mps' else torch.float64
+    wide = wide_dtype(student.device)
     s, t = student.to(wide), teacher.to(wide)
     norms = t @ (t.T @ t) * t + s @ (s.T @ s) * s - 2 * (t @ (t.T @ s)) * s
     return norms.sum(1).to(student.dtype)

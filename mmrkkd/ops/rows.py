@@ -4,6 +4,11 @@ import torch
 from torch import Tensor
 
 
+def wide_dtype(device: torch.device) -> torch.dtype:
+    """What long sums are taken in: float64, which MPS does not have."""
+    return torch.float32 if device.type == 'mps' else torch.float64
+
+
 @torch.no_grad()
 def flatness_and_scale(values: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
     """Whether rows hold no order, and what to divide them by.

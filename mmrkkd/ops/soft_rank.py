@@ -9,6 +9,7 @@ from . import checks
 from .backends.autograd import known_signature
 from .backends.cpu.native_library import native_library
 from .checks import check_positive
+from .rows import wide_dtype
 
 # Below 200 us of work, at 10 ns a value, one thread does: waking the others
 # takes about 50, and milliseconds where other programs have their cores.
@@ -175,9 +176,7 @@ def soft_rank_torch(
         each place's block, all (N, n), the latter two int32.
     """
     order = torch.argsort(values, dim=-1, descending=scale > 0, stable=True)
-    # MPS has no float64.
-    wide = torch.float32 if values.device.type == 'mps' else torch.float64
-    z = values.gather(-1, order).to(wide) * scale
+    z = values.gather(-1, order).to(wide_dtype(values.device)) * scale
     first = first_places(z)
     means, weights = _block_means(z, first)
     finite = torch.isfinite(values).all(-1, keepdim=True)

@@ -100,6 +100,9 @@ def test_agrees_with_the_min_max_formula(backend, regularization, descending):
 @pytest.mark.skipif('native' not in BACKENDS, reason='needs a C compiler')
 def test_both_sorts_are_stable_and_equal_pytorchs(classes, dtype):
     """Few classes are counted, many go through a radix sort."""
+    # Blocks of whole numbers whose means are equal are one or two, by how
+    # they are rounded: the ranks are the same. These numbers have none.
+    torch.manual_seed(0)
     values = torch.randint(-9, 9, (6, classes)).to(dtype)
     values[1] = torch.randn(classes)
     values[2] = 1e30 * torch.randn(classes)
