@@ -25,7 +25,7 @@ from mmrkkd.engine.hooks import (
     NonFiniteLossError,
     non_finite,
 )
-from mmrkkd.engine.hooks.non_finite import non_finite_terms
+from mmrkkd.engine.loss_terms import non_finite_terms
 from mmrkkd.ops.late import LateFlag
 
 BAD = 3

@@ -14,38 +14,19 @@ from .cross_head import CrossHead, in_students_channels
 from .grid_checks import check_cells, check_kind, check_meaning
 from .grid_levels import levels_of, rows_of, training_levels
 from .grid_mapping import GridMapping
+from .grid_tap import GridTap, tapped_head
 from .grid_wanted import add_wanted, check_wanted, noted_outputs
 from .heads import MASK_CELLS, dense_head, scores_of, spec_of
 from .locations import confidence, highest, located, positives
-from .method_tap import Call, noted_calls
-from .targets import LOSSES, GridLossTap, KnownOrder, Targets
+from .targets import KnownOrder, Targets
 from .text_heads import is_text_head, text_scores
 
 # These call a teacher of their own inside.
 DISTILLERS = ('KnowledgeDistillationSingleStageDetector', 'LAD')
 
-# FSAF's, which silences the positives of all levels but the best.
-REWEIGHTS = 'reweight_loss_single'
-
 # Held-out images are compared on this share of their cells: all others are
 # background, on which any two models agree.
 SUREST = 0.01
-
-
-class GridTap:
-    """Notes what a dense head put out, and what its loss was called with."""
-
-    def __init__(self) -> None:
-        self.features: Sequence[Tensor] = ()
-        self.outputs: Sequence | None = None
-        self.crossing: list[Tensor] = []
-        self.loss = GridLossTap()
-
-    def see_outputs(
-        self, module: nn.Module, args: tuple, outputs: Sequence
-    ) -> None:
-        """Hook after the head: forward(features) -> outputs."""
-        self.features, self.outputs = args[0], outputs
 
 
 class GridReader(Reader):
@@ -162,26 +143,9 @@ class GridReader(Reader):
     @contextmanager
     def tap(self, student: nn.Module) -> Iterator[GridTap]:
         """Notes the scores of the student's forward run inside the block."""
-        head, tap = dense_head(student), GridTap()
-        handles = [head.register_forward_hook(tap.see_outputs)]
-        for name in LOSSES:
-            loss = getattr(head, name, None)
-            if isinstance(loss, nn.Module):
-                handles.append(
-                    loss.register_forward_pre_hook(
-                        tap.loss.see, with_kwargs=True
-                    )
-                )
-        try:
-            with (
-                self._tapped(head) as tap.crossing,
-                _kept_levels(head) as levels,
-            ):
-                yield tap
-            tap.loss.give_up(levels)
-        finally:
-            for handle in handles:
-                handle.remove()
+        head = dense_head(student)
+        with tapped_head(head) as tap, self._tapped(head) as tap.crossing:
+            yield tap
 
     def read(
         self,
@@ -317,10 +281,3 @@ class GridReader(Reader):
     def _tapped(self, head: nn.Module) -> AbstractContextManager[list[Tensor]]:
         """Notes what goes into the crossing layer, if there is one."""
         return self.cross.tapped(head) if self.cross else nullcontext([])
-
-
-def _kept_levels(head: nn.Module) -> AbstractContextManager[list[Call]]:
-    """Notes which positives of each level FSAF keeps."""
-    if hasattr(head, REWEIGHTS):
-        return noted_calls(head, REWEIGHTS)
-    return nullcontext([])

@@ -1,8 +1,7 @@
 """A guard against losses that are NaN or infinite."""
 
 import io
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from mmrkkd.checkpoint.atomic import write_atomically
 from mmrkkd.engine.batches import image_names, plain_values
 from mmrkkd.engine.launch import unwrapped
+from mmrkkd.engine.loss_terms import bad_of, terms_of, without_gradient
 from mmrkkd.ops.late import LateFlag
 from mmrkkd.registry import HOOKS
 
@@ -159,7 +159,7 @@ class NonFiniteHook(Hook):
         """Asks about the losses; may return others for a step to leave out."""
         if kwargs.get('mode') != 'loss' or not isinstance(output, dict):
             return None
-        terms = list(_terms(output))
+        terms = list(terms_of(output))
         finite = self._everywhere(terms)
         if finite is None:
             return None
@@ -170,7 +170,7 @@ class NonFiniteHook(Hook):
         if self._goes_on(bool(finite), terms):
             return None
         self._sync_nothing()
-        return _without_gradient(output)
+        return without_gradient(output)
 
     def _sync_nothing(self) -> None:
         """Tells the parallel wrapper that no gradient will come.
@@ -304,51 +304,3 @@ PASSED_BY = (
     'they are left out: the weights have changed. Go on from the last '
     'checkpoint'
 )
-
-
-def _terms(losses: dict) -> Iterator[tuple[str, Tensor]]:
-    """Every loss term, those of several levels or stages added up."""
-    for name, value in losses.items():
-        if 'loss' not in name:
-            continue
-        levels = value if isinstance(value, (list, tuple)) else [value]
-        levels = [level.detach().mean() for level in levels]
-        if levels:
-            yield name, sum(levels)
-
-
-def non_finite_terms(losses: dict) -> dict[str, float]:
-    """The loss terms of a step that are NaN or infinite.
-
-    Args:
-        losses: What a model's forward pass gives in mode 'loss': log key to
-            tensor or list of tensors. Keys without 'loss' are diagnostics
-            and are not looked at.
-
-    Returns:
-        Log key to value, as MMEngine logs it.
-    """
-    return bad_of(list(_terms(losses)))
-
-
-def bad_of(terms: list[tuple[str, Tensor]]) -> dict[str, float]:
-    """Of names and scalars those that are NaN or infinite."""
-    values = {name: value.item() for name, value in terms}
-    return {k: v for k, v in values.items() if not math.isfinite(v)}
-
-
-def _without_gradient(losses: dict) -> dict:
-    """The same values, whose backward pass reaches no parameter.
-
-    An optimizer passes over parameters without a gradient: no momentum, no
-    weight decay, no step is counted.
-    """
-
-    def cut(value: object) -> object:
-        if isinstance(value, (list, tuple)):
-            return [cut(item) for item in value]
-        if not value.is_floating_point():
-            return value
-        return value.detach() + value.new_zeros((), requires_grad=True)
-
-    return {name: cut(value) for name, value in losses.items()}
