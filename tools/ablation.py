@@ -203,7 +203,7 @@ def run(args, command):
     ]
     rows = summarize(labels, results, baseline, samples)
     print(write_report(folder, rows, results, facts))
-    print(f'Report and curves: {folder}')
+    print(f'Report and pictures: {folder}')
     return 1 if facts['missing'] else 0
 
 

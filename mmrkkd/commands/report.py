@@ -27,6 +27,7 @@ from mmrkkd.report.contents import (
     scored_contents,
 )
 from mmrkkd.report.curves import curves_figure
+from mmrkkd.report.difference_figure import Compared, differences_figure
 from mmrkkd.report.orders import answers
 from mmrkkd.report.page import check_extra
 from mmrkkd.report.runs import check_alike, find_runs
@@ -116,7 +117,7 @@ def report(
     )
     if files:
         folder = out.with_name(f'{out.stem}_files')
-        _write_charts(folder, selection, classes, contents)
+        _write_charts(folder, selection, rows, classes, contents)
     write_atomically(out, text.encode())
     return out
 
@@ -157,6 +158,7 @@ def _contents(
 def _write_charts(
     folder: Path,
     selection: Selection,
+    rows: Sequence[dict],
     classes: Mapping[str, Mapping[str, float]],
     contents: Contents | None,
 ) -> None:
@@ -171,6 +173,9 @@ def _write_charts(
     if plotted:
         numbers = model_numbers(selection, contents)
         figures['classes'] = class_figure(plotted, numbers)
+    compared = Compared('', rows, selection.baseline, selection.metric)
+    if compared.rows:
+        figures['differences'] = differences_figure([compared])
     for name, figure in figures.items():
         for kind in ('png', 'svg'):
             file = io.BytesIO()

@@ -156,7 +156,13 @@ def test_the_command_writes_beside_the_runs(folder, tmp_path, capsys):
     drawn = {path.name for path in (copy / 'report_files').iterdir()}
     charts = {
         f'{name}.{kind}'
-        for name in ('validation', 'losses', 'agreement', 'classes')
+        for name in (
+            'validation',
+            'losses',
+            'agreement',
+            'classes',
+            'differences',
+        )
         for kind in ('png', 'svg')
     }
     assert drawn == charts

@@ -68,6 +68,9 @@ NOT_RUN = {
         'minutes; tests/test_tools runs it'
     ),
     r'python tools/make_demo_data.py': 'draws 5,000 images',
+    r'python tools/analysis_tools/draw_differences.py': (
+        'needs results of ablations; tests/test_tools runs it'
+    ),
     r'python tools/gpu/': 'needs photos and minutes of a GPU',
     r'python tools/dataset_tools/': 'needs a data set; tests/test_tools',
     r'(python tools/ablation.py|mmrkkd ablate) ': (

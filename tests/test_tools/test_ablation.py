@@ -153,8 +153,10 @@ def test_methods_times_seeds_are_trained_compared_and_tabled(folder, capsys):
     assert text.strip() in capsys.readouterr().out
     assert '31.00 ± 1.41' in text and '32.00 ± 1.41' in text
     assert '-1.00 ± 0.00' in text and '-1.00 -1.00' in text
-    with Image.open('out/curves.png') as image:
-        assert len(image.convert('L').getcolors()) > 10
+    for picture in ('curves', 'differences'):
+        assert f'({picture}.png)' in text
+        with Image.open(f'out/{picture}.png') as image:
+            assert len(image.convert('L').getcolors()) > 10
 
 
 def test_finished_cells_are_not_trained_again(folder, capsys):

@@ -221,7 +221,7 @@ def test_choices_do_not_look_at_the_validation_photos(data):
 def test_everything_that_is_kept_is_written_whole_or_not(data, monkeypatch):
     work, out = data.parent / 'w', data.parent / 'out'
     comparison = comparisons.photos(
-        data, work, 'final', 'faster-rcnn', 'mv2', ['alone'], [0], {}
+        data, work, 'final', 'faster-rcnn', 'mv2', ['alone', 'kd'], [0], {}
     )
     comparison.plan(4, 4)
     out.mkdir()
@@ -250,10 +250,13 @@ def test_everything_that_is_kept_is_written_whole_or_not(data, monkeypatch):
         'photos.json',
         'photos.md',
         'photos.png',
+        'photos_differences.png',
         'photos_predictions.npz',
         'photos_teacher.pth',
     }
     assert replaced >= written
+    text = (out / 'photos.md').read_text()
+    assert '(photos.png)' in text and '(photos_differences.png)' in text
     with np.load(out / 'photos_predictions.npz') as found:
         assert found['alone-0-score'].tolist() == [1, 1, 1]
 

@@ -1,10 +1,12 @@
-"""An ablation's table, as Markdown and as JSON."""
+"""An ablation's table, as Markdown and as JSON, and its differences drawn."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmrkkd.checkpoint.atomic import write_atomically, write_json
 from mmrkkd.evaluation.summary import quantile
+from mmrkkd.report.difference_figure import Compared, differences_figure
 from mmrkkd.report.surroundings import origin
 from mmrkkd.report.tables import markdown_table
 
@@ -22,6 +24,7 @@ NOTES = (
     "the last checkpoint's class scores on the validation data{where} "
     "against the teacher's. Time: wall time of a training.",
 )
+DIFFERENCES = 'differences.png'
 IMAGES_NOTE = (
     'Mean difference over the seeds, and the 95 % interval that {samples} '
     'bootstrap samples of the {images} validation images give it, the same '
@@ -158,7 +161,9 @@ def _interval(rows: Sequence[dict]) -> str:
 def write_report(
     folder: Path, rows: Sequence[dict], results: Sequence[dict], facts: dict
 ) -> str:
-    """Writes ``ablation.md`` and ``ablation.json``.
+    """Writes ``ablation.md``, ``ablation.json`` and ``differences.png``.
+
+    The picture is left out where no two methods have a seed in common.
 
     Args:
         folder: Where.
@@ -201,6 +206,12 @@ def write_report(
         ' '.join([f'Seeds: {seeds}.', *origin(results)]),
         f'```shell\n{facts["command"]}\n```',
     ]
+    compared = Compared('', rows, baseline, facts['metric'])
+    if compared.rows:
+        picture = io.BytesIO()
+        differences_figure([compared]).savefig(picture, format='png')
+        write_atomically(folder / DIFFERENCES, picture.getvalue())
+        parts.append(f'![Differences]({DIFFERENCES})')
     if results:
         parts.append('![Curves](curves.png)')
     text = '\n\n'.join(parts) + '\n'

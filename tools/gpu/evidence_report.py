@@ -11,7 +11,7 @@ import torch
 from experiments.cells import Cell
 from experiments.detection import PREDICTIONS, bootstraps, write_arrays
 from experiments.records import AP50, DETECTION, last_checkpoint, result_of
-from experiments.report import plus_minus, write_report
+from experiments.report import DIFFERENCES, plus_minus, write_report
 
 from mmrkkd.checkpoint import read_checkpoint
 from mmrkkd.checkpoint.atomic import write_atomically, write_json
@@ -33,7 +33,7 @@ TEACHER_NOTE = (
 def write_tables(
     comparison: Comparison, out: Path, command: str, samples: int = 0
 ) -> None:
-    """Writes ``NAME.md``, ``NAME.json`` and ``NAME.png``.
+    """Writes ``NAME.md``, ``NAME.json`` and pictures ``NAME*.png``.
 
     Args:
         comparison: Whatever of it is finished.
@@ -68,6 +68,10 @@ def write_tables(
     rows = summarize(labels, results, baseline, found)
     text = write_report(folder, rows, results, facts)
     text = text.replace('(curves.png)', f'({comparison.name}.png)')
+    if f'({DIFFERENCES})' in text:
+        picture = f'{comparison.name}_{DIFFERENCES}'
+        write_atomically(out / picture, (folder / DIFFERENCES).read_bytes())
+        text = text.replace(f'({DIFFERENCES})', f'({picture})')
     title = f'# Distilling on {comparison.name}\n\n'
     title += REHEARSAL * comparison.is_rehearsal + comparison.title
     text = text.replace('# Ablation', f'{title} {_teacher_note(comparison)}')
