@@ -19,6 +19,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmrkkd.checkpoint.locks import let_go
 from mmrkkd.cli import (
     add_run_options,
     add_trust_option,
@@ -26,14 +27,11 @@ from mmrkkd.cli import (
 )
 from mmrkkd.datasets import check_data
 from mmrkkd.engine import prepare_run
-from mmrkkd.engine.launch import named, refuse_unjoined
+from mmrkkd.engine.launch import is_first, named, refuse_unjoined
 
 from .trial import described, try_first_batch
-from .work_dir import RUN, STUDENT, claim, leave_student, let_go
+from .work_dir import RUN, STUDENT, claim, leave_student
 from .wrapping import Distillation, wrap
-
-# Where each launcher tells a process its number.
-RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
 
 
 class Distilled(NamedTuple):
@@ -153,7 +151,7 @@ def prepare(
         try_first_batch(config, trust)
         return plan
     check_data(config, ('train_dataloader', 'val_dataloader'))
-    if _is_first(launcher):
+    if is_first(launcher):
         claim(config, resume)
     return plan
 
@@ -214,11 +212,6 @@ class _LastValidation(Hook):
         self, runner: Runner, metrics: dict[str, float] | None = None
     ) -> None:
         self.iteration, self.metrics = runner.iter, dict(metrics or {})
-
-
-def _is_first(launcher: str) -> bool:
-    """Whether this is the process that writes; they are not joined yet."""
-    return os.environ.get(RANKS.get(launcher, ''), '0') == '0'
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -5,7 +5,6 @@ import io
 import itertools
 import logging
 from pathlib import Path
-from typing import IO
 
 import torch
 from mmengine.config import Config
@@ -19,7 +18,7 @@ from mmengine.runner import (
 
 from mmrkkd.checkpoint import read_training_state
 from mmrkkd.checkpoint.atomic import write_atomically
-from mmrkkd.checkpoint.locks import held
+from mmrkkd.checkpoint.locks import hold_folder, let_go
 from mmrkkd.distillers.model_config import plain_model
 from mmrkkd.engine.launch import unwrapped
 
@@ -30,9 +29,6 @@ OLD = 'distill_before.py'
 STUDENT = 'student'
 # What a run leaves in its folder; of a log anything but its config.py.
 TRACES = ('*.pth', 'last_checkpoint', '*/vis_data/*[!y]')
-# Held by whoever trains there: folder to its open file.
-LOCK = '.lock'
-_HELD: dict[Path, IO] = {}
 # Of this start, not of the run.
 PLACES = ('work_dir', 'launcher')
 
@@ -40,7 +36,8 @@ PLACES = ('work_dir', 'launcher')
 def claim(config: Config, resume: bool) -> None:
     """Writes the config of a run into its work directory, and holds that.
 
-    No other process can claim it until :func:`let_go`, or this one's end.
+    No other process can claim it until
+    :func:`mmrkkd.checkpoint.locks.let_go`, or this one's end.
 
     Args:
         config: The whole config, with ``work_dir``.
@@ -58,7 +55,7 @@ def claim(config: Config, resume: bool) -> None:
             f'--work-dir {folder} holds a run of something else (there are '
             f'checkpoints or logs, and no {RUN}): give another folder'
         )
-    _hold(folder)
+    hold_folder(folder)
     try:
         # Where nothing was trained, what could not start is no run.
         if trained:
@@ -70,25 +67,6 @@ def claim(config: Config, resume: bool) -> None:
     except BaseException:
         let_go(folder)
         raise
-
-
-def _hold(folder: Path) -> None:
-    """Keeps others from a folder as long as this process trains there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        _HELD[folder.resolve()] = held(folder / LOCK)
-    except BlockingIOError as error:
-        raise FileExistsError(
-            f'--work-dir {folder} is being trained in by another process: '
-            'wait for it, or give another folder'
-        ) from error
-
-
-def let_go(folder: Path) -> None:
-    """Gives back what :func:`claim` holds, at the end of a run."""
-    lock = _HELD.pop(folder.resolve(), None)
-    if lock is not None:
-        lock.close()
 
 
 def _check_same(config: Config, path: Path, resume: bool) -> None:

@@ -1,8 +1,10 @@
 """Parallel runs: the wrapper of a model, processes without a GPU."""
 
 import atexit
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 
 import torch
 from mmengine.config import Config
@@ -10,7 +12,11 @@ from mmengine.dist import is_distributed
 from mmengine.model import is_model_wrapper
 from torch import distributed, nn
 
+from mmrkkd.checkpoint.locks import hold_folder, let_go
+
 WRAPPER = 'MMDistributedDataParallel'
+# Where each launcher tells a process its number.
+RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
 # Seconds: gloo's threads want the interpreter for a moment only.
 SETTLED_AFTER = 0.5
 
@@ -29,6 +35,35 @@ def named(config: Config, filename: str | os.PathLike) -> Config:
     """
     vars(config)['_filename'] = os.fspath(filename)
     return config
+
+
+def is_first(launcher: str | None) -> bool:
+    """Whether this is the process that writes; they need not be joined.
+
+    Args:
+        launcher: Of the config; None as 'none'.
+    """
+    return os.environ.get(RANKS.get(launcher, ''), '0') == '0'
+
+
+@contextlib.contextmanager
+def training_in(config: Config) -> Iterator[None]:
+    """Keeps other trainings out of a work directory while the block lasts.
+
+    Args:
+        config: The whole config, with ``work_dir`` and ``launcher``.
+
+    Raises:
+        FileExistsError: another process trains there.
+    """
+    if not is_first(config.get('launcher')):
+        yield
+        return
+    hold_folder(config.work_dir)
+    try:
+        yield
+    finally:
+        let_go(config.work_dir)
 
 
 def join_processes(config: Config) -> None:

@@ -1,8 +1,8 @@
 """From a config to something that runs: the one call that tools make."""
 
-import contextlib
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from mmengine.config import Config
@@ -25,7 +25,7 @@ from mmrkkd.distillers.model_config import refuse_misplaced, whole_model
 from mmrkkd.distillers.sharding import refuse_strategies
 from mmrkkd.registry import MODELS, builds, type_name
 
-from .launch import join_processes, named, refuse_unjoined
+from .launch import join_processes, named, refuse_unjoined, training_in
 
 TASKS = dict(
     train=('train_dataloader', 'val_dataloader'), test=('test_dataloader',)
@@ -37,7 +37,7 @@ ADDED_HOOKS = ('mmrkkd.RunStateHook', 'mmrkkd.NonFiniteHook')
 DOT_WRAPPERS = ('DOTOptimWrapper', 'DOTAmpOptimWrapper')
 
 
-@contextlib.contextmanager
+@contextmanager
 def prepare_run(
     config: Config,
     task: str = 'train',
@@ -75,6 +75,7 @@ def prepare_run(
             can run code of their author. Defaults to False.
 
     Raises:
+        FileExistsError: another process trains in the work directory.
         FileNotFoundError: data or a checkpoint are not there.
         ValueError: an option does not go with the config.
     """
@@ -97,7 +98,8 @@ def prepare_run(
     name_broken_images(config)
     use_own_visualizer(config)
     dump_beside(config, task)
-    with safe_reader(trust):
+    alone = training_in(config) if task == 'train' else nullcontext()
+    with alone, safe_reader(trust):
         if task == 'train':
             use_robust_hooks(config)
             log_validations_by_step(config)
@@ -111,7 +113,7 @@ def prepare_run(
             yield Runner.from_cfg(config)
 
 
-@contextlib.contextmanager
+@contextmanager
 def prepare_model(
     config: Config, loader: str, trust: bool = False
 ) -> Iterator[nn.Module]:

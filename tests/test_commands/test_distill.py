@@ -21,7 +21,7 @@ from small_runs import (
 )
 
 import mmrkkd
-from mmrkkd.checkpoint import read_training_state
+from mmrkkd.checkpoint import locks, read_training_state
 from mmrkkd.cli import change_config
 from mmrkkd.commands import work_dir
 from mmrkkd.commands.distill import scores_text
@@ -566,12 +566,12 @@ def test_a_folder_in_which_a_run_begins_is_held(tmp_path):
     )
     assert 'is being trained in by another process' in other.stderr
     assert Config.fromfile(tmp_path / 'distill.py').model.type == 'A'
-    work_dir.let_go(tmp_path)
+    locks.let_go(tmp_path)
     # What was edited before the first line of a log is kept, each time.
     for number, kind in enumerate('BC', 1):
         config.model.type = kind
         work_dir.claim(config, False)
-        work_dir.let_go(tmp_path)
+        locks.let_go(tmp_path)
         suffix = '' if number == 1 else f'_{number}'
         kept = Config.fromfile(tmp_path / f'distill_before{suffix}.py')
         assert kept.model.type == 'AB'[number - 1]

@@ -2,6 +2,8 @@
 
 import atexit
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import detector_config, free_port, load_tool
+from conftest import ROOT, detector_config, free_port, load_tool
 from mmengine.config import Config
 from mmengine.dist import is_distributed
 from mmengine.hooks import CheckpointHook, LoggerHook
@@ -409,3 +411,51 @@ def test_processes_that_would_each_train_alone_are_refused(
     ):
         pass
     assert not Path(config.work_dir).exists()
+
+
+TRAINS = """
+import os, sys, time
+from multiprocessing import get_context
+from mmrkkd.checkpoint.locks import hold_folder, let_go
+
+folder, nested = sys.argv[1:]
+hold_folder(folder)
+if nested == 'nested':
+    hold_folder(folder)
+    let_go(folder)
+worker = get_context('fork').Process(target=time.sleep, args=(60,))
+worker.start()
+print(worker.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize('nested', ['once', 'nested'])
+def test_a_folder_in_which_another_process_trains_is_refused(
+    config, tmp_path, nested
+):
+    folder = tmp_path / 'run'
+    other = subprocess.Popen(
+        [sys.executable, '-c', TRAINS, str(folder), nested],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    )
+    worker = int(other.stdout.readline())
+    try:
+        with (
+            pytest.raises(FileExistsError, match='trained in by another'),
+            prepare_run(config),
+        ):
+            pass
+        # Nothing was written but what says so.
+        assert [path.name for path in folder.iterdir()] == ['.lock']
+        # Its workers outlive one that is killed, and keep nobody out.
+        other.kill()
+        other.wait()
+        with prepare_run(config) as runner:
+            assert runner.work_dir == str(folder)
+    finally:
+        other.kill()
+        os.kill(worker, signal.SIGKILL)
+        other.stdout.close()
