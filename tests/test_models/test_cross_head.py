@@ -261,3 +261,133 @@ def test_heads_of_other_widths_are_refused():
     data = model.data_preprocessor(batch(), True)
     with pytest.raises(ValueError, match=r'one shape in both heads, got .*64'):
         model(**data, mode='loss')
+
+
+# -- boxes ------------------------------------------------------------------
+
+LD = dict(type='mmrkkd.LDLoss', locations='confidence', temperature=1.0)
+GIOU = dict(type='mmrkkd.BoxGIoULoss', locations='confidence')
+BOXES = {
+    'gfl': ('cls_convs.2.activate', 'reg_convs.2.activate', LD),
+    'retinanet': ('cls_convs.2.activate', 'reg_convs.2.activate', GIOU),
+    'atss': ('cls_convs.2.activate', 'reg_convs.2.activate', GIOU),
+    'fcos': ('cls_convs.1.activate', 'reg_convs.1.activate', GIOU),
+}
+
+
+def with_boxes(family='gfl', losses=None, **changes):
+    layer, box_layer, loss = BOXES[family]
+    matching = dict(type='grid', cross_layer=layer, cross_box_layer=box_layer)
+    torch.manual_seed(0)
+    config = distilled(
+        family, losses or [BINARY, loss], matching=matching, **changes
+    )
+    model = MODELS.build(config).train()
+    # Boxes of unlike sizes.
+    model.student.init_weights()
+    return model
+
+
+def read(model, family):
+    data = model.data_preprocessor(batch(family), True)
+    with model.reader.tap(model.student) as taps:
+        model.student(**data, mode='loss')
+    (match,) = model.reader.read(
+        taps,
+        model.student,
+        model.teacher.model,
+        data['inputs'],
+        data['data_samples'],
+    )
+    return match
+
+
+@pytest.mark.parametrize('family', BOXES)
+def test_a_twin_of_the_teacher_has_its_boxes(family):
+    model = with_boxes(family)
+    model.teacher.model.load_state_dict(model.student.state_dict())
+    model.student.eval()
+    model.bbox_head.training = True
+    match = read(model, family)
+    ours, theirs = match.bins or match.boxes
+    assert ours.requires_grad and not theirs.requires_grad
+    scale = theirs.abs().max()
+    assert (ours - theirs).abs().max() < 1e-4 * scale
+    assert (match.student_logits - match.teacher_logits).abs().max() < 1e-4
+
+
+def test_boxes_are_those_of_the_teachers_head():
+    model = with_boxes()
+    match = read(model, 'gfl')
+    head, other = model.student.bbox_head, model.teacher.model.bbox_head
+    inputs = model.data_preprocessor(batch('gfl'), True)['inputs']
+    wanted = []
+    levels = zip(
+        model.student.extract_feat(inputs),
+        model.teacher.model.extract_feat(inputs),
+        other.scales,
+    )
+    for features, others, scale in levels:
+        for conv, own in zip(head.reg_convs[:2], other.reg_convs[:2]):
+            features, others = conv(features), own(others)
+        features = head.reg_convs[2].norm(head.reg_convs[2].conv(features))
+        others = other.reg_convs[2].norm(other.reg_convs[2].conv(others))
+        crossed = other.reg_convs[3](as_teachers(features, others).relu())
+        maps = scale(other.gfl_reg(crossed))
+        wanted.append(maps.flatten(2).transpose(1, 2))
+    rows = torch.cat(wanted, 1).flatten(0, 1).unflatten(1, (4, -1))
+    torch.testing.assert_close(match.bins[0], rows)
+
+
+@pytest.mark.parametrize('family', BOXES)
+def test_gradient_of_boxes_reaches_their_branch_alone(family):
+    model = with_boxes(family)
+    data = model.data_preprocessor(batch(family), True)
+    terms = model(**data, mode='loss')
+    assert terms['loss_binary_kd'].isfinite()
+    name = 'loss_ld' if family == 'gfl' else 'loss_box_giou'
+    assert terms[name] > 0
+    terms[name].backward()
+    head, layer = model.student.bbox_head, 1 if family == 'fcos' else 2
+    assert head.reg_convs[layer].conv.weight.grad.any()
+    assert head.reg_convs[layer + 1].conv.weight.grad is None
+    assert head.cls_convs[0].conv.weight.grad is None
+    assert model.backbone.conv1.weight.grad.any()
+    assert all(p.grad is None for p in model.teacher.model.parameters())
+
+
+def test_scores_are_the_same_whether_boxes_are_crossed():
+    model = with_boxes()
+    config = distilled('gfl', [BINARY, LD], matching=CROSS)
+    plain = MODELS.build(config).train()
+    plain.load_state_dict(model.state_dict())
+    plain.teacher.model.load_state_dict(model.teacher.model.state_dict())
+    crossed, own = read(model, 'gfl'), read(plain, 'gfl')
+    assert torch.equal(crossed.student_logits, own.student_logits)
+    assert torch.equal(crossed.bins[1], own.bins[1])
+    assert not torch.isclose(crossed.bins[0], own.bins[0]).all()
+
+
+def test_boxes_that_nothing_compares_are_not_crossed():
+    model = with_boxes(losses=[BINARY])
+    with pytest.raises(ValueError, match='cross_box_layer.*no loss compares'):
+        read(model, 'gfl')
+
+
+@pytest.mark.parametrize('layer', ['cls_convs.1.activate', 'reg_convs.9'])
+def test_box_layers_elsewhere_are_refused(layer):
+    matching = dict(CROSS, cross_box_layer=layer)
+    config = distilled('gfl', [BINARY, LD], matching=matching)
+    message = (
+        f"cross_box_layer='{layer}'.*(no box of the|has no 'reg_convs.9').*"
+        "'reg_convs.2.activate' is the published"
+    )
+    with pytest.raises(ValueError, match=message):
+        read(MODELS.build(config).train(), 'gfl')
+
+
+def test_boxes_are_not_crossed_by_themselves():
+    with pytest.raises(ValueError, match='needs a cross_layer: where boxes'):
+        GridReader(cross_box_layer='reg_convs.2.activate')
+    layers = 'cls_convs.2.activate and reg_convs.2.activate'
+    assert layers in repr(with_boxes().reader)

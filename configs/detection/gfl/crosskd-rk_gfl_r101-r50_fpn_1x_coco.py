@@ -1,9 +1,9 @@
-# CrossKD's classification term + Kendall's tau, both of the crossed scores.
-# Its terms of boxes are not here; nobody has a number of this pair on COCO.
+# CrossKD with its term of boxes + Kendall's tau of the crossed scores: nobody
+# has a number of this pair on COCO.
 _base_ = [
     'mmdet::gfl/gfl_r50_fpn_1x_coco.py',
     '../../_base_/teachers/gfl_r101_coco.py',
-    '../../_base_/methods/dense_crosskd_rk.py',
+    '../../_base_/methods/dense_crosskd_rk_ld.py',
 ]
 
 model = dict(

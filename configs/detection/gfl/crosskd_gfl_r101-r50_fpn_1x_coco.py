@@ -1,9 +1,9 @@
-# CrossKD's classification term: the student's features go through the rest of
-# the teacher's head. Its terms of boxes are not here.
+# CrossKD: the student's features go through the rest of the teacher's head, to
+# class scores and to boxes.
 _base_ = [
     'mmdet::gfl/gfl_r50_fpn_1x_coco.py',
     '../../_base_/teachers/gfl_r101_coco.py',
-    '../../_base_/methods/dense_crosskd.py',
+    '../../_base_/methods/dense_crosskd_ld.py',
 ]
 
 model = dict(

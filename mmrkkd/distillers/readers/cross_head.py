@@ -35,6 +35,8 @@ class CrossHead:
     Source: Wang et al. (CrossKD), arXiv:2306.11369, section 3.2.
     """
 
+    option = 'cross_layer'
+    reaches = 'class score'
     advice = (
         "'cls_convs.2.activate' is the published layer of GFL, RetinaNet and "
         'ATSS, whose towers have 4 convolutions (of n it is n - 2), '
@@ -74,7 +76,7 @@ class CrossHead:
             if not all(found):
                 part = parts[found.index([])]
                 raise ValueError(
-                    f"cross_layer={self.layer!r}: the {owner}'s head "
+                    f"{self.option}={self.layer!r}: the {owner}'s head "
                     f'{type(head).__name__} has no {path!r}; there are '
                     f'{", ".join(part._modules) or "none"}. {self.advice}'
                 )
@@ -99,7 +101,7 @@ class CrossHead:
         for owner, seen in (('student', student), ('teacher', teacher)):
             if len(seen) != levels:
                 raise ValueError(
-                    f"cross_layer={self.layer!r}: the {owner}'s head ran it "
+                    f"{self.option}={self.layer!r}: the {owner}'s head ran it "
                     f'{len(seen)} times for {levels} levels of features; '
                     f'give a layer that runs once a level. {self.advice}'
                 )
@@ -107,20 +109,20 @@ class CrossHead:
     def check_way(
         self, student: Tensor, crossed: Tensor, head: nn.Module, last: str
     ) -> None:
-        """Refuses a layer that no class score depends on.
+        """Refuses a layer on which nothing depends that is compared.
 
         Args:
             student: What went into the student's layer.
-            crossed: The scores.
+            crossed: The scores, or what boxes are made of.
             head: The teacher's.
-            last: The layer of its class scores, for the message.
+            last: What the layer must lie before, for the message.
 
         Raises:
-            ValueError: nothing of the student reaches the scores.
+            ValueError: nothing of the student reaches it.
         """
         if student.requires_grad and not crossed.requires_grad:
             raise ValueError(
-                f'cross_layer={self.layer!r}: no class score of the '
+                f'{self.option}={self.layer!r}: no {self.reaches} of the '
                 f"teacher's {type(head).__name__} depends on it; give a "
                 f'layer on the way to {last}. {self.advice}'
             )
@@ -158,7 +160,7 @@ class CrossHead:
         ]
         if shapes[0] != shapes[1]:
             raise ValueError(
-                f'cross_layer={self.layer!r}: what goes into it must have '
+                f'{self.option}={self.layer!r}: what goes into it must have '
                 f'one shape in both heads, got {shapes[0]} in the student '
                 f'and {shapes[1]} in the teacher ({self.axes}). '
                 f'{self.advice}'
@@ -187,6 +189,23 @@ class CrossHead:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+class CrossBoxBranch(CrossHead):
+    """As :class:`CrossHead`, for the branch that says where boxes are.
+
+    Args:
+        layer: Path of the layer in both heads, for instance
+            'reg_convs.2.activate'.
+    """
+
+    option = 'cross_box_layer'
+    reaches = 'box'
+    advice = (
+        "'reg_convs.2.activate' is the published layer of GFL, RetinaNet and "
+        'ATSS, whose towers have 4 convolutions (of n it is n - 2), '
+        "'reg_convs.1.activate' that of FCOS"
+    )
 
 
 def _children(part: nn.Module, name: str) -> list[nn.Module]:

@@ -10,9 +10,10 @@ from mmrkkd.losses.placement import LOCATIONS, Placement
 from mmrkkd.ops.checks import check_choice
 
 from .base import Match, Reader, Scores
-from .cross_head import CrossHead, in_students_channels
+from .cross_head import in_students_channels
 from .grid_checks import check_cells, check_kind, check_meaning
-from .grid_levels import levels_of, rows_of, training_levels
+from .grid_crossing import GridCrossing
+from .grid_levels import levels_of, rows_of
 from .grid_mapping import GridMapping
 from .grid_tap import GridTap, tapped_head
 from .grid_wanted import add_wanted, check_wanted, noted_outputs
@@ -55,6 +56,10 @@ class GridReader(Reader):
             of the student's features at this layer
             (:class:`~mmrkkd.distillers.readers.cross_head.CrossHead`).
             Defaults to None, the student's own.
+        cross_box_layer: The same for boxes, which ``LDLoss`` and
+            ``BoxGIoULoss`` compare: a layer of the branch that says where
+            they are. Goes with ``cross_layer``. Defaults to None, the
+            student's own.
         anchors: 'same', or 'max' for heads with other numbers of anchors,
             see :class:`~mmrkkd.distillers.readers.grid_mapping.GridMapping`.
             Labels are not known then. Defaults to 'same'.
@@ -76,6 +81,7 @@ class GridReader(Reader):
         locations: str = 'all',
         top: float = 0.01,
         cross_layer: str | None = None,
+        cross_box_layer: str | None = None,
         anchors: str = 'same',
         levels: str = 'same',
     ) -> None:
@@ -87,7 +93,14 @@ class GridReader(Reader):
                 f'{anchors!r} and levels={levels!r}'
             )
         self.placement = Placement(locations, top)
-        self.cross = None if cross_layer is None else CrossHead(cross_layer)
+        if cross_box_layer is not None and cross_layer is None:
+            raise ValueError(
+                f'cross_box_layer={cross_box_layer!r} needs a cross_layer: '
+                'where boxes are crossed, scores are'
+            )
+        self.cross = None
+        if cross_layer is not None:
+            self.cross = GridCrossing(cross_layer, cross_box_layer)
         self.crosses = self.cross is not None
         self.known = KnownOrder()
 
@@ -97,7 +110,7 @@ class GridReader(Reader):
             text += f', {self.mapping} (experimental)'
         if self.cross is None:
             return text
-        return f"{text}, from {self.cross.layer} on by the teacher's head"
+        return f"{text}, from {self.cross} on by the teacher's head"
 
     @classmethod
     def fits(cls, model: nn.Module) -> bool:
@@ -192,7 +205,7 @@ class GridReader(Reader):
         levels, others = self.mapping(levels, others, head, teacher_head)
         check_cells(levels, others, head, teacher_head)
         raw = rows_of(levels)
-        student_logits = spec.logits(raw)
+        student_logits, boxes_of = spec.logits(raw), (head, taps.outputs)
         with torch.no_grad():
             teacher_logits = spec_of(teacher_head).logits(rows_of(others))
             teacher_logits = teacher_logits.flatten(0, 1)
@@ -203,16 +216,18 @@ class GridReader(Reader):
                 targets = taps.loss.targets(raw, cells, self.known)
         self.say_where_labels_are_from(targets.order)
         if self.cross is not None:
-            self.cross.check_levels(taps.crossing, seen, len(levels))
-            with self.cross.crossed(teacher_head, taps.crossing, seen):
-                crossed = training_levels(teacher_head, features)
-            crossed = spec_of(teacher_head).logits(rows_of(crossed))
-            self.cross.check_way(
-                taps.crossing[0], crossed, teacher_head, 'the class scores'
+            outputs = self.cross.outputs(
+                teacher_head, features, taps.crossing, seen, len(levels)
+            )
+            crossed = spec_of(teacher_head)
+            crossed = crossed.logits(
+                rows_of(crossed.levels(outputs, teacher_head))
             )
             student_logits = in_students_channels(
                 crossed, self.class_map, scores.channels
             )
+            if self.cross.of_boxes:
+                boxes_of = teacher_head, outputs
             # What the student's own scores are made of, too.
             sources = taps.features
         match = Match(
@@ -230,11 +245,14 @@ class GridReader(Reader):
             add_wanted(
                 match,
                 self.wants,
-                (head, teacher_head),
-                (taps.outputs, noted[0]),
+                head,
+                (boxes_of, (teacher_head, noted[0])),
                 levels,
                 data_samples,
             )
+        if self.cross is not None:
+            boxes = [each for each in (match.bins, match.boxes) if each]
+            self.cross.check_way(taps.crossing, crossed, boxes, teacher_head)
         return [match]
 
     @torch.no_grad()
@@ -278,6 +296,8 @@ class GridReader(Reader):
         check_wanted(what, loss, *heads, self.mapping)
         super().want(what, loss, student, teacher)
 
-    def _tapped(self, head: nn.Module) -> AbstractContextManager[list[Tensor]]:
-        """Notes what goes into the crossing layer, if there is one."""
+    def _tapped(
+        self, head: nn.Module
+    ) -> AbstractContextManager[list[list[Tensor]]]:
+        """Notes what goes into the crossing layers, if there are some."""
         return self.cross.tapped(head) if self.cross else nullcontext([])

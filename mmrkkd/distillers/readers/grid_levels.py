@@ -42,9 +42,14 @@ def training_levels(
     Heads leave out or change outputs when they predict. The flag is set on
     the head alone: what is inside stays in eval mode.
     """
+    return spec_of(head).levels(training_outputs(head, features), head)
+
+
+def training_outputs(head: nn.Module, features: Sequence[Tensor]) -> Sequence:
+    """What a head puts out on its training path."""
     head.training = True
     try:
-        return spec_of(head).levels(head(features), head)
+        return head(features)
     finally:
         head.training = False
 

@@ -18,7 +18,7 @@ class GridTap:
     def __init__(self) -> None:
         self.features: Sequence[Tensor] = ()
         self.outputs: Sequence | None = None
-        self.crossing: list[Tensor] = []
+        self.crossing: list[list[Tensor]] = []
         self.loss = GridLossTap()
 
     def see_outputs(

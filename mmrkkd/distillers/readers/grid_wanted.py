@@ -81,8 +81,8 @@ def noted_outputs(
 def add_wanted(
     match: Match,
     wants: Collection[str],
-    heads: Sequence[nn.Module],
-    outputs: Sequence[Sequence],
+    head: nn.Module,
+    pairs: Sequence[tuple[nn.Module, Sequence]],
     levels: Sequence[Tensor],
     data_samples: Sequence,
 ) -> None:
@@ -91,19 +91,19 @@ def add_wanted(
     Args:
         match: The cells of both heads.
         wants: Names of the fields.
-        heads: The student's and the teacher's.
-        outputs: What each put out.
+        head: The student's.
+        pairs: The heads that the student's boxes and the teacher's are
+            from, each with what it put out.
         levels: The student's scores, (B, H, W, A, C) of each level.
         data_samples: B samples with their annotations.
     """
-    pairs = list(zip(heads, outputs, strict=True))
     if 'bins' in wants:
         match.bins = tuple(side_bins(*pair) for pair in pairs)
     if 'boxes' in wants:
         match.boxes = tuple(cell_boxes(*pair, levels) for pair in pairs)
     if 'groups' in wants:
         match.groups = objects_of_cells(
-            heads[0], levels, match.labels, data_samples
+            head, levels, match.labels, data_samples
         )
 
 
