@@ -92,9 +92,7 @@ def test_a_sigmoid_head_gets_the_settings_for_it(folder):
     assert plan.config.model.losses.type == 'mmrkkd.BinaryKDLoss'
     assert 'matching' not in plan.config.model
     plan = wrap(config, dict(model=config.model), 'teacher.pth', 'crosskd')
-    assert plan.config.model.matching == dict(
-        type='grid', cross_layer='cls_convs.2.activate'
-    )
+    assert plan.config.model.matching == dict(type='grid', cross_layer='auto')
     plan.config.work_dir = 'out'
     assert "matching: {'type': 'grid', 'cross_layer'" in described(plan)
     with pytest.raises(ValueError, match="no method 'dkd' for a dense"):

@@ -6,7 +6,12 @@ from mmengine.registry import MODELS as MMENGINE
 from small_dense_heads import CLASSES, batch, dense_config, distilled
 
 from mmrkkd.distillers.class_map import match_classes
-from mmrkkd.distillers.readers.cross_head import as_teachers
+from mmrkkd.distillers.readers.cross_head import (
+    CrossBoxBranch,
+    CrossHead,
+    as_teachers,
+)
+from mmrkkd.distillers.readers.crossing_layers import usual_layer
 from mmrkkd.distillers.readers.grid import GridReader
 from mmrkkd.registry import MODELS
 
@@ -391,3 +396,79 @@ def test_boxes_are_not_crossed_by_themselves():
         GridReader(cross_box_layer='reg_convs.2.activate')
     layers = 'cls_convs.2.activate and reg_convs.2.activate'
     assert layers in repr(with_boxes().reader)
+
+
+# -- the usual layers ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('family', 'scores', 'boxes'),
+    [
+        ('gfl', 'cls_convs.2.activate', 'reg_convs.2.activate'),
+        ('fcos', 'cls_convs.1.activate', 'reg_convs.1.activate'),
+        ('rtmdet', 'cls_convs.*.0.activate', 'reg_convs.*.0.activate'),
+        ('rtmdet_ins', 'rtm_cls.*', 'rtm_reg.*'),
+        ('nas_fpn', 'cls_convs.*.2.activate', 'reg_convs.*.2.activate'),
+        (
+            'yolox',
+            'multi_level_cls_convs.*.0.activate',
+            'multi_level_reg_convs.*.0.activate',
+        ),
+        ('ssd', None, None),
+    ],
+)
+def test_usual_layers(family, scores, boxes):
+    head = MMENGINE.build(dense_config(family)).bbox_head
+    assert usual_layer(head, CrossHead.towers) == scores
+    assert usual_layer(head, CrossBoxBranch.towers) == boxes
+
+
+def test_a_short_tower_is_crossed_at_its_first_convolution():
+    for convs, place in ((1, 0), (2, 0), (3, 1)):
+        config = dense_config('gfl')
+        config.bbox_head.stacked_convs = convs
+        head = MMENGINE.build(config).bbox_head
+        found = usual_layer(head, CrossHead.towers)
+        assert found == f'cls_convs.{place}.activate'
+
+
+def test_separable_convolutions_are_crossed_behind_both():
+    config = dense_config('yolox')
+    config.bbox_head.use_depthwise = True
+    head = MMENGINE.build(config).bbox_head
+    assert usual_layer(head, CrossHead.towers) == (
+        'multi_level_cls_convs.*.0.pointwise_conv.activate'
+    )
+
+
+AUTO = [
+    *('gfl', 'retinanet', 'atss', 'fcos', 'rtmdet', 'rtmdet_ins', 'yolox'),
+    *('ddod', 'foveabox', 'paa', 'vfnet', 'nas_fpn', 'free_anchor', 'ssdlite'),
+]
+
+
+@pytest.mark.parametrize('family', AUTO)
+def test_crossed_at_the_usual_layer(family):
+    matching = dict(type='grid', cross_layer='auto')
+    losses = dict(type='mmrkkd.KendallLoss')
+    config = distilled(family, losses, matching=matching)
+    model = MODELS.build(config).train()
+    assert model.reader.cross.branches[0].layer != 'auto'
+    data = model.data_preprocessor(batch(family), True)
+    terms = model(**data, mode='loss')
+    terms['loss_rank'].backward()
+    gradients = [weight.grad for weight in model.backbone.parameters()]
+    assert any(each is not None and each.any() for each in gradients)
+
+
+def test_what_has_no_usual_layer_is_told():
+    matching = dict(type='grid', cross_layer='auto')
+    loss = dict(type='mmrkkd.KDLoss')
+    message = "cross_layer='auto': the student's SSDHead has no tower.*name"
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(distilled('ssd', loss, matching=matching))
+    config = distilled('gfl', BINARY, matching=matching)
+    config['student'].bbox_head.stacked_convs = 3
+    message = "'cls_convs.1.activate' in the student.*'cls_convs.2.activate'"
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(config)

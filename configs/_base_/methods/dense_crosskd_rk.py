@@ -3,5 +3,5 @@
 _base_ = './dense_rkkd.py'
 
 distillation = dict(
-    matching=dict(type='grid', cross_layer='cls_convs.2.activate'),
+    matching=dict(type='grid', cross_layer='auto'),
 )

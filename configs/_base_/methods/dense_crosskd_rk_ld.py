@@ -3,7 +3,7 @@
 _base_ = './dense_crosskd_rk.py'
 
 distillation = dict(
-    matching=dict(cross_box_layer='reg_convs.2.activate'),
+    matching=dict(cross_box_layer='auto'),
     losses=[
         dict(_base_.distillation.losses),
         dict(

@@ -13,7 +13,3 @@ model = dict(
     **_base_.distillation,
     gradient_interval=50,
 )
-model['matching'].update(
-    cross_layer='cls_convs.0.activate',
-    cross_box_layer='reg_convs.0.activate',
-)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmrkkd.ops.constants import constant
 
 from ..class_map import ClassMap
+from .crossing_layers import AUTO, usual_layer
 
 # Added to a deviation before it divides.
 EPS = 1e-6
@@ -30,12 +31,14 @@ class CrossHead:
             'cls_convs.2.activate': what goes into the third activation of
             the classification tower, after its convolution and norm. Where
             each level has a tower of its own '*' stands for the levels:
-            'cls_convs.*.0.activate'.
+            'cls_convs.*.0.activate'. 'auto' is the usual one of the head,
+            :func:`usual_layer`.
 
     Source: Wang et al. (CrossKD), arXiv:2306.11369, section 3.2.
     """
 
     option = 'cross_layer'
+    towers = ('cls_convs', 'multi_level_cls_convs')
     reaches = 'class score'
     advice = (
         "'cls_convs.2.activate' is the published layer of GFL, RetinaNet and "
@@ -55,17 +58,41 @@ class CrossHead:
         return as_teachers(student, teacher)
 
     def check(self, student_head: nn.Module, teacher_head: nn.Module) -> None:
-        """Refuses heads without the layer.
+        """Refuses heads without the layer, which is known from here on.
 
         Raises:
             ValueError: one has no layer of that path; the message says how
-                far it goes.
+                far it goes. Or no usual one, or not the same.
         """
+        if self.layer == AUTO:
+            self.layer = self._usual(student_head, teacher_head)
         for owner, head in (
             ('student', student_head),
             ('teacher', teacher_head),
         ):
             self._layers(head, owner)
+
+    def _usual(self, student_head: nn.Module, teacher_head: nn.Module) -> str:
+        found = []
+        for owner, head in (
+            ('student', student_head),
+            ('teacher', teacher_head),
+        ):
+            found.append(usual_layer(head, self.towers))
+            if found[-1] is None:
+                raise ValueError(
+                    f"{self.option}='{AUTO}': the {owner}'s "
+                    f'{type(head).__name__} has no tower of convolutions '
+                    f'with activations ({" or ".join(self.towers)}); name '
+                    f'the layer. {self.advice}'
+                )
+        if found[0] != found[1]:
+            raise ValueError(
+                f"{self.option}='{AUTO}' is {found[0]!r} in the student's "
+                f"head and {found[1]!r} in the teacher's: name one layer of "
+                f'both. {self.advice}'
+            )
+        return found[0]
 
     def _layers(self, head: nn.Module, owner: str = '') -> list[nn.Module]:
         """The layer, or that of each level; levels may share one."""
@@ -200,6 +227,7 @@ class CrossBoxBranch(CrossHead):
     """
 
     option = 'cross_box_layer'
+    towers = ('reg_convs', 'multi_level_reg_convs')
     reaches = 'box'
     advice = (
         "'reg_convs.2.activate' is the published layer of GFL, RetinaNet and "

@@ -55,6 +55,7 @@ class GridReader(Reader):
             teacher's, but those that the rest of the teacher's head makes
             of the student's features at this layer
             (:class:`~mmrkkd.distillers.readers.cross_head.CrossHead`).
+            'auto' is the usual one of the head, the published where one is.
             Defaults to None, the student's own.
         cross_box_layer: The same for boxes, which ``LDLoss`` and
             ``BoxGIoULoss`` compare: a layer of the branch that says where
