@@ -258,6 +258,7 @@ class LogitDistiller(StudentWithTeacher):
             self.reader.scores(self.teacher.model).activation,
             kept=self.seam.teacher.paths,
             exact_heads=self.reader.needs_exact_heads,
+            whole_heads=self.reader.needs_whole_heads,
         )
 
     def teacher_inputs(self, inputs: Tensor, data_samples: list) -> Tensor:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from mmrkkd.distillers import LogitDistiller
 from mmrkkd.distillers.class_map import ClassMap
 from mmrkkd.distillers.class_names import metainfo_classes
-from mmrkkd.distillers.inference.unused import whole
+from mmrkkd.distillers.unused import whole
 
 from .metric_units import scale_of
 from .trial_steps import in_this_process

@@ -1,9 +1,12 @@
 """The student's features through the rest of the teacher's head."""
 
+import copy
+
 import pytest
 import torch
 from mmengine.registry import MODELS as MMENGINE
 from small_dense_heads import CLASSES, batch, dense_config, distilled
+from torch import nn
 
 from mmrkkd.distillers.class_map import match_classes
 from mmrkkd.distillers.readers.cross_head import (
@@ -472,3 +475,49 @@ def test_what_has_no_usual_layer_is_told():
     message = "'cls_convs.1.activate' in the student.*'cls_convs.2.activate'"
     with pytest.raises(ValueError, match=message):
         MODELS.build(config)
+
+
+# -- what is not run again ---------------------------------------------------
+
+
+def calls(model, family='gfl', **layers):
+    """How often each convolution of the teacher's head runs in a step."""
+    head, seen = model.teacher.model.bbox_head, {}
+
+    def note(name, layer):
+        own = layer.forward
+
+        def forward(*args):
+            seen[name] = seen.get(name, 0) + 1
+            return own(*args)
+
+        layer.forward = forward
+
+    for name, layer in head.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            note(name, layer)
+    match = read(model, family)
+    return seen, match
+
+
+@pytest.mark.parametrize('boxes', [False, True])
+def test_what_lies_before_the_layers_runs_once(boxes):
+    model = with_boxes() if boxes else build()
+    first = read(model, 'gfl').student_logits
+    seen, match = calls(model)
+    # Five levels, of the teacher's own scores and of the crossed.
+    assert seen['cls_convs.0.conv'] == seen['cls_convs.2.conv'] == 5
+    assert seen['cls_convs.3.conv'] == seen['gfl_cls'] == 10
+    assert seen['reg_convs.2.conv'] == 5
+    assert seen['reg_convs.3.conv'] == seen['gfl_reg'] == (10 if boxes else 5)
+    # Batch norm's means move, the scores of this batch do not.
+    assert torch.equal(match.student_logits, first)
+
+
+def test_a_copy_of_the_distiller_leaves_out_the_same():
+    model = build()
+    read(model, 'gfl')
+    copied = copy.deepcopy(model)
+    seen, match = calls(copied)
+    assert seen['cls_convs.2.conv'] == 5 and seen['gfl_cls'] == 10
+    assert torch.equal(match.student_logits, read(model, 'gfl').student_logits)

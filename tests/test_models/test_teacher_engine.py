@@ -20,11 +20,11 @@ from mmrkkd.distillers.inference.check import Agreement
 from mmrkkd.distillers.inference.parts import find_parts
 from mmrkkd.distillers.inference.reduced import fold, foldable
 from mmrkkd.distillers.inference.trace import LayerTrace
-from mmrkkd.distillers.inference.unused import (
+from mmrkkd.distillers.readers import Match
+from mmrkkd.distillers.unused import (
     _zeros,
     unused_layers,
 )
-from mmrkkd.distillers.readers import Match
 from mmrkkd.evaluation.teacher_scores import teacher_predictions
 from mmrkkd.registry import MODELS
 
@@ -447,6 +447,19 @@ def test_a_head_that_the_student_crosses_keeps_float32(around, fast, said):
     terms['loss_binary_kd'].backward()
     assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in teacher.parameters())
+    # Its boxes are read by nobody.
+    assert _skipped(teacher.bbox_head) == {
+        *(f'reg_convs.{place}.conv' for place in range(4)),
+        'gfl_reg',
+    }
+
+
+def _skipped(head):
+    return {
+        name
+        for name, layer in head.named_modules()
+        if getattr(vars(layer).get('forward'), 'func', None) is _zeros
+    }
 
 
 @pytest.mark.parametrize('family', ['retinanet', 'gfl', 'yolox'])
@@ -457,12 +470,7 @@ def test_the_box_branch_of_a_dense_teacher_is_not_run(family):
         model.train()
         model.teacher.engine = TeacherEngine('bfloat16')
         step('dense', model)
-    head = model.teacher.model.bbox_head
-    skipped = {
-        name
-        for name, layer in head.named_modules()
-        if getattr(vars(layer).get('forward'), 'func', None) is _zeros
-    }
+    skipped = _skipped(model.teacher.model.bbox_head)
     assert skipped
     assert all('reg' in name for name in skipped)
     assert model.teacher.engine.running == 'bfloat16'

@@ -12,13 +12,13 @@ from torch import nn
 from mmrkkd.ops.checks import check_choice, check_flag
 
 from ..readers import Match
+from ..unused import skip, unused_layers
 from .check import Agreement, compare, everywhere, least_of_all
 from .hardware import fast_dtype
 from .parts import find_parts, scores_by
 from .reduced import Undo, fold, foldable, keep_float32, narrow
 from .roi_align import use_tables
 from .trace import LayerTrace
-from .unused import skip, unused_layers
 
 DTYPES = dict(
     float32=torch.float32, bfloat16=torch.bfloat16, float16=torch.float16
@@ -132,6 +132,7 @@ class TeacherEngine:
         activation: str,
         kept: Collection[str] = (),
         exact_heads: bool = False,
+        whole_heads: bool = False,
     ) -> None:
         """Changes the teacher to what the options want.
 
@@ -143,8 +144,10 @@ class TeacherEngine:
             read: Reads the matches of a batch with it.
             activation: Of its logits, 'softmax' or 'sigmoid'.
             kept: Paths of modules whose output or input is read.
-            exact_heads: Whether its heads keep float32 and every layer, as
-                where more of them is read than scores.
+            exact_heads: Whether its heads keep float32, as where something
+                trains through them.
+            whole_heads: Whether they keep every layer too, as where more of
+                them is read than scores.
         """
         weight = next(model.parameters())
         dtype = self._wanted(weight.device)
@@ -157,7 +160,7 @@ class TeacherEngine:
         elif not find_parts(model).body:
             self._say('stays float32: it has no backbone to make faster')
         elif dtype != torch.float32 and not self._reduce(
-            model, dtype, read, activation, kept, exact_heads
+            model, dtype, read, activation, kept, exact_heads, whole_heads
         ):
             return
         self.settled = True
@@ -184,9 +187,10 @@ class TeacherEngine:
         activation: str,
         kept: Collection[str],
         exact_heads: bool,
+        whole_heads: bool,
     ) -> bool:
         """Takes the first plan that works; False where nothing was read."""
-        trace, exact = _exact(model, read, with_heads=not exact_heads)
+        trace, exact = _exact(model, read, whole_heads, exact_heads)
         rows = sum(len(match.teacher_logits) for match in exact)
         if least_of_all(rows) == [0]:
             return False
@@ -197,7 +201,7 @@ class TeacherEngine:
         if self._follows(dtype):
             plans = [Plan(self._followed['heads'], self._followed['autocast'])]
         for plan in plans:
-            if plan.heads and not trace.score_layers:
+            if plan.heads and (exact_heads or not trace.score_layers):
                 continue
             undo, found, refused = Undo(model), None, ''
             try:
@@ -261,13 +265,16 @@ class TeacherEngine:
 
 
 def _exact(
-    model: nn.Module, read: Read, with_heads: bool
+    model: nn.Module, read: Read, whole_heads: bool, exact_heads: bool
 ) -> tuple[LayerTrace, Sequence[Match]]:
-    """What the float32 teacher says, whatever autocast is around it."""
-    parts, trace = find_parts(model, with_heads), LayerTrace()
+    """What the float32 teacher says, whatever autocast is around it.
+
+    Heads that stay as they are take part in an autocast as ever.
+    """
+    parts, trace = find_parts(model, not whole_heads), LayerTrace()
     undo = Undo(model)
     try:
-        for part in (*parts.body, *parts.heads):
+        for part in (*parts.body, *([] if exact_heads else parts.heads)):
             keep_float32(part)
         with trace.watching(parts.body, parts.heads):
             return trace, read()
@@ -318,9 +325,8 @@ def _apply(
             autocast=plan.autocast,
             score_layers=trace.score_layers,
         )
-    if plan.heads:
-        for layer in unused:
-            skip(layer)
+    for layer in unused:
+        skip(layer)
     use_tables(model)
 
 

@@ -219,8 +219,13 @@ class Reader(ABC):
 
     @property
     def needs_exact_heads(self) -> bool:
-        """Whether the teacher's heads keep float32 and every layer."""
-        return self.crosses or bool(self.wants & BESIDE_SCORES)
+        """Whether the teacher's heads keep float32."""
+        return self.crosses or self.needs_whole_heads
+
+    @property
+    def needs_whole_heads(self) -> bool:
+        """Whether the teacher's heads keep every layer."""
+        return bool(self.wants & BESIDE_SCORES)
 
     def say_where_labels_are_from(self, order: str) -> None:
         """Says in the log, once, where a head's labels were found.

@@ -3,14 +3,22 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+import torch
 from torch import Tensor, nn
 
+from ..unused import skipped, unused_layers
 from .cross_head import CrossBoxBranch, CrossHead
 from .grid_levels import training_outputs
+from .heads import spec_of
+
+Inputs = Sequence[Sequence[Tensor]]
 
 
 class GridCrossing:
     """The branches of a dense head in which the teacher's takes over.
+
+    Of the teacher's head what lies before these layers, and what leads to
+    nothing that is compared, is not run again.
 
     Args:
         layer: Where the branch of the class scores is crossed.
@@ -21,6 +29,8 @@ class GridCrossing:
         self.branches = [CrossHead(layer)]
         if box_layer is not None:
             self.branches.append(CrossBoxBranch(box_layer))
+        # Paths of the layers that need not run; of one teacher.
+        self._needless: list[str] | None = None
 
     def __str__(self) -> str:
         return ' and '.join(branch.layer for branch in self.branches)
@@ -48,8 +58,8 @@ class GridCrossing:
         self,
         head: nn.Module,
         features: Sequence[Tensor],
-        student: Sequence[Sequence[Tensor]],
-        teacher: Sequence[Sequence[Tensor]],
+        student: Inputs,
+        teacher: Inputs,
         levels: int,
     ) -> Sequence:
         """What the teacher's head puts out from the layers on.
@@ -65,17 +75,62 @@ class GridCrossing:
             ValueError: a layer does not run once a level, or its input is
                 not alike in both.
         """
+        for branch, own, other in zip(
+            self.branches, student, teacher, strict=True
+        ):
+            branch.check_levels(own, other, levels)
+        if self._needless is None:
+            # Looks at layers: nothing for Dynamo to trace. Disabled here, as
+            # its import takes a second.
+            find = torch.compiler.disable(self._found_needless)
+            self._needless = find(head, features, student, teacher)
+        layers = [head.get_submodule(path) for path in self._needless]
+        with skipped(layers):
+            return self._run(head, features, student, teacher)
+
+    def _run(
+        self,
+        head: nn.Module,
+        features: Sequence[Tensor],
+        student: Inputs,
+        teacher: Inputs,
+    ) -> Sequence:
         with ExitStack() as stack:
             for branch, own, other in zip(
                 self.branches, student, teacher, strict=True
             ):
-                branch.check_levels(own, other, levels)
                 stack.enter_context(branch.crossed(head, own, other))
             return training_outputs(head, features)
 
+    def _found_needless(
+        self,
+        head: nn.Module,
+        features: Sequence[Tensor],
+        student: Inputs,
+        teacher: Inputs,
+    ) -> list[str]:
+        # What a few images show holds for all.
+        ours, theirs = (
+            [[maps[:2].detach() for maps in seen] for seen in side]
+            for side in (student, teacher)
+        )
+        for seen in ours:
+            for maps in seen:
+                maps.requires_grad_()
+
+        def compared(inputs: Sequence[Tensor]) -> list[Tensor]:
+            outputs = self._run(head, inputs, ours, theirs)
+            found = spec_of(head).levels(outputs, head)
+            return [*found, *outputs[1]] if self.of_boxes else found
+
+        unused = unused_layers(head, compared, [maps[:2] for maps in features])
+        return [
+            path for path, layer in head.named_modules() if layer in unused
+        ]
+
     def check_way(
         self,
-        student: Sequence[Sequence[Tensor]],
+        student: Inputs,
         scores: Tensor,
         boxes: Sequence[tuple[Tensor, Tensor]],
         head: nn.Module,

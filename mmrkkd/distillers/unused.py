@@ -59,25 +59,42 @@ def skip(layer: nn.Module) -> None:
 
 
 @contextmanager
+def skipped(layers: Collection[nn.Module]) -> Iterator[None]:
+    """Inside the block these layers give zeros.
+
+    Args:
+        layers: Convolutions and linear layers.
+    """
+    before = [(layer, vars(layer).get('forward')) for layer in layers]
+    for layer in layers:
+        skip(layer)
+    try:
+        yield
+    finally:
+        for layer, forward in before:
+            _set_forward(layer, forward)
+
+
+@contextmanager
 def whole(model: nn.Module) -> Iterator[None]:
     """Inside the block no layer is skipped: for predictions, with boxes.
 
     Args:
         model: The teacher.
     """
-    skipped = [
+    zeros = [
         (layer, forward)
         for layer in model.modules()
         if getattr(forward := vars(layer).get('forward'), 'func', None)
         is _zeros
     ]
-    for layer, forward in skipped:
+    for layer, forward in zeros:
         _, own = forward.args
         _set_forward(layer, own)
     try:
         yield
     finally:
-        for layer, forward in skipped:
+        for layer, forward in zeros:
             layer.forward = forward
 
 
@@ -94,14 +111,8 @@ def _alike(
     unused: Collection[nn.Module], scores: Scores, inputs: Sequence[Tensor]
 ) -> bool:
     expected = scores(inputs)
-    before = [(layer, vars(layer).get('forward')) for layer in unused]
-    for layer in unused:
-        skip(layer)
-    try:
+    with skipped(unused):
         found = scores(inputs)
-    finally:
-        for layer, forward in before:
-            _set_forward(layer, forward)
     return all(
         torch.equal(one, other)
         for one, other in zip(found, expected, strict=True)
