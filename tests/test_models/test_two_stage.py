@@ -326,22 +326,22 @@ def test_a_head_that_runs_on_other_boxes_is_refused(batch):
     head = student.roi_head.bbox_head
 
     def extract_more(tap):
-        scores, rois, images = tap.runs[-1]
-        tap.runs[-1] = scores, rois[1:], images
+        run = tap.runs[-1]
+        tap.runs[-1] = run._replace(rois=run.rois[1:])
 
     with pytest.raises(RuntimeError, match='scored 64 boxes but extracted 63'):
         tapped(student, batch, extract_more)
 
     def extract_none(tap):
-        tap.runs[-1] = tap.runs[-1][0], None, 0
+        tap.runs[-1] = tap.runs[-1]._replace(rois=None, images=0)
 
     with pytest.raises(RuntimeError, match='but extracted none'):
         tapped(student, batch, extract_none)
 
     def learn_again(tap):
-        scores, rois, images = tap.runs[-1]
-        tap.runs.append((scores + 1, rois, images))
-        head.loss_cls(tap.runs[-1][0], scores.new_zeros(64).long())
+        run = tap.runs[-1]
+        tap.runs.append(run._replace(scores=run.scores + 1))
+        head.loss_cls(tap.runs[-1].scores, run.scores.new_zeros(64).long())
 
     with pytest.raises(RuntimeError, match='learns from 2 sets of boxes'):
         tapped(student, batch, learn_again)
@@ -352,9 +352,10 @@ def test_runs_that_the_head_does_not_learn_from_are_passed_over(batch):
     head = student.roi_head.bbox_head
 
     def look_again(tap):
-        scores, rois, images = tap.runs[-1]
-        look_again.scores = scores
-        tap.runs.append((scores + 1, rois.roll(1, 0), images))
+        run = tap.runs[-1]
+        look_again.scores = scores = run.scores
+        moved = run.rois.roll(1, 0)
+        tap.runs.append(run._replace(scores=scores + 1, rois=moved))
         # As PISA and hard example mining ask the loss about some rows.
         head.loss_cls(scores[:3], scores.new_zeros(3).long())
 

@@ -19,6 +19,7 @@ class Run(NamedTuple):
     scores: Tensor  # (R, ...)
     rois: Tensor  # (R, 5)
     images: int  # Images in the features that they were extracted from.
+    deltas: Tensor | None = None  # (R, 4), or (R, 4 C) by class.
     labels: Tensor | None = None  # (R,)
 
 
@@ -30,14 +31,15 @@ class StageTap:
     to them. Heads run more often than they learn (hard example mining) and
     extract more often than they classify (masks, wider boxes).
 
-    After :meth:`close`, ``scores`` (R, C + 1), ``labels`` (R,) or None, and
-    ``scored_rois`` (R, 5) are those that the stage learns from.
+    After :meth:`close`, ``scores`` (R, C + 1), ``labels`` (R,) or None,
+    ``scored_rois`` (R, 5) and ``deltas``, by which they are moved, are those
+    that the stage learns from.
     """
 
     def __init__(self) -> None:
         self.rois: Tensor | None = None
         self.images = 0
-        self.runs: list[tuple[Tensor, Tensor | None, int]] = []
+        self.runs: list[Run] = []
         self.loss = LossTap()
         # The head's calls, where the teacher's head is crossed.
         self.calls: Sequence[Call] = ()
@@ -53,7 +55,8 @@ class StageTap:
         """Hook after the box head: forward(...) -> scores, boxes, ..."""
         # A head without boxes computes no loss.
         if len(output[0]):
-            self.runs.append((output[0], self.rois, self.images))
+            deltas = output[1] if len(output) > 1 else None
+            self.runs.append(Run(output[0], self.rois, self.images, deltas))
 
     def close(self, head: nn.Module, device: torch.device) -> None:
         """Finds the boxes, scores and labels that the stage learns from.
@@ -73,14 +76,18 @@ class StageTap:
                 torch.zeros(0, box_scores(head).channels, device=device),
                 torch.zeros(0, 5, device=device),
                 0,
-                torch.zeros(0, dtype=torch.long, device=device),
+                labels=torch.zeros(0, dtype=torch.long, device=device),
             )
             self.scores = run.scores
         self.source, self.images = run.scores, run.images
         self.scored_rois, self.labels = run.rois, run.labels
+        self.deltas = run.deltas
 
     def _learnt_run(self, head: str) -> Run:
-        runs = [Run(*each, self.loss.labels_of(each[0])) for each in self.runs]
+        runs = [
+            run._replace(labels=self.loss.labels_of(run.scores))
+            for run in self.runs
+        ]
         learnt = [run for run in runs if run.labels is not None] or runs
         pulled = [run for run in learnt if run.scores.requires_grad]
         if len(pulled) > 1:

@@ -68,9 +68,9 @@ class BoxCross(CrossHead):
                 stack.callback(handle.remove)
             yield calls
 
-    def logits(
+    def outputs(
         self, student: Call, teacher: Sequence[tuple[nn.Module, Call]]
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor | None]:
         """What the teacher's box heads make of the student's features.
 
         Args:
@@ -79,13 +79,14 @@ class BoxCross(CrossHead):
                 boxes; of several the mean is taken.
 
         Returns:
-            (R, C_t), with gradient to the student alone.
+            Logits, (R, C_t), with gradient to the student alone; and how
+            the boxes are moved, the first head's second output.
 
         Raises:
             ValueError: the layer runs more or less often than once, or its
                 input is not alike in both, or no score depends on it.
         """
-        scores = []
+        outputs = []
         for head, call in teacher:
             for owner, seen in (('student', student), ('teacher', call)):
                 if len(seen.entered) != 1:
@@ -95,7 +96,7 @@ class BoxCross(CrossHead):
                         f'give a layer that runs once. {self.advice}'
                     )
             with self.crossed(head, student.entered, call.entered):
-                scores.append(head(*call.args, **call.kwargs)[0])
-        crossed = mean_logits(teacher[0][0], scores)
+                outputs.append(head(*call.args, **call.kwargs))
+        crossed = mean_logits(teacher[0][0], [each[0] for each in outputs])
         self.check_way(student.entered[0], crossed, teacher[0][0], 'fc_cls')
-        return crossed
+        return crossed, outputs[0][1] if len(outputs[0]) > 1 else None

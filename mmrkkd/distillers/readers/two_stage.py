@@ -28,6 +28,7 @@ from .cross_box_head import BoxCross, Call
 from .cross_head import in_students_channels
 from .locations import located
 from .objects import annotated_boxes, objects_of_boxes
+from .roi_boxes import check_boxes, matched_boxes, noted_deltas
 
 LOCATIONS = ('all', 'foreground', 'confidence')
 TEACHER_STAGES = ('same', 'last', 'mean')
@@ -68,7 +69,7 @@ class TwoStageReader(Reader):
 
     name = 'rois'
     unit = 'boxes'
-    offers = ('groups',)
+    offers = ('groups', 'boxes')
 
     def __init__(
         self,
@@ -192,15 +193,19 @@ class TwoStageReader(Reader):
             with torch.enable_grad():
                 tap.close(head, teacher_inputs.device)
             rois = in_teachers_batch(tap, student, len(teacher_inputs))
-            with self._calls(teacher, stage) as calls:
+            teaching = self._teaching(teacher, stage)
+            with (
+                self._calls(teaching) as calls,
+                noted_deltas(teaching) as deltas,
+            ):
                 logits = box_logits(
                     teacher, self._taught_by(stage), features, rois, context
                 )
             own, source = tap.scores, tap.source
+            mover, movement = head, tap.deltas
             if self.cross is not None and len(rois):
-                own, source = self._crossed(
-                    tap, calls, self._teaching(teacher, stage)
-                )
+                own, source, movement = self._crossed(tap, calls, teaching)
+                mover = teaching[0]
             match = Match(
                 own,
                 logits,
@@ -217,8 +222,24 @@ class TwoStageReader(Reader):
                 match.groups = objects_of_boxes(
                     match.places, match.labels, data_samples
                 )
+            if 'boxes' in self.wants:
+                match.boxes = matched_boxes(
+                    logits,
+                    rois,
+                    (mover, movement),
+                    (teaching[0], deltas),
+                    self.class_map,
+                )
             matches.append(match)
         return matches
+
+    def want(
+        self, what: str, loss: str, student: nn.Module, teacher: nn.Module
+    ) -> None:
+        """See :meth:`Reader.want`."""
+        if what == 'boxes':
+            check_boxes(loss, student, teacher, self.teacher_stage)
+        super().want(what, loss, student, teacher)
 
     @torch.no_grad()
     def held_out(
@@ -251,16 +272,14 @@ class TwoStageReader(Reader):
         return [heads[each] for each in used]
 
     def _calls(
-        self, teacher: nn.Module, stage: int
+        self, teaching: Sequence[nn.Module]
     ) -> AbstractContextManager[list[Call]]:
         """Notes the calls of the teaching box heads, if they are crossed."""
-        if self.cross is None:
-            return nullcontext([])
-        return self.cross.calls(*self._teaching(teacher, stage))
+        return self.cross.calls(*teaching) if self.cross else nullcontext([])
 
     def _crossed(
         self, tap: StageTap, calls: list[Call], teaching: list[nn.Module]
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The crossed scores of a stage, and the features they come from.
 
         Args:
@@ -269,12 +288,12 @@ class TwoStageReader(Reader):
             teaching: The heads.
 
         Returns:
-            (R, C_s), and what the student's box head was called with, which
-            its own scores are made of, too.
+            (R, C_s); what the student's box head was called with, which its
+            own scores are made of, too; and how the boxes are moved.
         """
         (own,) = (call for call in tap.calls if call.scores is tap.source)
         with torch.enable_grad():
-            logits = self.cross.logits(
+            logits, deltas = self.cross.outputs(
                 own, list(zip(teaching, calls, strict=True))
             )
             return (
@@ -282,6 +301,7 @@ class TwoStageReader(Reader):
                     logits, self.class_map, tap.scores.shape[-1]
                 ),
                 own.features,
+                deltas,
             )
 
 
