@@ -26,8 +26,10 @@ class BoxGIoULoss(LogitLoss):
     ``locations`` says; CrossKD has w = 1 (RetinaNet, ATSS) and
     ``locations='confidence'``, the teacher's highest score.
 
-    In a detector its samples are the boxes of all cells. A coordinate of
-    -inf bounds no box and gives NaN.
+    In a detector its samples are the boxes of all cells, or the boxes that a
+    two-stage detector samples, as each head moves them; there N+ is the sum
+    of the weights, so that it is a mean. A coordinate of -inf bounds no box
+    and gives NaN.
 
     Args:
         difference: Weigh each cell by the greatest difference of the two
