@@ -79,8 +79,9 @@ class Match:
             candidate of, -1 for none; None where nobody asked.
         bins: The student's and the teacher's logits of how far each side of
             the box is, (N, 4, K) each; None where nobody asked.
-        boxes: The student's and the teacher's, x1, y1, x2, y2 in pixels,
-            (N, 4) each; None where nobody asked.
+        boxes: The student's and the teacher's, x1, y1, x2, y2 in pixels, of
+            queries in shares of the image, (N, 4) each; None where nobody
+            asked.
         images: B, where the samples are those of image 0, then of image 1
             and so on, as many of each. None where they are not.
     """

@@ -129,6 +129,18 @@ class QueryReader(PairedQueries):
         """See :meth:`Reader.learns_boxes`: mask transformers do not."""
         return query_spec(query_head(student)).places == BOXES
 
+    def want(
+        self, what: str, loss: str, student: nn.Module, teacher: nn.Module
+    ) -> None:
+        """See :meth:`Reader.want`: mask transformers have no boxes."""
+        if what == 'boxes' and not self.learns_boxes(student):
+            raise TypeError(
+                f"{loss} compares boxes, and the queries of the student's "
+                f'{type(query_head(student)).__name__} answer with masks. '
+                'Leave it out'
+            )
+        super().want(what, loss, student, teacher)
+
     @contextmanager
     def tap(self, student: nn.Module) -> Iterator[QueryTap]:
         """Notes the predictions of the student's forward in the block."""

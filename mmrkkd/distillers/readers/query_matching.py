@@ -139,14 +139,16 @@ def box_cost(student: Tensor, teacher: Tensor) -> Tensor:
     return L1_COST * distance + GIOU_COST * (1 - _giou(student, teacher))
 
 
+def corners(boxes: Tensor) -> Tensor:
+    """(..., 4), cx, cy, w, h -> x1, y1, x2, y2."""
+    centers, sizes = boxes.split(2, -1)
+    return torch.cat([centers - sizes / 2, centers + sizes / 2], -1)
+
+
 def _giou(student: Tensor, teacher: Tensor) -> Tensor:
     """Generalised IoU of each pair, (B, K, Q), in [-1, 1]."""
     ours, theirs = (
-        torch.cat(
-            [box[..., :2] - box[..., 2:] / 2, box[..., :2] + box[..., 2:] / 2],
-            -1,
-        )
-        for box in (student[:, None], teacher[:, :, None])
+        corners(box) for box in (student[:, None], teacher[:, :, None])
     )
     inner = torch.minimum(ours, theirs)[..., 2:]
     inner = inner - torch.maximum(ours, theirs)[..., :2]

@@ -11,7 +11,7 @@ from mmrkkd.ops.checks import check_choice
 from .base import Match, Reader, Scores
 from .locations import confidence, located, positives
 from .loss_tap import LossTap
-from .query_matching import Predictions, matched, picked, surest
+from .query_matching import Predictions, corners, matched, picked, surest
 
 LOCATIONS = ('all', 'foreground', 'confidence')
 LAYERS = ('all', 'last')
@@ -41,6 +41,7 @@ class PairedQueries(Reader):
 
     unit = 'queries'
     keeps_size = True
+    offers = ('boxes',)
 
     def __init__(
         self,
@@ -160,7 +161,7 @@ class PairedQueries(Reader):
             for side in (answering, asked)
             if side.counts is not None
         ]
-        return Match(
+        match = Match(
             answering.scores.flatten(0, 1),
             teacher_logits,
             None,
@@ -168,6 +169,12 @@ class PairedQueries(Reader):
             confidence=confidence(teacher_logits, scores, self.class_map),
             images=len(asked.scores),
         )
+        if 'boxes' in self.wants:
+            match.boxes = tuple(
+                corners(side.boxes.float()).flatten(0, 1)
+                for side in (answering, asked)
+            )
+        return match
 
 
 def share_normalizer(

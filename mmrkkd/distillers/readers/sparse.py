@@ -181,9 +181,7 @@ def _stages(
     stages = []
     for call in calls:
         scores = call.result['cls_score']
-        boxes = (
-            call.result['decoded_bboxes'].detach().view(*scores.shape[:2], 4)
-        )
+        boxes = call.result['decoded_bboxes'].view(*scores.shape[:2], 4)
         corners = (
             boxes
             / boxes.new_tensor(
