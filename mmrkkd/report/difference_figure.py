@@ -54,8 +54,11 @@ def differences_figure(experiments: Sequence[Compared]) -> Figure:
                 f'"{each.title}" has no method with a seed in common with '
                 f'{each.baseline}, so there is no difference to draw'
             )
+    count = len(experiments)
     height = 1.1 + 0.55 * max(len(each.rows) for each in experiments)
-    figure, axes = panels(len(experiments), len(experiments), (5.4, height))
+    # One by itself leaves the legend room for a line.
+    width = 5.4 if count > 1 else 8.0
+    figure, axes = panels(count, count, (width, height))
     for axis, each in zip(axes, experiments, strict=True):
         _decorate(axis, each)
         scale = scale_of(each.metric)
