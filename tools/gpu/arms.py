@@ -62,7 +62,7 @@ DEFAULT_ARMS = {
             'crosskd-ld',
             'kd-ld',
         ),
-        final=(ALONE, 'rkkd', 'crosskd', 'crosskd-rk'),
+        final=(ALONE, 'crosskd', 'crosskd-ld', 'crosskd-rk-ld'),
     ),
 }
 CLASSES_ARMS = ('kd', 'rkkd', 'rkkd-k4', 'dkd', 'lra')
