@@ -21,6 +21,8 @@ ARMS = {
         'rkkd',
         {'steepness': 4.0, 'rank_weight': 2.0, 'kd_weight': 2.0},
     ),
+    'kd-giou': ('kd-giou', {}),
+    'rkkd-giou': ('rkkd-giou', {}),
     'rank-k4': ('rank', {'steepness': 4.0}),
     'dkd': ('dkd', {}),
     'dkd-rk': ('dkd-rk', {}),
@@ -47,8 +49,9 @@ DEFAULT_ARMS = {
             'rkkd-g2-k4',
             'dkd',
             'lra',
+            'kd-giou',
         ),
-        final=(ALONE, 'kd', 'rkkd-k4', 'dkd'),
+        final=(ALONE, 'kd', 'rkkd', 'kd-giou'),
     ),
     'gfl': dict(
         choose=(

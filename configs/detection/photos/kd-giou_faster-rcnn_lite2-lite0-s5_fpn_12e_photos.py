@@ -1,0 +1,15 @@
+# KL and where the boxes are.
+_base_ = [
+    'faster-rcnn_lite0-s5_fpn_12e_photos.py',
+    '../../_base_/teachers/faster-rcnn_lite2_photos.py',
+    '../../_base_/methods/detection_kd_giou.py',
+]
+
+model = dict(
+    _delete_=True,
+    type='mmrkkd.KDDetector',
+    student=_base_.model,
+    teacher=_base_.teacher,
+    **_base_.distillation,
+    gradient_interval=50,
+)
