@@ -3,6 +3,8 @@
 import argparse
 import logging
 import os
+import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -16,6 +18,58 @@ from mmrkkd.shipped import shipped
 WITH_PATHS = ('_dataloader', '_evaluator')
 # How alike two names are that one may stand for the other, of 1.
 ALMOST = 0.85
+# A space inside of a text, not beside a comma or a bracket.
+SPACE = re.compile(r'(?<![\s,(\[]) (?![\s,)\]])')
+# Where a dict begins in the text of a value.
+A_DICT = re.compile(r"""\bdict\(|\{\s*['"]""")
+
+
+class Settings(DictAction):
+    """MMEngine's reading of KEY=VALUE, which says what it cannot read.
+
+    It takes ``dict(type='X')`` for a string, one with a comma in it without
+    end, and it drops every space: ``'before backbone.relu'``, a folder's.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        """Reads the settings; ends the program at one without sense."""
+        options = dict(getattr(namespace, self.dest, None) or {})
+        for text in values:
+            key, sign, value = text.partition('=')
+            if not key or not sign:
+                parser.error(f'{option_string} takes KEY=VALUE, got {text!r}')
+            if A_DICT.search(value):
+                parser.error(
+                    f'{option_string} {key}: a dict cannot be given on the '
+                    f'command line, got {value}. Write a config that '
+                    f"inherits, _base_ = 'CONFIG', with {key} in it, and run "
+                    'that; an entry of a dict that is there can be set: '
+                    'optim_wrapper.optimizer.lr=0.02'
+                )
+            try:
+                options[key] = _spaced(
+                    self._parse_iterable(SPACE.sub('\0', value))
+                )
+            except (AssertionError, RecursionError):
+                parser.error(
+                    f'{option_string} {key}: a value is a number, a text, or '
+                    'a list or tuple of these with its brackets closed, '
+                    f'"[(1333,800),(640,480)]", got {value}'
+                )
+        setattr(namespace, self.dest, options)
+
+
+def _spaced(value: object) -> object:
+    """Gives a value that was read its spaces back."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_spaced(each) for each in value)
+    return value.replace('\0', ' ') if isinstance(value, str) else value
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +112,7 @@ def add_change_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Settings,
         default={},
         metavar='KEY=VALUE',
         help='settings to change in the config, e.g. '

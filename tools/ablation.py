@@ -14,8 +14,6 @@ import shlex
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 # The folder of the package, so that a checkout works uninstalled too.
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
@@ -42,6 +40,7 @@ from experiments.records import (
 )
 from experiments.report import write_report
 
+from mmrkkd.cli import Settings
 from mmrkkd.evaluation.summary import summarize
 from mmrkkd.report import Curve, draw_curves, means_of
 
@@ -75,7 +74,7 @@ def parse_args(argv=None):
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Settings,
         default={},
         metavar='KEY=VALUE',
         help='settings to change in every config; those of a method win',

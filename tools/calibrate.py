@@ -1,12 +1,14 @@
-"""Measures how hard each loss term pulls at the student's logits.
+"""Measures how hard each loss term pulls at what it compares.
 
     python tools/calibrate.py CONFIG --share 0.3
 
 A weight says little about a term's influence: terms differ in the size of
 their gradients by orders of magnitude, and the sizes change as the student
 learns. This tool prints, over some training batches, the gradient norm of
-every term and the weight that would give it a wanted share. It trains
-nothing, writes nothing and changes no config.
+every term and the weight that would give it a wanted share. Logit losses are
+measured at the student's logits, feature losses at the features that they
+compare, each beside the task's pull there: norms at unlike places have no
+sum. It trains nothing, writes nothing and changes no config.
 """
 
 import argparse
@@ -32,6 +34,8 @@ from mmrkkd.losses import KendallLoss, RankKDLoss
 from mmrkkd.report.tables import plain_table
 
 NORM = 'kd/grad_norm_'
+# The task's norm at the features of a loss is named for it.
+AT = 'task_at_'
 
 
 def parse_args(argv=None):
@@ -52,8 +56,8 @@ def parse_args(argv=None):
         '--share',
         type=float,
         default=0.3,
-        help='wanted share of a term in the sum of all gradient norms, in '
-        '(0, 1) (default: %(default)s)',
+        help='wanted share of a term in the sum of the gradient norms at one '
+        'place, in (0, 1) (default: %(default)s)',
     )
     parser.add_argument(
         '--epoch',
@@ -112,7 +116,7 @@ def prepare(args):
 
 
 def measure(model, loader, batches):
-    """Gradient norms of every term in every batch.
+    """Gradient norms of every term in every batch, by where they are.
 
     Args:
         model: A distiller with ``gradient_interval=1``, in train mode.
@@ -120,26 +124,63 @@ def measure(model, loader, batches):
         batches: How many of them, fewer where there are not as many.
 
     Returns:
-        Term to its norms, one a batch.
+        Place, as :func:`places` names it, to term to norms, one a batch.
     """
     norms = {}
     total = min(batches, len(loader))
     for batch in tqdm(itertools.islice(loader, total), 'batches', total=total):
         batch = model.data_preprocessor(batch, True)
         terms = model(**batch, mode='loss')
-        for key, value in terms.items():
-            if NORM in key:
-                norms.setdefault(key.replace(NORM, ''), []).append(
-                    float(value)
-                )
+        for place, found in places(terms).items():
+            for term, norm in found.items():
+                group = norms.setdefault(place, {})
+                group.setdefault(term, []).append(float(norm))
     return norms
+
+
+def places(terms):
+    """The norms of a step, apart by where they were measured.
+
+    Norms at one place follow each other in the log, and the task's is the
+    last of them. Terms without it, where it could not be measured, are left
+    out.
+
+    Args:
+        terms: Log key to value, in the order of the log.
+
+    Returns:
+        'logits' ('logits of s0' where heads are several) or 'features of'
+        a loss to {term: norm}, 'task' the last; only those where something
+        but the task pulls.
+    """
+    found, group = {}, {}
+    for key, value in terms.items():
+        prefix, sign, term = key.partition(NORM)
+        if not sign:
+            continue
+        loss = term.removeprefix(AT) if term.startswith(AT) else None
+        if term != 'task' and loss is None:
+            group[term] = value
+            continue
+        if loss is None:
+            place = f'logits of {prefix.rstrip(".")}' if prefix else 'logits'
+        else:
+            place = f'features of {loss}'
+            names = loss.split('+')
+            group = {
+                k: v for k, v in group.items() if k.startswith(tuple(names))
+            }
+        if group:
+            found[place] = {**group, 'task': value}
+        group = {}
+    return found
 
 
 def shares(norms):
     """Each term's share in the sum of norms, batch by batch.
 
     Args:
-        norms: Term to norms, see :func:`measure`.
+        norms: Term to norms at one place, see :func:`measure`.
 
     Returns:
         Term to shares in [0, 1]; a batch where nothing pulls counts 0.
@@ -199,10 +240,10 @@ def _stem(loss):
 
 
 def lines(norms, settings, share):
-    """The table, a row a term.
+    """The table of a place, a row a term.
 
     Args:
-        norms: See :func:`measure`.
+        norms: Term to norms there, see :func:`measure`.
         settings: See :func:`weights`.
         share: The wanted share.
     """
@@ -269,7 +310,14 @@ def calibrate(args):
             )
         )
         norms = measure(model, loader, args.batches)
-    count = len(next(iter(norms.values()), ()))
+    if not norms:
+        raise ValueError(
+            f'{args.config} must have a loss whose gradient beside the '
+            "task's can be measured, and has none: leave out "
+            'activation checkpointing (with_cp, activation_checkpointing) and '
+            'torch.compile'
+        )
+    count = len(next(iter(norms.values()))['task'])
     where = (
         f'of {args.checkpoint}'
         if args.checkpoint
@@ -279,14 +327,33 @@ def calibrate(args):
     return '\n'.join(
         [
             '',
-            f"Norms of the loss terms' gradients at the logits {where};",
+            f"Norms of the loss terms' gradients {where};",
             f'mean ± deviation over {count} batches, weights as in epoch '
             f'{args.epoch}. Each proposal changes that weight alone; nothing '
             'was changed.',
-            '',
-            *lines(norms, weights(model), args.share),
+            *tables(norms, weights(model), args.share),
         ]
     )
+
+
+def tables(norms, settings, share):
+    """The table of each place under its name.
+
+    Args:
+        norms: See :func:`measure`.
+        settings: See :func:`weights`.
+        share: The wanted share.
+    """
+    rows = []
+    if len(norms) > 1:
+        rows.append(
+            'Norms at unlike places cannot be compared: shares and proposals '
+            'are those among the terms of a table.'
+        )
+    for place, found in norms.items():
+        rows += ['', f"At the student's {place}:", '']
+        rows += lines(found, settings, share)
+    return rows
 
 
 if __name__ == '__main__':

@@ -127,30 +127,51 @@ def use_tta(config: Config) -> None:
                 nms=dict(type='nms', iou_threshold=0.5), max_per_img=100
             ),
         )
-        config.tta_pipeline = copy.deepcopy(datasets[0]['pipeline'])
-        pack = config.tta_pipeline[-1]
-        pack.meta_keys = (
-            'img_id',
-            'img_path',
-            'ori_shape',
-            'img_shape',
-            'scale_factor',
-            'flip',
-            'flip_direction',
-        )
-        config.tta_pipeline[-1] = dict(
-            type='TestTimeAug',
-            transforms=[
-                [
-                    dict(type='mmdet.RandomFlip', prob=1.0),
-                    dict(type='mmdet.RandomFlip', prob=0.0),
-                ],
-                [pack],
-            ],
-        )
+        config.tta_pipeline = mirrored(datasets[0]['pipeline'])
     config.model = ConfigDict(**config.tta_model, module=config.model)
     for dataset in datasets:
         dataset['pipeline'] = config.tta_pipeline
+
+
+def mirrored(pipeline: list[dict]) -> list[dict]:
+    """A detector's pipeline that gives the image and its mirror image.
+
+    It is mirrored before it is padded, or the padding would change sides
+    and the boxes with it, and before annotations are read, which are those
+    of the image.
+
+    Args:
+        pipeline: Of the test; its last transform packs.
+
+    Returns:
+        Another one, whose last transform is all that comes after.
+    """
+    pipeline = copy.deepcopy(list(pipeline))
+    pipeline[-1]['meta_keys'] = (
+        'img_id',
+        'img_path',
+        'ori_shape',
+        'img_shape',
+        'scale_factor',
+        'flip',
+        'flip_direction',
+    )
+    names = [type_name(transform) for transform in pipeline]
+    first = next(
+        (
+            place
+            for place, name in enumerate(names)
+            if name == 'Pad' or name.endswith('Annotations')
+        ),
+        len(pipeline) - 1,
+    )
+    flips = [
+        dict(type='mmdet.RandomFlip', prob=1.0),
+        dict(type='mmdet.RandomFlip', prob=0.0),
+    ]
+    after = [[transform] for transform in pipeline[first:]]
+    views = dict(type='TestTimeAug', transforms=[flips, *after])
+    return [*pipeline[:first], views]
 
 
 def tested_datasets(config: Config) -> list[dict]:

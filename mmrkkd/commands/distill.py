@@ -28,10 +28,11 @@ from mmrkkd.cli import (
 from mmrkkd.datasets import check_data
 from mmrkkd.engine import prepare_run
 from mmrkkd.engine.launch import is_first, named, refuse_unjoined
+from mmrkkd.losses.feature.base import LayersError
 
 from .trial import described, try_first_batch
 from .work_dir import RUN, STUDENT, claim, leave_student
-from .wrapping import Distillation, wrap
+from .wrapping import Distillation, saying_how_to_name_layers, wrap
 
 
 class Distilled(NamedTuple):
@@ -148,7 +149,8 @@ def prepare(
     config.work_dir = os.fspath(work_dir or Path('work_dirs') / name)
     print(described(plan), flush=True)
     if dry_run:
-        try_first_batch(config, trust)
+        with saying_how_to_name_layers(config):
+            try_first_batch(config, trust)
         return plan
     check_data(config, ('train_dataloader', 'val_dataloader'))
     if is_first(launcher):
@@ -160,7 +162,8 @@ def run(config: Config, *, amp: bool, resume: bool, trust: bool) -> Distilled:
     """Trains, evaluates and leaves the plain student."""
     folder = Path(config.work_dir)
     try:
-        return _run(config, folder, amp, resume, trust)
+        with saying_how_to_name_layers(config):
+            return _run(config, folder, amp, resume, trust)
     finally:
         let_go(folder)
 
@@ -275,11 +278,16 @@ def main(argv: list[str] | None = None) -> int:
         text = error.args[0] if isinstance(error, KeyError) else error
         print(f'mmrkkd distill: {text}', file=sys.stderr)
         return 1
-    if not args.dry_run:
+    if args.dry_run:
+        return 0
+    try:
         run(
             plan.config,
             amp=args.amp,
             resume=args.resume,
             trust=args.trust_checkpoint,
         )
+    except LayersError as error:
+        print(f'mmrkkd distill: {error}', file=sys.stderr)
+        return 1
     return 0

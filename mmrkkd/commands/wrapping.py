@@ -2,6 +2,8 @@
 
 import copy
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +16,7 @@ from mmrkkd.datasets import inner_datasets
 from mmrkkd.distillers.model_config import whole_model
 from mmrkkd.distillers.readers import build_reader
 from mmrkkd.distillers.teacher import read_teacher_config
+from mmrkkd.losses.feature.base import LayersError
 from mmrkkd.registry import MODELS, type_name
 
 from .methods import Method, losses_of, read_method
@@ -192,6 +195,41 @@ def _check_numbers(config: Config, method: Method) -> None:
             'cifar100_contrastive.py does, and set model.losses.num_data to '
             'the number of its images'
         )
+
+
+@contextmanager
+def saying_how_to_name_layers(config: Config) -> Iterator[None]:
+    """Tells of layers that do not fit how others are named.
+
+    A method has those of the models that it was published with.
+
+    Args:
+        config: Of the distillation.
+
+    Raises:
+        LayersError: one was raised inside; with the settings that name the
+            layers of its loss.
+    """
+    try:
+        yield
+    except LayersError as error:
+        key, layer = 'model.losses', 'backbone.layer3'
+        if isinstance(config.model.losses, list):
+            key += f'.{_place(config.model.losses, error.loss)}'
+        if error.loss.needs_statistics:
+            layer = 'before backbone.layer4.1.relu[1]'
+        raise LayersError(
+            f'{error}. Layers are named by --cfg-options '
+            f'"{key}.student_layers=[\'{layer}\']" and '
+            f'{key}.teacher_layers in the same way (docs/en/features.md)',
+            error.loss,
+        ) from error
+
+
+def _place(losses: list[dict], loss: object) -> int:
+    """Where a loss stands among the configs of losses."""
+    names = [type_name(each) for each in losses]
+    return names.index(type(loss).__name__)
 
 
 def _anywhere(checkpoint: str | os.PathLike) -> str:

@@ -1,17 +1,17 @@
 """Which channel of the teacher belongs to which channel of the student."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
-from mmrkkd.losses import KendallLoss, ListMLELoss, LRALoss
+from mmrkkd.losses import KendallLoss, ListMLELoss, LogitLoss, LRALoss
 from mmrkkd.ops.constants import constant
 
-from .class_names import names_in_order, names_of_head
+from .class_names import StatedNames, names_in_order, names_of_head
 
 CLASS_MODES = ('same', 'shared')
 RANKING = (KendallLoss, ListMLELoss, LRALoss)
@@ -130,6 +130,7 @@ def match_classes(
     background: bool = False,
     mode: str = 'same',
     min_shared: int = 2,
+    needed_by: str = 'the losses',
 ) -> ClassMap:
     """Compares the class lists of both sides by name.
 
@@ -145,16 +146,28 @@ def match_classes(
             on the names that both know. Defaults to 'same'.
         min_shared: The fewest names that 'shared' needs, see
             :func:`fewest_shared`. Defaults to 2.
+        needed_by: What needs them, for the message. Defaults to 'the
+            losses'.
 
     Returns:
         The map; names in another order are permuted.
 
     Raises:
-        ValueError: the lists do not match, or cannot be known to; the
-            message names the classes.
+        ValueError: the lists do not match, or cannot be known to, or one
+            that no data set states is not of its head's length; the message
+            names the classes.
     """
     student_classes = names_in_order("the student's classes", student_classes)
     teacher_classes = names_in_order("the teacher's classes", teacher_classes)
+    sides = (
+        ('student', student_classes, student_channels),
+        ('teacher', teacher_classes, teacher_channels),
+    )
+    for owner, names, channels in sides:
+        # Those of a data set may be more, or fewer, than a head's, which
+        # matters where they are compared.
+        if names is not None and not isinstance(names, StatedNames):
+            _check_length(owner, names, channels, background)
     if student_classes is None or teacher_classes is None:
         if student_channels == teacher_channels and mode == 'same':
             return ClassMap()
@@ -181,8 +194,8 @@ def match_classes(
     if len(shared) < min_shared and mode == 'shared':
         raise ValueError(
             f'teacher and student share {len(shared)} of their classes '
-            f'({_shown(shared)}), and the losses need at least {min_shared}'
-            f'{NEEDS_TWO if min_shared > 1 else ""}; student: '
+            f'({_shown(shared)}), and {needed_by} must have at least '
+            f'{min_shared}{NEEDS_TWO if min_shared > 1 else ""}; student: '
             f'{_shown(student_classes)}; teacher: {_shown(teacher_classes)}'
         )
     return ClassMap(
@@ -192,21 +205,36 @@ def match_classes(
 
 
 def fewest_shared(
-    losses: nn.Module, background: bool, activation: str = 'softmax'
-) -> int:
-    """How many shared class names a run needs, at least.
+    losses: Iterable[nn.Module],
+    background: bool,
+    activation: str = 'softmax',
+) -> tuple[int, str]:
+    """How many shared class names a run needs, at least, and what for.
+
+    A loss that ranks the classes needs 2 beside a background too; any other
+    the ``min_classes`` that it states, of which a background is one.
 
     Args:
-        losses: Module that holds the losses.
+        losses: The losses.
         background: Whether the last channel of the scores is background.
         activation: Of the scores, 'softmax' or 'sigmoid'.
 
     Returns:
-        2 where a loss ranks the classes, or a softmax has no background
-        beside them; else 1.
+        The number, >= 1, and what needs so many: the name of a loss, or
+        the head.
     """
-    ranks = any(isinstance(loss, RANKING) for loss in losses.modules())
-    return 2 if ranks or (activation == 'softmax' and not background) else 1
+    found = {'the losses': 1}
+    if activation == 'softmax' and not background:
+        found['the softmax of the head'] = 2
+    for loss in losses:
+        for part in loss.modules():
+            if isinstance(part, LogitLoss):
+                spared = 0 if isinstance(part, RANKING) else background
+                least = part.min_classes - spared
+                owner = type(loss).__name__
+                found[owner] = max(found.get(owner, 0), least)
+    name = max(found, key=found.get)
+    return found[name], name
 
 
 def _channels_of(

@@ -1,23 +1,21 @@
 """Where feature losses meet the two models."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmrkkd.losses.feature import FeatureLoss, FeaturePair
-from mmrkkd.losses.feature.base import Shape
+from mmrkkd.losses.feature.base import LayersError, Shape
 
 from .class_map import ClassMap
+from .feature_readers import read_both
 from .graft import Graft
 from .readers.anchors import AnchorReader
-from .readers.features import (
-    PROBED_SIZES,
-    FeatureReader,
-    FeatureTaps,
-    at_first_size,
-)
+from .readers.features import FeatureReader, FeatureTaps
 from .readers.linear_classifier import ClassifierReader
 from .readers.norms import all_statistics
 from .readers.stages import MixedStages, StageReader
@@ -40,8 +38,9 @@ class FeatureSeam:
         teacher_size: Side of the teacher's, where its input is resized.
 
     Raises:
-        ValueError: a layer does not exist or is not run, the two sides name
-            unlike numbers of layers, or layers cannot be joined.
+        LayersError: the two sides name unlike numbers of layers, or layers
+            cannot be joined.
+        ValueError: a layer does not exist or is not run.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class FeatureSeam:
         size: int | None = None,
         teacher_size: int | None = None,
     ) -> None:
-        self.student, self.teacher = _readers(
+        self.student, self.teacher = read_both(
             student, teacher, losses, size, teacher_size
         )
         self.parts = list(
@@ -63,6 +62,8 @@ class FeatureSeam:
             )
         )
         self.losses = list(losses)
+        # Those of which the log says that they had too few images.
+        self.idle: set[str] = set()
         self.grafts: list[Graft] = []
         self.anchors: list[AnchorReader | None] = []
         self.classifiers: list[tuple[ClassifierReader, ...]] = []
@@ -75,16 +76,17 @@ class FeatureSeam:
                 if loss.needs_stages
                 else ()
             )
-            _connect(loss, shapes, others)
-            if loss.needs_statistics:
-                loss.take_statistics(
-                    all_statistics(
-                        teacher,
-                        loss.teacher_layers,
-                        others,
-                        self.teacher.calls,
+            with _of_layers(loss):
+                _connect(loss, shapes, others)
+                if loss.needs_statistics:
+                    loss.take_statistics(
+                        all_statistics(
+                            teacher,
+                            loss.teacher_layers,
+                            others,
+                            self.teacher.calls,
+                        )
                     )
-                )
             if loss.grows_student:
                 with _own_randomness():
                     graft = Graft(
@@ -168,6 +170,7 @@ class FeatureSeam:
             self.stages,
             strict=True,
         ):
+            self._say_if_idle(loss, len(inputs))
             pair = FeaturePair(
                 student[part],
                 teacher[other],
@@ -203,36 +206,21 @@ class FeatureSeam:
             pairs.append(pair)
         return pairs
 
-
-def _readers(
-    student: nn.Module,
-    teacher: nn.Module,
-    losses: Sequence[FeatureLoss],
-    size: int | None,
-    teacher_size: int | None,
-) -> tuple[FeatureReader, FeatureReader]:
-    """Of both models, with shapes that are those of one image."""
-    layers = [layer for loss in losses for layer in loss.student_layers]
-    others = [layer for loss in losses for layer in loss.teacher_layers]
-    if size is not None and (type(size) is not int or size < 1):
-        raise ValueError(
-            'feature_size must be a number of pixels >= 1 or None, got '
-            f'{size!r}'
+    def _say_if_idle(self, loss: FeatureLoss, images: int) -> None:
+        """Tells once that a batch is too small for a loss."""
+        name = type(loss).__name__
+        if images >= loss.min_images or name in self.idle:
+            return
+        self.idle.add(name)
+        print_log(
+            f'{name} compares images with each other and is 0 where a '
+            f'process has fewer than {loss.min_images}; this batch has '
+            f'{images}. Unless it is the rest of an epoch, give '
+            f'train_dataloader a batch_size >= {loss.min_images}, or leave '
+            f'{name} out.',
+            logger='current',
+            level=logging.WARNING,
         )
-    if teacher_size is not None and size is None and layers:
-        raise ValueError(
-            f"the teacher's input is resized to teacher_size={teacher_size}, "
-            "so the losses of features need the side of the student's: set "
-            'feature_size to it'
-        )
-
-    def at(side: int) -> tuple[FeatureReader, FeatureReader]:
-        return (
-            FeatureReader(student, 'student', layers, side),
-            FeatureReader(teacher, 'teacher', others, teacher_size or side),
-        )
-
-    return at_first_size(at, PROBED_SIZES if size is None else (size,))
 
 
 def _connect(
@@ -258,6 +246,15 @@ def _parts(
     for names in layers:
         own = [next(groups) for _ in names]
         yield slice(own[0].start, own[-1].stop)
+
+
+@contextmanager
+def _of_layers(loss: FeatureLoss) -> Iterator[None]:
+    """Says of a ValueError that it is one of a loss's layers."""
+    try:
+        yield
+    except ValueError as error:
+        raise LayersError(str(error), loss) from error
 
 
 @contextmanager

@@ -10,11 +10,30 @@ from mmrkkd.losses import Progress
 
 from .class_names import metainfo_classes
 
+# How many iterations of a run by iterations are one pass over the training
+# data, as the running experiment's hub has it; None for a run by epochs.
+EPOCH_LENGTH = 'mmrkkd_epoch_length'
+
 
 def training_progress() -> Progress:
-    """The epoch and iteration in progress, as RuntimeInfoHook states."""
+    """The epoch and iteration in progress, as RuntimeInfoHook states.
+
+    MMEngine counts a run by iterations as one epoch. There an epoch is a
+    pass over the training data: RunStateHook states how long that is, and
+    where it does not the epoch is None.
+    """
     info = _running_hub().runtime_info
-    return Progress(info.get('epoch', 0) + 1, info.get('iter', 0) + 1)
+    step = info.get('iter', 0)
+    if EPOCH_LENGTH in info:
+        length = info[EPOCH_LENGTH]
+    elif info.get('max_epochs') == 1 and not _counts_epochs(
+        info.get('cfg') or ''
+    ):
+        return Progress(None, step + 1)
+    else:
+        length = None
+    epoch = info.get('epoch', 0) if length is None else step // length
+    return Progress(epoch + 1, step + 1)
 
 
 def is_logged() -> bool:
@@ -40,17 +59,28 @@ def _logger_interval(config: str) -> int | None:
 
     The text is not executed: RuntimeInfoHook writes it without ``_base_``.
     """
+    logger = _argument(_stated(config, 'default_hooks'), 'logger')
+    interval = getattr(_argument(logger, 'interval'), 'value', None)
+    return interval if type(interval) is int else None
+
+
+@lru_cache(maxsize=2)
+def _counts_epochs(config: str) -> bool:
+    """Whether ``train_cfg`` of a config's text says how many epochs."""
+    return _argument(_stated(config, 'train_cfg'), 'max_epochs') is not None
+
+
+def _stated(config: str, name: str) -> ast.expr | None:
+    """What a config's text has under a name."""
     try:
         tree = ast.parse(config)
     except SyntaxError:
         return None
     for line in tree.body:
         if isinstance(line, ast.Assign) and (
-            getattr(line.targets[0], 'id', None) == 'default_hooks'
+            getattr(line.targets[0], 'id', None) == name
         ):
-            logger = _argument(line.value, 'logger')
-            interval = getattr(_argument(logger, 'interval'), 'value', None)
-            return interval if type(interval) is int else None
+            return line.value
     return None
 
 

@@ -21,10 +21,11 @@ from .class_map import (
 )
 from .feature_seam import FeatureSeam
 from .graft import as_merged
+from .log_keys import refuse_repeated_keys
 from .model_config import with_preprocessor
 from .readers import Reader, build_reader
 from .teacher import build_teacher, check_teacher
-from .views import CheckedPreprocessor
+from .views import CheckedPreprocessor, refuse_mixing
 
 
 class StudentWithTeacher(ActsAsStudent):
@@ -72,6 +73,9 @@ class StudentWithTeacher(ActsAsStudent):
         self.reader.prompts = self.teacher.classes
         self.reader.check(self.student, self.teacher.model)
         self._suit_losses()
+        # The default KD loss of a ranking is the one that suits the head.
+        refuse_repeated_keys(self.distiller)
+        refuse_mixing(self.student.data_preprocessor, self.distiller)
         for loss in self._losses_of(FeatureLoss):
             if loss.needs_stages:
                 self.teacher.engine.stay_exact(type(loss).__name__)
@@ -198,6 +202,9 @@ class StudentWithTeacher(ActsAsStudent):
             names: The student's classes, or None if they are not known.
         """
         scores = self.reader.scores(self.student)
+        fewest, needed_by = fewest_shared(
+            self.distiller, scores.background, scores.activation
+        )
         return match_classes(
             names,
             self.teacher.classes,
@@ -205,9 +212,8 @@ class StudentWithTeacher(ActsAsStudent):
             self.reader.scores(self.teacher.model).channels,
             background=scores.background,
             mode=self.classes,
-            min_shared=fewest_shared(
-                self.distiller, scores.background, scores.activation
-            ),
+            min_shared=fewest,
+            needed_by=needed_by,
         )
 
     def settings(self) -> str:

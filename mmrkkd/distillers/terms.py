@@ -1,6 +1,7 @@
 """The terms of a step: which there are, how they add up, how they pull."""
 
 from collections.abc import Collection, Iterable, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 from torch import Tensor
@@ -14,6 +15,8 @@ from .gradient_share import gradient_telemetry
 from .readers import Match, Scores
 from .readers.locations import divisor, located
 from .telemetry import ROWS_PER_STEP, agreement
+
+TASK_NORM = 'kd/grad_norm_task'
 
 
 class LossParts(NamedTuple):
@@ -40,10 +43,11 @@ def add_terms(terms: dict, new: dict) -> None:
     """
     taken = sorted(set(terms) & set(new))
     if taken:
+        # Those of this package were refused before training.
         raise ValueError(
-            f'two losses are logged under the same key {taken[0]!r}: use '
-            'each type of loss once. RankKDLoss has a KD loss inside, which '
-            'its kd=... chooses; KendallLoss is the ranking alone'
+            f'two losses are logged under the same key {taken[0]!r}: let a '
+            'loss of your own return another key, or use it once; a key of '
+            "the student's own losses is taken too"
         )
     terms.update(new)
 
@@ -222,7 +226,8 @@ def feature_terms(
             to leave it out.
 
     Returns:
-        Log key to scalar.
+        Log key to scalar; the task's norm at the features of a loss is
+        ``kd/grad_norm_task_at_<loss>``, see :func:`common_name`.
     """
     terms = {}
     for loss, pairs in zip(losses, zip(*views, strict=True), strict=True):
@@ -240,8 +245,25 @@ def feature_terms(
             sources = [value for pair in pairs for value in pair.student]
             shares = gradient_telemetry(pulling, sources)
             # The task's pull at the logits has that name already.
-            add_terms(
-                terms,
-                {k: v for k, v in shares.items() if not k.endswith('_task')},
-            )
+            shares.pop('kd/grad_share_task', None)
+            if TASK_NORM in shares:
+                place = f'{TASK_NORM}_at_{common_name(means)}'
+                shares[place] = shares.pop(TASK_NORM)
+            add_terms(terms, shares)
     return terms
+
+
+def common_name(terms: Iterable[str]) -> str:
+    """What the terms of one loss are called together.
+
+    Args:
+        terms: Log keys; those with 'loss' in them count.
+
+    Returns:
+        The words that they begin with, without 'loss_': 'fgd' of FGD's
+        four; all of them where that is nothing.
+    """
+    names = [name.replace('loss_', '') for name in terms if 'loss' in name]
+    words = zip(*(name.split('_') for name in names), strict=False)
+    common = takewhile(lambda each: len(set(each)) == 1, words)
+    return '_'.join(each[0] for each in common) or '+'.join(names)

@@ -1,6 +1,6 @@
 """What goes before a student's data preprocessor: checks, several views."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
@@ -106,6 +106,54 @@ class MultiViewPreprocessor(CheckedPreprocessor):
             inputs=[view['inputs'] for view in views],
             data_samples=views[0]['data_samples'],
         )
+
+
+def refuse_mixing(
+    preprocessor: nn.Module, losses: Iterable[nn.Module]
+) -> None:
+    """Refuses to mix images where a loss needs the class of each.
+
+    The loss itself sees it at the first batch that is mixed, which with a
+    small probability is in the middle of a training.
+
+    Args:
+        preprocessor: The student's.
+        losses: With the losses inside them.
+
+    Raises:
+        ValueError: it mixes, by MMPretrain's Mixup or what inherits from it
+            (CutMix, ResizeMix), and one of the losses sets
+            ``needs_labels``.
+    """
+    mixing = _mixing(preprocessor)
+    for loss in losses if mixing else ():
+        parts = [
+            type(part).__name__
+            for part in loss.modules()
+            if getattr(part, 'needs_labels', False)
+        ]
+        if parts:
+            # What wraps a loss needs what is inside of it.
+            raise ValueError(
+                f'{" around ".join(parts)} needs one class for each image, '
+                'and data_preprocessor.batch_augments (or train_cfg.augments '
+                f'of the student) mixes them: {", ".join(mixing)}. Remove '
+                'the mixing, or take a loss that needs no labels, such as '
+                'KDLoss'
+            )
+
+
+def _mixing(preprocessor: nn.Module) -> list[str]:
+    """The names of the steps that mix images and their labels."""
+    batch = getattr(preprocessor, 'batch_augments', None)
+    # Those of MMDetection's are a list, and mix nothing.
+    steps = getattr(batch, 'augments', ())
+    shares = getattr(batch, 'probs', None) or [1] * len(steps)
+    return [
+        type(step).__name__
+        for step, share in zip(steps, shares, strict=False)
+        if share and 'Mixup' in [kind.__name__ for kind in type(step).__mro__]
+    ]
 
 
 def is_multi_view(inputs: object) -> bool:

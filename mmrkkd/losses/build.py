@@ -8,13 +8,20 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from mmrkkd.ops.checks import check_options, nearest_name
+from mmrkkd.ops.checks import check_options, check_required, nearest_name
 
 from .base import DistillationLoss
 from .placement import OPTIONS as PLACEMENT
 from .placement import Placed
 
 SCOPE = 'mmrkkd.'
+# What losses cannot do without, for the message.
+EXAMPLES = dict(
+    student_layers="e.g. 'backbone[3]', the last stage of a backbone that "
+    "puts out four, or ['neck[0]', 'neck[1]'] (docs/en/features.md)",
+    num_data='the number of images of the training set, e.g. 50000 '
+    '(docs/en/features.md)',
+)
 
 
 def find_losses(
@@ -61,8 +68,8 @@ def build_loss(
     Raises:
         KeyError: there is no ``type``, or no loss of that name; the message
             suggests the nearest one.
-        TypeError: it is not of that kind, or has no such option; the
-            message lists those that it has.
+        TypeError: it is not of that kind, has no such option (the message
+            lists those that it has), or needs one that is not given.
     """
     if isinstance(loss, dict):
         options = {
@@ -73,6 +80,7 @@ def build_loss(
         called = _called(loss)
         placement = _placement(called, options)
         check_options(called.__name__, called, options)
+        check_required(called.__name__, called, options, EXAMPLES)
         loss = called(**options)
         if placement:
             loss.place(**placement)

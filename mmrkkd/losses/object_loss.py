@@ -22,6 +22,8 @@ class ObjectLoss(LogitLoss):
     is_base = True
     activations = ('softmax', 'sigmoid')
     needs_labels = True
+    # Candidates are compared, not classes.
+    min_classes = 1
     asks_for = ('groups',)
     activation = 'sigmoid'
     groups: Tensor | None = None

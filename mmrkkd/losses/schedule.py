@@ -15,11 +15,13 @@ class Progress:
     """How far a run is.
 
     Args:
-        epoch: The epoch in progress, counted from 1. Defaults to 1.
+        epoch: The epoch in progress, counted from 1; in a run by iterations
+            the pass over the training data. None where it is not known.
+            Defaults to 1.
         iteration: The iteration in progress, counted from 1. Defaults to 1.
     """
 
-    epoch: int = 1
+    epoch: int | None = 1
     iteration: int = 1
 
 
@@ -62,7 +64,17 @@ class _Timed(Schedule):
         self.by = by
 
     def now(self, progress: Progress) -> int:
-        return getattr(progress, self.by)
+        time = getattr(progress, self.by)
+        if time is None:
+            raise ValueError(
+                "by='epoch' needs to know how many iterations are an epoch, "
+                f'and nobody tells in this run by iterations, got {self}: '
+                "give by='iteration' and its times in iterations (in place "
+                "of a default too, such as CTKDLoss's ramp), or add "
+                "dict(type='mmrkkd.RunStateHook') to custom_hooks, which "
+                'tells it'
+            )
+        return time
 
 
 class _Ramp(_Timed):
@@ -212,7 +224,10 @@ def build_schedule(name: str, value: float | dict | Schedule) -> Schedule:
         dict(type='linear', end=1000, by='iteration')
 
     Epochs and iterations are counted from 1: a linear ramp with ``end=20``
-    is at 1/20 during the first epoch and at 1 from the 20th on.
+    is at 1/20 during the first epoch and at 1 from the 20th on. In a run by
+    iterations an epoch is one pass over the training data, which
+    ``RunStateHook`` tells; where nobody does, the first step refuses a
+    schedule by epoch.
 
     Args:
         name: The argument's name, for the messages.

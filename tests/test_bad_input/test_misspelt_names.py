@@ -3,7 +3,7 @@
 import pytest
 
 from mmrkkd.distillers.teacher import check_teacher
-from mmrkkd.losses import KDLoss, LogitLoss, build_loss
+from mmrkkd.losses import LOSSES, KDLoss, LogitLoss, build_loss
 from mmrkkd.registry import MODELS
 
 
@@ -65,6 +65,36 @@ def test_a_loss_without_type_is_refused():
 def test_an_unknown_option_suggests_the_nearest(config, message):
     with pytest.raises(TypeError, match=message):
         build_loss(config)
+
+
+@pytest.mark.parametrize(
+    ('config', 'message'),
+    [
+        (
+            dict(type='mmrkkd.ATLoss', power=1.0),
+            r"^ATLoss needs student_layers, e.g. 'backbone\[3\]'.*"
+            r'\(docs/en/features.md\); got power$',
+        ),
+        (dict(type='FGDLoss'), 'FGDLoss needs student_layers.*; got nothing$'),
+        (dict(type='CRDLoss'), 'CRDLoss needs num_data, the number of images'),
+    ],
+)
+def test_what_a_loss_cannot_do_without_is_named(config, message):
+    with pytest.raises(TypeError, match=message):
+        build_loss(config)
+
+
+def test_every_loss_that_cannot_do_without_something_says_what_it_is():
+    built = 0
+    for name in LOSSES:
+        try:
+            build_loss(dict(type=name))
+        except TypeError as error:
+            assert f'{name} needs ' in str(error)
+            assert '(docs/en/features.md); got nothing' in str(error)
+        else:
+            built += 1
+    assert built > 20
 
 
 def test_a_loss_that_takes_any_option_gets_them_all():

@@ -1,7 +1,9 @@
 """mmrkkd distill: from a plain config to a plain student."""
 
+import argparse
 import copy
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -22,14 +24,15 @@ from small_runs import (
 
 import mmrkkd
 from mmrkkd.checkpoint import locks, read_training_state
-from mmrkkd.cli import change_config
+from mmrkkd.cli import add_change_option, change_config
 from mmrkkd.commands import work_dir
 from mmrkkd.commands.distill import scores_text
 from mmrkkd.commands.methods import PREFIXES, method_names, read_method
 from mmrkkd.commands.program import main
-from mmrkkd.commands.wrapping import wrap
+from mmrkkd.commands.wrapping import saying_how_to_name_layers, wrap
 from mmrkkd.distillers.model_config import whole_model
-from mmrkkd.losses import build_loss
+from mmrkkd.losses import ATLoss, build_loss
+from mmrkkd.losses.feature.base import LayersError
 
 ROOT = Path(__file__).parents[2]
 METHODS = ROOT / 'configs' / '_base_' / 'methods'
@@ -516,6 +519,77 @@ def test_an_option_that_is_almost_a_setting_is_told(capsys):
     assert "no 'modle' there; did you mean 'model'?" in said
     assert "no 'optimiser' there; did you mean 'optimizer'?" in said
     assert said.count('did you mean') == 2
+
+
+def test_layers_that_do_not_fit_are_named_by_an_option(folder, capsys):
+    """Methods have the layers of the models that they were published with."""
+    config = student_config(folder)
+    config.model.backbone = dict(
+        type='ResNet', depth=18, base_channels=4, stem_channels=4
+    )
+    config.model.head.in_channels = 32
+    config.dump('resnet.py')
+    random_weights(config.model, folder / 'resnet.pth')
+    arguments = ['resnet.py', '--teacher', 'resnet.py', 'resnet.pth']
+    arguments += ['--method', 'ofd', '--work-dir', 'named']
+    layers = "model.losses.student_layers=['before backbone.layer4.1.relu[1]']"
+    for dry in ([], ['--dry-run']):
+        assert main(['distill', *arguments, *dry]) == 1
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.startswith("mmrkkd distill: the teacher's layer 'backb")
+        assert f'. Layers are named by --cfg-options "{layers}"' in error
+        assert 'model.losses.teacher_layers' in error
+    arguments += ['--cfg-options', layers, '--dry-run']
+    assert main(['distill', *arguments]) == 0
+    assert 'loss_ofd: ' in capsys.readouterr().out
+
+
+def test_of_several_losses_the_one_is_named_whose_layers_do_not_fit():
+    at = ATLoss('a')
+    losses = [dict(type='mmrkkd.KDLoss'), dict(type='mmrkkd.ATLoss')]
+    config = Config(dict(model=dict(losses=losses)))
+    with (
+        pytest.raises(ValueError, match=r'^no\. .*losses\.1\.student_layers='),
+        saying_how_to_name_layers(config),
+    ):
+        raise LayersError('no', at)
+
+
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ("custom_hooks=[dict(type='EMAHook')]", 'custom_hooks: a dict cannot'),
+        ("a.b=[dict(type='X',c=1)]", 'a.b: a dict .* with a.b in it'),
+        ("a=dict(type='X')", 'config that inherits, _base_ = '),
+        ('a={"type": 1}', 'a: a dict cannot be given on the command line'),
+        ('a=f(1,2)', r'a: a value is .* closed, .*, got f\(1,2\)'),
+        ('a=[(1,2]', r'closed, .*, got \[\(1,2\]'),
+        ('a', "--cfg-options takes KEY=VALUE, got 'a'"),
+    ],
+)
+def test_an_option_that_cannot_be_read_is_told(option, message, capsys):
+    arguments = ['student.py', '--teacher', 'teacher.py', 'teacher.pth']
+    with pytest.raises(SystemExit) as ended:
+        main(['distill', *arguments, '--cfg-options', option])
+    assert ended.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_options_are_read_as_mmengine_reads_them_with_their_spaces():
+    options = {
+        'a=[(1, 2), [x]]': [(1, 2), ['x']],
+        "a=['before b.relu[1]', c]": ['before b.relu[1]', 'c'],
+        'a=my images/of cats': 'my images/of cats',
+        "a='None'": None,
+        'a=epoch_{:02d}.pth': 'epoch_{:02d}.pth',
+        'a=x=1': 'x=1',
+        'a=': '',
+    }
+    for text, value in options.items():
+        parser = argparse.ArgumentParser()
+        add_change_option(parser)
+        args = parser.parse_args(['--cfg-options', text, 'b=1'])
+        assert args.cfg_options == dict(a=value, b=1)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, detector_config, free_port, load_tool
@@ -322,6 +324,59 @@ def test_a_detectors_usual_recipe_of_tta_can_be_built():
     assert type(model).__name__ == 'DetTTAModel'
     assert type(model.module).__name__ == 'FasterRCNN'
     assert [view.transforms[0].prob for view in views] == [1.0, 0.0]
+
+
+PAD = dict(type='Pad', pad_to_square=True, pad_val=dict(img=(114.0,) * 3))
+
+
+@pytest.mark.parametrize('pads', [[], [PAD], [dict(PAD, type='mmdet.Pad')]])
+def test_both_views_of_tta_see_a_padded_box_in_one_place(tmp_path, pads):
+    from mmdet.registry import TRANSFORMS
+    from mmdet.structures.bbox import bbox_flip
+
+    # A bright box at x from 10 to 30 and y from 20 to 60, of 60 x 120.
+    image = np.zeros((120, 60, 3), np.uint8)
+    image[20:60, 10:30] = 255
+    cv2.imwrite(str(tmp_path / 'image.png'), image)
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=(240, 240), keep_ratio=True),
+        *pads,
+        dict(type='LoadAnnotations', with_bbox=True),
+        dict(type='PackDetInputs'),
+    ]
+    dataset = dict(type='CocoDataset', pipeline=pipeline)
+    config = Config(
+        dict(
+            default_scope='mmdet',
+            model=detector_config(),
+            test_dataloader=dict(dataset=dataset),
+        )
+    )
+    load_tool('test').use_tta(config)
+    item = dict(
+        img_path=str(tmp_path / 'image.png'),
+        img_id=0,
+        instances=[dict(bbox=[10, 20, 30, 60], bbox_label=0, ignore_flag=0)],
+    )
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        for transform in config.test_dataloader.dataset.pipeline:
+            item = TRANSFORMS.build(transform)(item)
+    flips, found, annotated = [], [], []
+    for view, sample in zip(item['inputs'], item['data_samples'], strict=True):
+        y, x = (view[0] > 127).nonzero().T
+        box = torch.stack([x.min(), y.min(), x.max() + 1, y.max() + 1])
+        # What a detector predicts is scaled back, and then mirrored.
+        box = box[None] / torch.tensor(sample.scale_factor).repeat(2)
+        if sample.flip:
+            box = bbox_flip(box, sample.ori_shape, sample.flip_direction)
+        flips.append(sample.flip)
+        found += box.tolist()
+        annotated.append(sample.gt_instances.bboxes.tensor.tolist())
+    assert flips == [True, False]
+    assert found == [[10, 20, 30, 60]] * 2
+    # The annotations of the image itself, to be scored by.
+    assert annotated == [[[10, 20, 30, 60]]] * 2
 
 
 def test_settings_beside_the_model_stop_a_run(config):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import math
 import re
 import shutil
 import subprocess
@@ -62,11 +63,22 @@ def test_its_weight_may_be_a_schedule_and_is_checked(loss):
 
 
 def test_values(loss):
-    # Cosines 0, 1 and -1.
-    student = torch.tensor([[1.0, 0.0], [2.0, 2.0], [1.0, 0.0]])
-    teacher = torch.tensor([[0.0, 1.0], [1.0, 1.0], [-3.0, 0.0]])
+    # Probabilities (1, 1) / 2, (1, 3) / 4 and (1, 0).
+    student = torch.tensor([[2.0, 2.0], [0.0, math.log(3)], [0.0, 0.0]])
+    teacher = torch.tensor([[7.0, 7.0], [1.0, 1.0], [0.0, -torch.inf]])
     mean = loss(student, teacher)['loss_cosine'].item()
-    assert mean == pytest.approx((1 + 0 + 2) / 3)
+    cosines = 1, (1 + 3) / (20**0.5), 1 / 2**0.5
+    assert mean == pytest.approx(1 - sum(cosines) / 3)
+
+
+@pytest.mark.parametrize('student_too', [False, True])
+def test_a_class_that_the_teacher_rules_out(monkeypatch, student_too):
+    """The contract of names that are not in OF_FINITE_LOGITS."""
+    monkeypatch.setitem(test_contracts.LOSSES, 'CosineLoss', example())
+    assert 'CosineLoss' not in test_contracts.OF_FINITE_LOGITS
+    test_contracts.test_a_class_that_the_teacher_rules_out(
+        'CosineLoss', student_too
+    )
 
 
 def test_ranking_goes_on_top(loss):
@@ -74,14 +86,31 @@ def test_ranking_goes_on_top(loss):
     assert list(terms) == ['loss_cosine', 'loss_rank']
 
 
-def test_one_file_is_all(tmp_path):
-    """Found, exported, known by its name: no other file is touched."""
+@pytest.fixture(scope='module')
+def copy(tmp_path_factory):
+    """A folder with the package and the file of the page in its place."""
+    folder = tmp_path_factory.mktemp('copy')
     shutil.copytree(
         ROOT / 'mmrkkd',
-        tmp_path / 'mmrkkd',
+        folder / 'mmrkkd',
         ignore=shutil.ignore_patterns('__pycache__'),
     )
-    (tmp_path / PLACE).write_text(SOURCE)
+    (folder / PLACE).write_text(SOURCE)
+    return folder
+
+
+def run_python(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_one_file_is_all(copy):
+    """Found, exported, known by its name: no other file is touched."""
     code = (
         'import sys\n'
         'from mmrkkd.losses import CosineLoss, build_loss\n'
@@ -91,11 +120,16 @@ def test_one_file_is_all(tmp_path):
         "assert 'mmengine' not in sys.modules\n"
         'print(CosineLoss.__module__)\n'
     )
-    done = subprocess.run(
-        [sys.executable, '-c', code],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python(copy, '-c', code)
     assert done.stdout.strip() == 'mmrkkd.losses.cosine', done.stderr
+
+
+@pytest.mark.slow
+def test_the_contracts_are_kept_as_its_author_runs_them(copy):
+    """As a loss among the others, those that go by its name included."""
+    for file in (test_contracts.__file__, ROOT / 'tests' / 'conftest.py'):
+        shutil.copy(file, copy)
+    options = ('-q', '-k', 'CosineLoss', 'test_contracts.py')
+    done = run_python(copy, '-m', 'pytest', *options)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert int(re.search(r'(\d+) passed', done.stdout)[1]) > 30

@@ -8,7 +8,17 @@ from torch import nn
 from mmrkkd.distillers.class_map import ClassMap, fewest_shared, match_classes
 from mmrkkd.distillers.class_names import metainfo_classes
 from mmrkkd.distillers.frozen_teacher import FrozenTeacher
-from mmrkkd.losses import KDLoss, KendallLoss, LRALoss, RankKDLoss
+from mmrkkd.losses import (
+    BinaryKDLoss,
+    BinaryKLLoss,
+    BoxRankLoss,
+    FitNetLoss,
+    KDLoss,
+    KendallLoss,
+    LRALoss,
+    RankKDLoss,
+    RankMimicLoss,
+)
 
 STUDENT = ['cat', 'dog', 'bird']
 
@@ -86,6 +96,24 @@ def test_unknown_names_are_matched_by_position():
     assert match_classes(STUDENT, None, 4, 4, True) == ClassMap()
 
 
+def test_names_that_are_given_fit_their_head_whatever_the_other_side_knows():
+    message = 'the student has 4 channels, background included, but 2 class'
+    with pytest.raises(ValueError, match=message):
+        match_classes(STUDENT[:2], None, 4, 4, True)
+    message = r'teacher has 5 channels but 3 .*correct teacher.classes=\[\.'
+    for mode in ('same', 'shared'):
+        with pytest.raises(ValueError, match=message):
+            match_classes(None, STUDENT, 5, 5, mode=mode)
+
+
+def test_a_data_set_may_know_more_names_than_a_head_or_fewer():
+    # MMDetection 2's checkpoints do not say which of these are things.
+    both = stated(CocoPanopticDataset.METAINFO['classes'])
+    assert match_classes(None, both, 81, 81, True) == ClassMap()
+    # Images of three classes, for a head of ImageNet's thousand.
+    assert match_classes(stated(STUDENT), None, 1000, 1000) == ClassMap()
+
+
 @pytest.mark.parametrize(
     'arguments,message',
     [
@@ -107,7 +135,7 @@ def test_unknown_names_are_matched_by_position():
         ((STUDENT, STUDENT, 3, 4), 'teacher has 4 channels but 3 class names'),
         (
             (STUDENT, ['fish', 'cat'], 3, 2, False, 'shared'),
-            r"share 1 of their classes \('cat'\), and the losses need at "
+            r"share 1 of their classes \('cat'\), and the losses must have at "
             'least 2: a single class has no order to rank',
         ),
         (
@@ -173,20 +201,28 @@ def test_one_shared_class_beside_the_background_will_do_without_ranking():
 
 
 @pytest.mark.parametrize(
-    'loss,background,activation,fewest',
+    'loss,background,activation,fewest,needed_by',
     [
-        (KDLoss(), True, 'softmax', 1),
-        (KDLoss(), False, 'softmax', 2),
-        (KDLoss(), False, 'sigmoid', 1),
-        (KendallLoss(), True, 'softmax', 2),
-        (RankKDLoss(), True, 'softmax', 2),
-        (LRALoss(), True, 'softmax', 2),
-        (KendallLoss(), False, 'sigmoid', 2),
+        (KDLoss(), True, 'softmax', 1, 'the losses'),
+        (KDLoss(), False, 'softmax', 2, 'the softmax of the head'),
+        # At objects alone their classes exclude each other.
+        (KDLoss(), False, 'sigmoid', 2, 'KDLoss'),
+        (BinaryKDLoss(), False, 'sigmoid', 1, 'the losses'),
+        (RankMimicLoss(), False, 'sigmoid', 1, 'the losses'),
+        (BoxRankLoss(), True, 'softmax', 1, 'the losses'),
+        (KendallLoss(), True, 'softmax', 2, 'KendallLoss'),
+        (RankKDLoss(), True, 'softmax', 2, 'RankKDLoss'),
+        (LRALoss(), True, 'softmax', 2, 'LRALoss'),
+        (KendallLoss(), False, 'sigmoid', 2, 'KendallLoss'),
+        (FitNetLoss('neck[0]'), False, 'sigmoid', 1, 'the losses'),
     ],
 )
-def test_how_many_names_losses_need(loss, background, activation, fewest):
-    losses = nn.ModuleList([loss])
-    assert fewest_shared(losses, background, activation) == fewest
+def test_how_many_names_losses_need(
+    loss, background, activation, fewest, needed_by
+):
+    losses = nn.ModuleList([BinaryKLLoss(), loss])
+    found = fewest_shared(losses, background, activation)
+    assert found == (fewest, needed_by)
 
 
 # -- which samples are compared ----------------------------------------------

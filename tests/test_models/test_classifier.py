@@ -359,16 +359,51 @@ def test_mixing_several_views_is_refused():
 # -- labels ----------------------------------------------------------------
 
 
+MIXUP = dict(augments=dict(type='Mixup', alpha=0.8))
+
+
 def test_mixed_images_have_no_label():
-    mixing = dict(augments=dict(type='Mixup', alpha=0.8))
-    model = make(student=classifier(batch_augments=mixing))
+    model = make(student=classifier(batch_augments=MIXUP))
     assert losses_of(model)['loss_kd'].isfinite()
-    model = make(
-        losses=dict(type='mmrkkd.DKDLoss'),
-        student=classifier(batch_augments=mixing),
+
+
+@pytest.mark.parametrize(
+    ('loss', 'named'),
+    [
+        (dict(type='DKDLoss'), 'DKDLoss'),
+        (
+            dict(type='RankKDLoss', kd=dict(type='NKDLoss')),
+            'RankKDLoss around NKD',
+        ),
+        (
+            dict(type='LSKDLoss', kd=dict(type='DKDLoss')),
+            'LSKDLoss around DKD',
+        ),
+        (dict(type='ListMLELoss', label_first=True), 'ListMLELoss'),
+        (dict(type='CRDLoss', num_data=6), 'CRDLoss'),
+    ],
+)
+def test_mixing_is_refused_where_a_loss_needs_one_class(loss, named):
+    """Before anything trains: the first mixed batch may come late."""
+    some = dict(
+        augments=[dict(type='CutMix', alpha=1.0)],
+        probs=[0.01],
     )
-    with pytest.raises(ValueError, match='DKDLoss needs labels'):
-        losses_of(model)
+    message = f'{named}.* needs one class .*augments of the student.*: CutMix'
+    with pytest.raises(ValueError, match=message):
+        make(loss, classifier(batch_augments=some))
+
+
+def test_the_students_own_way_to_mix_is_seen_too():
+    student = classifier()
+    student['train_cfg'] = copy.deepcopy(MIXUP)
+    with pytest.raises(ValueError, match='DKDLoss needs one class .*: Mixup'):
+        make(dict(type='DKDLoss'), student)
+
+
+def test_mixing_of_probability_0_is_none():
+    never = dict(MIXUP, probs=[0.0])
+    make(dict(type='DKDLoss'), classifier(batch_augments=never))
 
 
 def test_mixed_images_count_as_far_as_the_teacher_knows_their_classes():

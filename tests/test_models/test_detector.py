@@ -9,8 +9,10 @@ from mmengine.model import ExponentialMovingAverage
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from mmengine.runner.checkpoint import get_state_dict, load_state_dict
+from small_dense_heads import distilled as dense_distilled
 
 from mmrkkd.distillers import KDDetector
+from mmrkkd.losses import KDLoss
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 RKKD = dict(type='mmrkkd.RankKDLoss', temperature=1.0)
@@ -327,7 +329,62 @@ def test_errors(changes, error, message):
         make(**changes)
 
 
-def test_two_losses_of_one_key(batch):
-    model = make(losses=[dict(type='KDLoss'), dict(type='KDLoss')])
-    with pytest.raises(ValueError, match="same key 'loss_kd'"):
+def of_features(name, layer):
+    return dict(type=f'mmrkkd.{name}', student_layers=layer)
+
+
+@pytest.mark.parametrize(
+    'losses,message',
+    [
+        (
+            [dict(type='KDLoss'), dict(type='KDLoss', temperature=2.0)],
+            r'losses\[0\] \(KDLoss\) and losses\[1\] \(KDLoss\) .* same key, '
+            'that of KDLoss: use each type of loss once',
+        ),
+        (
+            [dict(type='RankKDLoss'), dict(type='KDLoss')],
+            r'\(RankKDLoss\) and .* \(KDLoss\) .* that of KDLoss: use each',
+        ),
+        (
+            [dict(type='RankKDLoss'), dict(type='KendallLoss')],
+            r'\(RankKDLoss\) .* that of KendallLoss: .* ranking of Kendall',
+        ),
+        (
+            [dict(type='DKDLoss'), dict(type='LSKDLoss'), dict(type='KDLoss')],
+            r'losses\[1\] \(LSKDLoss\) and losses\[2\] .* that of KDLoss',
+        ),
+        (
+            [
+                of_features('FGDLoss', 'neck[0]'),
+                of_features('FGDLoss', 'neck[1]'),
+            ],
+            r'that of FGDLoss: give one .* all the layers, student_layers=',
+        ),
+    ],
+)
+def test_two_losses_of_one_key_are_refused_before_training(losses, message):
+    with pytest.raises(ValueError, match=message):
+        make(losses=losses)
+
+
+def test_the_ranking_takes_the_loss_of_a_sigmoid_before_keys_are_compared():
+    losses = [dict(type='RankKDLoss'), dict(type='BinaryKDLoss')]
+    with pytest.raises(ValueError, match='that of BinaryKDLoss'):
+        MODELS.build(dense_distilled('fcos', losses))
+
+
+def test_losses_inside_of_others_that_differ_are_no_trouble(batch):
+    inner = dict(type='LSKDLoss', kd=dict(type='DKDLoss'))
+    losses = [dict(type='RankKDLoss', kd=inner), dict(type='KDLoss')]
+    terms = losses_of(make(losses=losses), batch)
+    assert {'loss_dkd_target', 'loss_rank', 'loss_kd'} <= set(terms)
+
+
+class Another(KDLoss):
+    """A loss of a user, with the key of its parent."""
+
+
+def test_two_losses_of_a_users_are_refused_by_their_keys(batch):
+    model = make(losses=[Another(), dict(type='KDLoss')])
+    with pytest.raises(ValueError, match="same key 'loss_kd': let a loss"):
         losses_of(model, batch)

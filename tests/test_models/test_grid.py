@@ -8,6 +8,7 @@ import small_dense_heads
 import torch
 from mmengine.logging import MessageHub
 from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import DefaultScope
 from small_dense_heads import (
     COMMON,
     FAMILIES,
@@ -107,7 +108,6 @@ def quiet():
 def step(request):
     if request.param in NEEDS:
         pytest.importorskip(NEEDS[request.param])
-    from mmengine.registry import DefaultScope
 
     with DefaultScope.overwrite_default_scope('mmdet'):
         return Step(request.param)
@@ -221,3 +221,21 @@ def test_labels_are_found_under_autocast(step):
 def test_no_hook_stays_behind(step):
     for module in step.model.student.modules():
         assert not module._forward_hooks and not module._forward_pre_hooks
+
+
+@pytest.mark.parametrize('layer', ['bbox_head', 'bbox_head[0]'])
+@pytest.mark.parametrize(
+    'family,inside',
+    [
+        ('retinanet', r'bbox_head\.cls_convs\.\d'),
+        ('yolox', r'bbox_head\.multi_level_cls_convs\.2'),
+    ],
+)
+def test_a_whole_head_is_no_layer(family, inside, layer):
+    losses = dict(type='mmrkkd.PKDLoss', student_layers=layer)
+    message = f"layer 'bbox_head' is not run.* nested, .* such as {inside}"
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        with pytest.raises(ValueError, match=message) as told:
+            MODELS.build(distilled(family, losses))
+        losses['student_layers'] = str(told.value).rpartition(' ')[2] + '[0]'
+        MODELS.build(distilled(family, losses))

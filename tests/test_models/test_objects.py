@@ -117,6 +117,49 @@ def test_a_dense_step(family):
     )
 
 
+def with_classes(config, count):
+    config.bbox_head.num_classes = count
+    return config
+
+
+@pytest.mark.parametrize('shares', ['one class', 'one of three'])
+@pytest.mark.parametrize('family', ['retinanet', 'gfl'])
+def test_candidates_of_one_class_are_compared(family, shares):
+    config = distilled(family, LOSSES)
+    data = dense_batch(family)
+    if shares == 'one class':
+        config['class_names'] = config['teacher']['classes'] = ('cat',)
+        with_classes(config['student'], 1)
+        with_classes(config['teacher']['config'], 1)
+        for each in data['data_samples']:
+            each.gt_instances.labels.zero_()
+    else:
+        config['classes'] = 'shared'
+        config['teacher']['classes'] = ('zebra', CLASSES[1])
+        with_classes(config['teacher']['config'], 2)
+    torch.manual_seed(0)
+    model = MODELS.build(config).train()
+    model.student.init_weights()
+    terms = model(**model.data_preprocessor(data, True), mode='loss')
+    kd = [terms['loss_rank_mimic'], terms['loss_box_rank']]
+    assert all(value.isfinite() for value in kd) and kd[0] > 0
+    sum(kd).backward()
+    assert model.backbone.conv1.weight.grad.any()
+
+
+@pytest.mark.parametrize('name', ['KDLoss', 'RankKDLoss', 'ListMLELoss'])
+def test_one_shared_class_is_too_few_for_others_before_training(name):
+    loss = dict(type=f'mmrkkd.{name}', locations='foreground')
+    config = distilled('gfl', [*LOSSES, loss], classes='shared')
+    config['teacher']['classes'] = ('zebra', CLASSES[1])
+    with_classes(config['teacher']['config'], 2)
+    with pytest.raises(
+        ValueError,
+        match=f"share 1 .* \\('dog'\\), and {name} must have at least 2",
+    ):
+        MODELS.build(config)
+
+
 def test_a_two_stage_step(batch):
     torch.manual_seed(0)
     model = KDDetector(

@@ -9,15 +9,18 @@ from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.runner import load_checkpoint
 from small_classifiers import (
     RKKD,
+    batch,
     classifier,
     distilled,
     make_runner,
 )
 from torch import nn
 
+from mmrkkd.distillers import feature_seam
 from mmrkkd.distillers.feature_seam import FeatureSeam
 from mmrkkd.distillers.gradient_share import term_gradients
 from mmrkkd.distillers.readers.features import FeatureReader, at_first_size
+from mmrkkd.distillers.terms import common_name
 from mmrkkd.losses import FitNetLoss
 
 FITNET = dict(
@@ -252,8 +255,6 @@ def test_layers_of_the_models_are_joined():
 
 
 def step(model):
-    from small_classifiers import batch
-
     data = model.data_preprocessor(batch(), True)
     return model.train()(**data, mode='loss')
 
@@ -308,6 +309,33 @@ def test_a_teacher_whose_input_is_resized():
     build([RKKD], teacher_size=16)
 
 
+@pytest.mark.parametrize(
+    'name,fewest', [('RKDLoss', 3), ('SPLoss', 2), ('FitNetLoss', 1)]
+)
+def test_too_few_images_to_compare_are_told_once(monkeypatch, name, fewest):
+    messages = []
+    monkeypatch.setattr(
+        feature_seam, 'print_log', lambda text, **_: messages.append(text)
+    )
+    losses = [dict(type=f'mmrkkd.{name}', student_layers='backbone[0]')]
+    model = build(losses).train()
+
+    def compared(images):
+        data = model.data_preprocessor(batch(0, images), True)
+        terms = model(**data, mode='loss')
+        key = f'loss_{name[:-4].lower()}'
+        return sum(v for k, v in terms.items() if key in k)
+
+    assert compared(fewest) > 0 and not messages
+    if fewest > 1:
+        # But for the rounding of a mean.
+        assert compared(fewest - 1) < 1e-9
+        assert compared(fewest - 1) < 1e-9
+        (message,) = messages
+        assert f'fewer than {fewest}; this batch has {fewest - 1}' in message
+        assert f'batch_size >= {fewest}' in message
+
+
 def test_features_are_those_of_the_one_forward():
     model = build([RKKD, FITNET])
     calls = []
@@ -344,8 +372,22 @@ def test_students_start_from_the_same_weights():
 
 def test_pull_at_the_features_is_logged():
     terms = step(build([RKKD, FITNET], gradient_interval=1))
-    assert 0 < terms['kd/grad_share_fitnet'] < 1
-    assert terms['kd/grad_norm_fitnet'] > 0
+    share, norm = terms['kd/grad_share_fitnet'], terms['kd/grad_norm_fitnet']
+    assert 0 < share < 1 and norm > 0
+    # The task's pull there has a name of its own.
+    task = terms['kd/grad_norm_task_at_fitnet']
+    assert task > 0 and task != terms['kd/grad_norm_task']
+    torch.testing.assert_close(share, norm / (norm + task))
+
+
+def test_what_the_terms_of_a_loss_are_called_together():
+    for names, name in [
+        (['loss_sp'], 'sp'),
+        (['loss_fcfd', 'loss_fcfd_kl', 'kd/paths'], 'fcfd'),
+        (['loss_fgd_foreground', 'loss_fgd_background'], 'fgd'),
+        (['loss_one', 'loss_other'], 'one+other'),
+    ]:
+        assert common_name(names) == name
 
 
 def test_the_pull_at_a_frozen_layer_is_left_out():

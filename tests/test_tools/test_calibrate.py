@@ -101,7 +101,7 @@ def run(*arguments):
 def rows(text):
     """Term to (norm, share, proposal) of the printed table."""
     table = text.split('for a share of')[1].splitlines()[1:]
-    cells = [[c.strip() for c in row.split('  ') if c] for row in table]
+    cells = [[c.strip() for c in row.split('  ') if c] for row in table if row]
     return {first: others for first, *others in cells}
 
 
@@ -145,7 +145,7 @@ def test_norms_are_those_of_the_gradients(folder):
         inputs=list(images),
         data_samples=[DataSample().set_gt_label(n % 3) for n in range(4)],
     )
-    norms = calibrate.measure(model, [batch], 1)
+    norms = calibrate.measure(model, [batch], 1)['logits']
     # The same batch by hand: logits through the head, losses on top.
     data = model.data_preprocessor(batch, True)
     with torch.no_grad():
@@ -159,6 +159,94 @@ def test_norms_are_those_of_the_gradients(folder):
     assert norms['kd'] == [pytest.approx(float(expected['loss_kd']))]
     assert norms['rank'] == [pytest.approx(float(expected['loss_rank']))]
     assert norms['task'] == [pytest.approx(float(expected['task']))]
+
+
+SP = dict(type='mmrkkd.SPLoss', student_layers='backbone[0]')
+
+
+def places_of(text):
+    """Place to :func:`rows`, of a text with several tables."""
+    parts = text.split("At the student's ")[1:]
+    return {part.split(':')[0]: rows(part) for part in parts}
+
+
+def test_features_have_a_table_of_their_own(folder, capsys):
+    config = Config.fromfile(folder / 'kd.py')
+    kd = dict(type='mmrkkd.KDLoss', temperature=4.0)
+    config.model.losses = [kd, dict(SP, loss_weight=3000.0)]
+    config.model.gradient_interval = 1
+    config.dump(folder / 'sp.py')
+    options = ('--batches', 2, '--share', 0.25)
+    assert run(folder / 'sp.py', *options) == 0
+    text = capsys.readouterr().out
+    assert 'Norms at unlike places cannot be compared' in text
+    found = places_of(text)
+    assert {place: list(table) for place, table in found.items()} == {
+        'logits': ['kd', 'task'],
+        'features of sp': ['sp', 'task'],
+    }
+    for table in found.values():
+        shares = [float(share.split()[0]) for _, share, _ in table.values()]
+        assert sum(shares) == pytest.approx(1, abs=2e-3)
+    norms = {
+        place: {term: float(row[0].split()[0]) for term, row in table.items()}
+        for place, table in found.items()
+    }
+    # The head lies between the two places.
+    assert norms['logits']['task'] != norms['features of sp']['task']
+    # sp f / (sp f + task) = 1 / 4, of the task at these features alone.
+    own = norms['features of sp']
+    name, before, _, after = found['features of sp']['sp'][2].split()
+    assert (name, before) == ('loss_weight', '3000')
+    wanted = 3000 * own['task'] / own['sp'] / 3
+    assert float(after) == pytest.approx(wanted, rel=0.02)
+    proposed = f'model.losses.1.loss_weight={after}'
+    run(folder / 'sp.py', *options, '--cfg-options', proposed)
+    found = places_of(capsys.readouterr().out)
+    share = found['features of sp']['sp'][1]
+    assert float(share.split()[0]) == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_loss_of_features_alone_is_measured(folder, capsys):
+    config = Config.fromfile(folder / 'kd.py')
+    config.model.losses = SP
+    config.dump(folder / 'alone.py')
+    assert run(folder / 'alone.py', '--batches', 1) == 0
+    text = capsys.readouterr().out
+    assert list(places_of(text)) == ['features of sp']
+    assert 'unlike places' not in text
+
+
+def test_norms_are_sorted_by_their_places():
+    step = {
+        'loss_kd': 9.0,
+        's0.kd/grad_norm_kd': 1.0,
+        's0.kd/grad_norm_task': 2.0,
+        's0.kd/grad_share_kd': 9.0,
+        's1.kd/grad_norm_kd': 3.0,
+        's1.kd/grad_norm_task': 4.0,
+        # Of this one the task's pull could not be measured.
+        'kd/grad_norm_fitnet': 5.0,
+        'kd/grad_norm_fgd_foreground': 6.0,
+        'kd/grad_norm_fgd_relation': 7.0,
+        'kd/grad_norm_task_at_fgd': 8.0,
+    }
+    assert calibrate.places(step) == {
+        'logits of s0': dict(kd=1.0, task=2.0),
+        'logits of s1': dict(kd=3.0, task=4.0),
+        'features of fgd': dict(
+            fgd_foreground=6.0, fgd_relation=7.0, task=8.0
+        ),
+    }
+    assert calibrate.places({'kd/grad_norm_task': 1.0}) == {}
+
+
+def test_where_nothing_can_be_measured_that_is_told(
+    folder, capsys, monkeypatch
+):
+    monkeypatch.setattr(calibrate, 'places', lambda terms: {})
+    assert run(folder / 'kd.py', '--batches', 1) == 1
+    assert 'and has none: leave out activation' in capsys.readouterr().err
 
 
 def test_arithmetic_by_hand():

@@ -21,10 +21,10 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 import measure
 from experiments.cells import Cell, make_cells
 from experiments.methods import parse_methods
-from mmengine.config import DictAction
 from mmengine.runner import Runner
 from step import between_logs
 
+from mmrkkd.cli import Settings
 from mmrkkd.engine import prepare_model
 from mmrkkd.report.tables import markdown_table
 
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument('methods', nargs='+')
     parser.add_argument('--steps', type=int, default=5)
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}
+        '--cfg-options', nargs='+', action=Settings, default={}
     )
     parser.add_argument('--only', metavar='LABEL', help='this one, here')
     args = parser.parse_args()

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import DictAction
+from mmrkkd.cli import Settings
 
 from .arms import ARMS, DEFAULT_ARMS
 
@@ -113,7 +113,7 @@ def parse_args(
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Settings,
         default={},
         metavar='KEY=VALUE',
         help='settings to change in every config, the teacher too',

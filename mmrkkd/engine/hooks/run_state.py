@@ -18,6 +18,7 @@ from mmrkkd.distillers.student_state import (
     learned_in,
     learned_inside,
 )
+from mmrkkd.engine.epoch_length import state_epoch_length
 from mmrkkd.engine.launch import unwrapped
 from mmrkkd.engine.resumed_run import (
     RestoresAfterSkip,
@@ -49,7 +50,9 @@ class RunStateHook(Hook):
     untouched by validation, and draws the base seed of the data workers
     from a generator of its own: so the next step after a resume sees the
     numbers that it would have seen. It keeps the SHA-256 of the teacher's
-    file in ``meta`` and refuses to go on with another teacher.
+    file in ``meta`` and refuses to go on with another teacher. In a run by
+    iterations it tells the model how long an epoch is
+    (:func:`state_epoch_length`).
 
     A checkpoint holds the random state of the first process; the others
     start from a seed made of the run's, the iteration and their rank.
@@ -126,7 +129,7 @@ class RunStateHook(Hook):
             check_learned_state(model.distiller, learned)
 
     def before_train(self, runner: Runner) -> None:
-        """Puts the state back where a run is resumed.
+        """Puts the state back where a run is resumed, and tells an epoch.
 
         Args:
             runner: The runner.
@@ -143,6 +146,7 @@ class RunStateHook(Hook):
                 'the names of the training set. Leave it on, or give the '
                 'distiller class_names=[...] and constant weights.'
             )
+        state_epoch_length(runner)
         # Weights to start from (load_from) leave the count at 0.
         if runner.iter == 0:
             return

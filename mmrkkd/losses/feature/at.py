@@ -20,7 +20,8 @@ class ATLoss(MapLoss):
         loss_at = w sum_l mean (A_s - A_t)^2
 
     The mean is over images and cells. The channels may differ. Of maps of
-    unlike strides the finer one is averaged to the grid of the other.
+    unlike strides the finer one is averaged to the grid of the other. A map
+    of one cell adds 0; if all of them have one, that is refused.
 
     Args:
         student_layers: See :class:`FeatureLoss`; maps.
@@ -38,6 +39,7 @@ class ATLoss(MapLoss):
 
     joins_channels = False
     pools = True
+    needs_cells = True
 
     def __init__(
         self,

@@ -16,6 +16,19 @@ from mmrkkd.ops.backends.autograd import keepable
 Shape = tuple[int, ...]
 
 
+class LayersError(ValueError):
+    """The layers that are named do not fit their loss.
+
+    Args:
+        text: What to say.
+        loss: The loss.
+    """
+
+    def __init__(self, text: str, loss: 'FeatureLoss') -> None:
+        super().__init__(text)
+        self.loss = loss
+
+
 class Stages(Protocol):
     """A network between the layers that a loss looks at.
 
@@ -86,9 +99,13 @@ class FeatureLoss(DistillationLoss):
     the models from layer to layer sets ``needs_stages``: ``activated`` is
     set before :meth:`connect`, and :attr:`FeaturePair.stages`. One that sets
     ``grows_student`` has a ``residual`` that runs inside the student
-    (:class:`mmrkkd.losses.feature.norm.Residual`).
+    (:class:`mmrkkd.losses.feature.norm.Residual`). One for which every image
+    must have one class sets ``needs_labels``: distillers refuse to mix
+    images (Mixup, CutMix) beside it.
 
-    In a distributed run the images are those of the process.
+    In a distributed run the images are those of the process. A loss that
+    compares images with each other states by ``min_images`` how many it
+    takes: with fewer it is 0, and the distillers say so in the log.
 
     Args:
         student_layers: One layer of the student, or several.
@@ -107,6 +124,8 @@ class FeatureLoss(DistillationLoss):
     needs_statistics = False
     needs_stages = False
     grows_student = False
+    needs_labels = False
+    min_images = 1
     # Of both sides, which of the layers are never negative.
     activated: tuple[Sequence[bool], Sequence[bool]] | None = None
 

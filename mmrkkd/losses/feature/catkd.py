@@ -8,7 +8,7 @@ from torch.nn.functional import adaptive_avg_pool2d, mse_loss
 from mmrkkd.ops.checks import check_flag
 
 from .base import FeatureLoss, FeaturePair, Shape
-from .map_loss import check_maps
+from .map_loss import check_maps, single_cell
 from .unit import unit
 
 
@@ -40,9 +40,10 @@ class CATKDLoss(FeatureLoss):
             80 (WRN-40-2) for ShuffleNets, with 4 and normalised; 40
             (ResNet50) and 15 (VGG13) for MobileNetV2, with 2 and
             normalised. Defaults to 15.0.
-        resolution: r >= 1. Defaults to 2.
-        normalize: Divide each map by its L2 norm over the cells; an empty
-            one stays 0. Defaults to False.
+        resolution: r >= 1, > 1 with ``normalize``. Defaults to 2.
+        normalize: Divide each map by its L2 norm over the cells, which
+            leaves nothing of a single one but its sign; an empty one stays
+            0. Defaults to False.
 
     Log keys: ``loss_catkd``.
 
@@ -68,6 +69,11 @@ class CATKDLoss(FeatureLoss):
             )
         self.resolution = resolution
         self.normalize = check_flag('normalize', normalize)
+        if normalize and resolution == 1:
+            raise ValueError(
+                'resolution must be > 1 with normalize=True, got 1: of a map '
+                'of one cell its norm leaves nothing to learn'
+            )
 
     def connect(
         self, student_shapes: Sequence[Shape], teacher_shapes: Sequence[Shape]
@@ -85,6 +91,9 @@ class CATKDLoss(FeatureLoss):
                 'CATKDLoss needs the weights of both linear layers, '
                 'FeaturePair.classifiers, got None'
             )
+        cells = max(value.shape[-2:].numel() for value in pair.student)
+        if self.normalize and cells == 1:
+            raise single_cell(self, pair)
         student_weights, teacher_weights = pair.classifiers
         distances = [
             mse_loss(

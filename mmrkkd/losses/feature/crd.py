@@ -62,6 +62,8 @@ class CRDLoss(FeatureLoss):
         code, whose scores these are; K is 16384 there.
     """
 
+    needs_labels = True
+
     def __init__(
         self,
         num_data: int,

@@ -20,7 +20,8 @@ class CWDLoss(MapLoss):
 
     Cells of padding take part, as in the public codes. Where the channels
     differ a 1 x 1 convolution joins them; of unlike strides the student's
-    map is interpolated to the teacher's grid.
+    map is interpolated to the teacher's grid. A map of one cell adds 0; if
+    all of them have one, that is refused.
 
     Args:
         student_layers: See :class:`FeatureLoss`; maps: the levels of a
@@ -36,6 +37,8 @@ class CWDLoss(MapLoss):
 
     Source: Shu et al., arXiv:2011.13256, eq. 3 and 4.
     """
+
+    needs_cells = True
 
     def __init__(
         self,

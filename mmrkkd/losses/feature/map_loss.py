@@ -7,7 +7,13 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from .base import FeatureLoss, FeaturePair, Shape, common_area
+from .base import (
+    FeatureLoss,
+    FeaturePair,
+    LayersError,
+    Shape,
+    common_area,
+)
 
 # By how much a product with a rounded ratio may miss a number of cells.
 SLACK = 1e-6
@@ -85,11 +91,14 @@ class MapLoss(FeatureLoss):
     """Base of the losses whose layers are joined by a :class:`MapConnector`.
 
     A subclass implements :meth:`per_batch` with the maps of :meth:`joined`.
+    One that compares the cells of a map with each other sets
+    ``needs_cells``: a single cell has nothing to be compared with.
     """
 
     is_base = True
     joins_channels = True
     pools = False
+    needs_cells = False
 
     def __init__(
         self,
@@ -115,13 +124,21 @@ class MapLoss(FeatureLoss):
         """The student's and the teacher's map of each layer, on one grid.
 
         Raises:
-            ValueError: :meth:`connect` was not called for these layers.
+            ValueError: :meth:`connect` was not called for these layers, or
+                none of them has more than a cell and ``needs_cells`` is
+                set.
         """
         check_connected(self, self.connectors, pair)
+        most = 0
         for connector, student, teacher in zip(
             self.connectors, pair.student, pair.teacher, strict=True
         ):
-            yield connector(student, teacher)
+            maps = connector(student, teacher)
+            most = max(most, maps[0].shape[-2:].numel())
+            yield maps
+        # One layer of several may have a single cell, where images are small.
+        if self.needs_cells and most == 1:
+            raise single_cell(self, pair)
 
 
 def resized(
@@ -167,6 +184,23 @@ def check_maps(student: Shape, teacher: Shape) -> None:
             f'{tuple(student)} of the student and {tuple(teacher)} of the '
             'teacher: name layers that put out maps'
         )
+
+
+def single_cell(loss: FeatureLoss, pair: FeaturePair) -> LayersError:
+    """What to raise of maps of one cell, which teach a loss nothing."""
+    own, others = (
+        ', '.join(map(repr, layers))
+        for layers in (loss.student_layers, loss.teacher_layers)
+    )
+    size = pair.input_shape
+    images = f' of images of {size[0]} x {size[1]} pixels' if size else ''
+    return LayersError(
+        f'{type(loss).__name__} compares the cells of a map with each other, '
+        f'and student_layers {own} beside teacher_layers {others} is a map '
+        f'of 1 x 1 cells{images}, from which nothing is learned: name an '
+        'earlier stage',
+        loss,
+    )
 
 
 def check_connected(

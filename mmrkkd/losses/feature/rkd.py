@@ -34,10 +34,11 @@ class RKDLoss(FeatureLoss):
     0, so that the mean over distinct ones, which the paper writes, is
     B / (B - 1) and B^2 / ((B - 1) (B - 2)) times as large; the published
     weights belong to the sums here. The student's mean distance has a
-    gradient. One image gives 0, two have no angle; images whose embeddings
-    are equal, but for rounding, have no direction between them: cosines with
-    it are 0 and pull at nothing. The dimensions of the
-    two embeddings may differ; maps are flattened.
+    gradient. One image gives 0, and so do two, whose distance is its own
+    mean and who have no angle. Images whose embeddings are equal, but for
+    rounding, have no direction between them: cosines with it are 0 and pull
+    at nothing. The dimensions of the two embeddings may differ; maps are
+    flattened.
 
     The angles take B^3 numbers in time, not in memory: they are worked on
     some vertices at a time, and kept only where a gradient is.
@@ -58,6 +59,9 @@ class RKDLoss(FeatureLoss):
     Source: Park et al., arXiv:1904.05068, eq. 7 to 12; weights those of the
         CIFAR-100 tables (Tian et al., arXiv:1910.10699).
     """
+
+    # The distance of two, over its mean, is 1 on both sides.
+    min_images = 3
 
     def __init__(
         self,

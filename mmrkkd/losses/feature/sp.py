@@ -33,6 +33,8 @@ class SPLoss(FeatureLoss):
         CIFAR-100 tables (Tian et al., arXiv:1910.10699).
     """
 
+    min_images = 2
+
     def __init__(
         self,
         student_layers: str | Sequence[str],

@@ -64,6 +64,15 @@ def test_resolution(value):
         CATKDLoss(resolution=value)
 
 
+def test_of_a_map_of_one_cell_its_norm_leaves_nothing():
+    with pytest.raises(ValueError, match='resolution must be > 1 .* got 1'):
+        CATKDLoss(resolution=1, normalize=True)
+    values = STUDENT.mean(3, keepdim=True), TEACHER, OWN, OTHERS
+    assert term(*values) > 0
+    with pytest.raises(ValueError, match=r"'backbone\[0\]' .* 1 x 1 cells"):
+        term(*values, normalize=True)
+
+
 def test_an_empty_map_pulls_at_nothing():
     student = torch.zeros(2, 4, 3, 3, requires_grad=True)
     teacher, weights = torch.randn(2, 4, 3, 3), torch.randn(5, 4)

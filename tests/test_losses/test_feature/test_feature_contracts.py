@@ -222,6 +222,23 @@ def test_a_student_like_its_teacher_has_nothing_to_learn(name):
     assert term == pytest.approx(0, abs=1e-6)
 
 
+def test_a_map_of_one_cell_teaches_or_is_refused(name):
+    # An image of four pixels, and an object in it.
+    shapes = (1, 4, 1, 1), (1, 6, 1, 1)
+    pair, loss = batch(*shapes, images=8), made(name, *shapes)
+    pair.input_shape = 4, 4
+    if name in {'ATLoss', 'CWDLoss'}:
+        message = (
+            f"{name} compares the cells .* student_layers 'layer0' .* 1 x 1 "
+            'cells of images of 4 x 4 pixels.*: name an earlier stage'
+        )
+        with pytest.raises(ValueError, match=message):
+            total(loss, pair)
+        return
+    total(loss, pair).backward()
+    assert pair.student[0].grad.abs().sum() > 0
+
+
 def test_no_image_is_refused(name):
     with pytest.raises(ValueError, match=r'at least one, got \[0\] images'):
         made(name)(batch(images=0))

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from mmrkkd.losses import PKDLoss
+from mmrkkd.losses import ATLoss, CWDLoss, PKDLoss
 from mmrkkd.losses.feature import FeaturePair
 from mmrkkd.losses.feature.base import common_area
 from mmrkkd.losses.feature.map_loss import MapConnector
@@ -130,3 +130,24 @@ def test_a_loss_must_be_connected_first():
     some = torch.zeros(1, 1, 2, 2)
     with pytest.raises(ValueError, match=r'PKDLoss has .* 0 layers, got 1'):
         PKDLoss('a')(FeaturePair([some], [some]))
+
+
+@pytest.mark.parametrize('kind', [ATLoss, CWDLoss])
+def test_a_map_of_one_cell_among_others_adds_nothing(kind):
+    """Of small images the deepest level of a pyramid may be one."""
+    maps = torch.randn(2, 2, 3, 4, 4).unbind()
+    small = torch.randn(2, 2, 3, 1, 1).unbind()
+    loss, alone = kind(['a', 'b']), kind('a')
+    loss.connect([(1, 3, 4, 4), (1, 3, 1, 1)], [(1, 3, 4, 4), (1, 3, 1, 1)])
+    alone.connect([(1, 3, 4, 4)], [(1, 3, 4, 4)])
+    assert loss(
+        FeaturePair([maps[0], small[0]], [maps[1], small[1]])
+    ) == alone(FeaturePair([maps[0]], [maps[1]]))
+
+
+def test_the_teachers_map_may_be_the_one_of_one_cell():
+    loss = ATLoss('a', 'b')
+    loss.connect([(1, 1, 2, 2)], [(1, 1, 1, 1)])
+    pair = FeaturePair([torch.rand(1, 1, 2, 2)], [torch.rand(1, 1, 1, 1)])
+    with pytest.raises(ValueError, match="'a' beside teacher_layers 'b' is a"):
+        loss(pair)
