@@ -109,36 +109,6 @@ def pytest_collection_finish():
     gc.freeze()
 
 
-@pytest.fixture(autouse=True, scope='module')
-def teachers_that_tell_samples_apart(request):
-    """In tests of models random teachers have the layers that PyTorch makes.
-
-    A head starts with nearly the same score everywhere, so that any two of
-    them agree: comparisons of scores would see nothing. What PyTorch's
-    layers do not make themselves is initialised.
-    """
-    if request.path.parent.name != 'test_models':
-        yield None
-        return
-    from mmrkkd.distillers import teacher
-
-    initialised = teacher.give_random_weights
-
-    def give_random_weights(model):
-        made = {
-            name: copy.deepcopy(part.state_dict())
-            for name, part in model.named_modules()
-            if hasattr(part, 'reset_parameters')
-        }
-        initialised(model)
-        for name, state in made.items():
-            model.get_submodule(name).load_state_dict(state)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(teacher, 'give_random_weights', give_random_weights)
-        yield initialised
-
-
 @pytest.fixture(autouse=True, scope='session')
 def runs_begin_at_once():
     """MMEngine does once what it would do for each run, or not at all."""

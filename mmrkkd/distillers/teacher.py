@@ -25,7 +25,6 @@ from .class_names import checkpoint_classes, names_in_order
 from .frozen_teacher import FrozenTeacher
 from .inference import TeacherEngine
 from .model_config import plain_model
-from .random_weights import give_random_weights
 
 KEYS_SHOWN = 200
 
@@ -54,9 +53,10 @@ def build_teacher(
         sha256: Expected SHA-256 of the checkpoint, at least 8 digits.
         classes: Its class names, a list in the order of its channels; by
             default those that the checkpoint states.
-        allow_random_weights: Go on without a checkpoint, from weights as a
-            training from scratch has them; no pretrained file is loaded.
-            For tests and benchmarks of speed. Defaults to False.
+        allow_random_weights: Go on without a checkpoint, for tests and
+            benchmarks of speed. The weights are those that the model is
+            built with, without ``init_weights``: some of Deformable DETR's
+            are whatever the memory held. Defaults to False.
         trust_checkpoint: Read a checkpoint that holds more than weights,
             which may run code. Defaults to False.
         precision: 'auto', 'float32', 'bfloat16' or 'float16', see
@@ -92,8 +92,6 @@ def build_teacher(
     with cpu_random_state_kept(), DefaultScope.overwrite_default_scope(scope):
         # Detectors write into the config that they are built from.
         model = MODELS.build(copy.deepcopy(config.model))
-        if checkpoint is None:
-            give_random_weights(model)
     if checkpoint is None:
         print_log(
             'The teacher has RANDOM weights (allow_random_weights=True).',

@@ -484,7 +484,7 @@ def test_settings_of_the_page_are_settings():
     page = Path(__file__).parents[2] / 'docs' / 'en' / 'dense_detectors.md'
     blocks = re.findall(r'```python\n(.*?)```', page.read_text(), re.S)
     settings = [text for text in blocks if '    matching=dict(' in text]
-    assert len(settings) == 2
+    assert len(settings) == 3
     for text in settings:
         names = {}
         exec(text, names)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import detector_config
-from mmengine.model import BaseModule, PretrainedInit
 from mmengine.registry import MODELS
 from small_dense_heads import dense_config
 from torch import nn
@@ -95,73 +94,6 @@ def test_copies_of_a_detector_are_its_equals(config):
     for key, value in twin.model.state_dict().items():
         assert torch.equal(value, own[key])
     assert not twin.model.train().training
-
-
-class Unmade(BaseModule):
-    """Its weight is made by ``init_weights`` alone, as a level_embed is."""
-
-    def __init__(self, **options):
-        super().__init__(**options)
-        self.embed = nn.Parameter(torch.full((64,), torch.nan))
-        self.conv = nn.Conv2d(3, 4, 1)
-        self.pretrained = 'no/such/file.pth'
-
-    def init_weights(self):
-        super().init_weights()
-        assert self.pretrained is None
-        nn.init.normal_(self.embed)
-
-
-@pytest.fixture
-def unmade(monkeypatch, teachers_that_tell_samples_apart):
-    initialised = teachers_that_tell_samples_apart
-    monkeypatch.setattr(teacher_module, 'give_random_weights', initialised)
-    monkeypatch.setitem(MODELS.module_dict, 'Unmade', Unmade)
-
-
-@pytest.mark.parametrize(
-    'init,kept',
-    [
-        (None, None),
-        (dict(type='Pretrained', checkpoint='no/such/file.pth'), None),
-        (dict(type=PretrainedInit, checkpoint='no/such/file.pth'), None),
-        (
-            [
-                dict(type='Constant', layer='Conv2d', val=7),
-                dict(type='Pretrained', checkpoint='no/such/file.pth'),
-            ],
-            [dict(type='Constant', layer='Conv2d', val=7)],
-        ),
-    ],
-)
-def test_random_weights_are_made_and_none_are_loaded(
-    unmade, capsys, init, kept
-):
-    state = torch.get_rng_state()
-    model = build_teacher(
-        dict(type='Unmade', init_cfg=init), allow_random_weights=True
-    ).model
-    assert torch.equal(torch.get_rng_state(), state)
-    assert model.embed.isfinite().all() and model.embed.std() > 0.5
-    assert (model.conv.weight == 7).all() == (kept is not None)
-    assert model.init_cfg == kept
-    # Only that they are random is told.
-    assert 'embed' not in capsys.readouterr().out
-
-
-def test_random_weights_of_a_backbone_that_a_config_downloads(unmade, config):
-    config.backbone.init_cfg = dict(
-        type='Pretrained', checkpoint='torchvision://resnet50'
-    )
-    model = build_teacher(config, allow_random_weights=True).model
-    assert all(weight.isfinite().all() for weight in model.parameters())
-
-
-def test_with_a_checkpoint_nothing_is_initialised(
-    config, checkpoint, monkeypatch
-):
-    monkeypatch.setattr(teacher_module, 'give_random_weights', None)
-    build_teacher(config, checkpoint)
 
 
 def test_random_state_is_left_alone(config):
