@@ -196,7 +196,9 @@ class TwoStageReader(Reader):
             teaching = self._teaching(teacher, stage)
             with (
                 self._calls(teaching) as calls,
-                noted_deltas(teaching) as deltas,
+                noted_deltas(
+                    teaching if 'boxes' in self.wants else ()
+                ) as deltas,
             ):
                 logits = box_logits(
                     teacher, self._taught_by(stage), features, rois, context
