@@ -2,6 +2,7 @@
 
 import ast
 import logging
+from collections.abc import Mapping
 from functools import lru_cache
 
 from mmengine.logging import MessageHub, print_log
@@ -23,17 +24,14 @@ def training_progress() -> Progress:
     where it does not the epoch is None.
     """
     info = _running_hub().runtime_info
-    step = info.get('iter', 0)
-    if EPOCH_LENGTH in info:
-        length = info[EPOCH_LENGTH]
-    elif info.get('max_epochs') == 1 and not _counts_epochs(
-        info.get('cfg') or ''
-    ):
-        return Progress(None, step + 1)
+    step, length = info.get('iter', 0), info.get(EPOCH_LENGTH)
+    if length is not None:
+        epoch = step // length + 1
+    elif EPOCH_LENGTH not in info and _counts_iterations(info):
+        epoch = None
     else:
-        length = None
-    epoch = info.get('epoch', 0) if length is None else step // length
-    return Progress(epoch + 1, step + 1)
+        epoch = info.get('epoch', 0) + 1
+    return Progress(epoch, step + 1)
 
 
 def is_logged() -> bool:
@@ -62,6 +60,13 @@ def _logger_interval(config: str) -> int | None:
     logger = _argument(_stated(config, 'default_hooks'), 'logger')
     interval = getattr(_argument(logger, 'interval'), 'value', None)
     return interval if type(interval) is int else None
+
+
+def _counts_iterations(info: Mapping) -> bool:
+    """Whether a hub's facts look like those of a run by iterations."""
+    return info.get('max_epochs') == 1 and not _counts_epochs(
+        info.get('cfg') or ''
+    )
 
 
 @lru_cache(maxsize=2)
