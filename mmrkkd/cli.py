@@ -84,7 +84,9 @@ def add_run_options(
     """Adds those of them that are about the run.
 
     Args:
-        folder: What the work directory is called by default.
+        parser: The parser.
+        folder: What the work directory is called by default. Defaults to
+            the name of the config.
     """
     parser.add_argument(
         '--work-dir',

@@ -1,4 +1,4 @@
-"""Small detectors and batches that the tests share."""
+"""Small models and batches that the tests share."""
 
 import copy
 import functools
@@ -16,7 +16,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.config import utils as config_utils
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope, init_default_scope
-from mmengine.runner import runner
+from mmengine.runner import CheckpointLoader, runner
 
 CLASSES = ('cat', 'dog', 'bird')
 ROOT = Path(__file__).parents[1]
@@ -90,6 +90,28 @@ def detector_config(
     return config.model
 
 
+def classifier_config(num_classes: int = 3, depth: int = 8, **changes) -> dict:
+    """A small ResNet for images of 32 pixels, as MMPretrain builds it.
+
+    Args:
+        num_classes: Classes.
+        depth: Of the ResNet: 8, 14, 20, ...
+        changes: Further settings, e.g. data_preprocessor=dict(...).
+    """
+    return dict(
+        type='ImageClassifier',
+        backbone=dict(type='mmrkkd.CIFARResNet', depth=depth),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(
+            type='LinearClsHead',
+            num_classes=num_classes,
+            in_channels=64,
+            loss=dict(type='CrossEntropyLoss'),
+        ),
+        **changes,
+    )
+
+
 def _merge(target: dict, changes: dict) -> None:
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(target.get(key), dict):
@@ -141,6 +163,18 @@ def mmdet_scope():
     """Names in configs mean MMDetection's, as inside its runner."""
     init_default_scope('mmdet')
     yield
+    DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture
+def process_as_before(monkeypatch):
+    """What tools/train.py sets for its whole process is taken back."""
+    monkeypatch.setattr(
+        CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes)
+    )
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.deterministic = False
     DefaultScope._instance_dict.clear()
 
 

@@ -29,7 +29,6 @@ PATHS = sorted(
     if '_base_' not in path.parts and 'image_folder' not in path.parts
 )
 CELLS = [path for path in PATHS if path.parent.parent != FOLDER]
-ALONE = [path for path in PATHS if path.parent.parent == FOLDER]
 PAIRS = sorted({path.parent for path in CELLS if path.parent.name != 'takd'})
 KEYS = {
     'kd': {'loss_kd'},
@@ -131,8 +130,17 @@ def test_names_are_unique():
 
 
 @pytest.mark.parametrize('path', PATHS, ids=identify)
-def test_name_states_batch_and_epochs(path):
+def test_config_is_what_its_name_says(path):
     config = read(path)
+    check_batch_and_epochs(path, config)
+    if path in CELLS:
+        check_losses(path, config.model, config.train_dataloader)
+        check_teacher(path, config.model.teacher)
+    else:
+        assert 'Pretrained' not in str(config.model), 'weights are downloaded'
+
+
+def check_batch_and_epochs(path, config):
     what, gpus, batch, epochs = NAME.fullmatch(path.stem).groups()
     assert config.train_dataloader.batch_size == int(batch)
     assert config.train_cfg.max_epochs == int(epochs)
@@ -142,11 +150,9 @@ def test_name_states_batch_and_epochs(path):
         assert what.split('_')[1] == f'{teacher}-{student}'
 
 
-@pytest.mark.parametrize('path', CELLS, ids=identify)
-def test_losses_are_those_of_the_name(path):
-    config = read(path)
+def check_losses(path, model, loader):
     method = path.stem.split('_')[0]
-    losses = config.model.losses
+    losses = model.losses
     *others, last = losses if isinstance(losses, list) else [losses]
     loss = build_loss(last)
     if isinstance(loss, FeatureLoss):
@@ -155,11 +161,11 @@ def test_losses_are_those_of_the_name(path):
         assert [each.type for each in others] == ['mmrkkd.KDLoss'] * (
             method in {'norm', 'fcfd'}
         )
-        assert config.model.task_weight == (0.1 if method == 'norm' else 1)
+        assert model.task_weight == (0.1 if method == 'norm' else 1)
         return
     views = 2 if method in TWO_VIEWS else 1
     assert loss.views in {1, views}
-    pipeline = config.train_dataloader.dataset.pipeline
+    pipeline = loader.dataset.pipeline
     has_views = any('MultiView' in step.type for step in pipeline)
     assert has_views == (views == 2)
     generator = torch.Generator().manual_seed(0)
@@ -170,9 +176,8 @@ def test_losses_are_those_of_the_name(path):
     assert {name for name in terms if 'loss' in name} == KEYS[method]
 
 
-@pytest.mark.parametrize('path', CELLS, ids=identify)
-def test_teacher_of_the_pair_is_found_from_anywhere(path):
-    teacher = read(path).model.teacher
+def check_teacher(path, teacher):
+    """It is the pair's, and is found from any folder."""
     name = re.split(r'[_-]', path.stem.split('_', 1)[1])[0]
     if path.parent.name == 'takd' and 'resnet20' in path.stem:
         assert Path(teacher.config).stem in teacher.checkpoint
@@ -216,11 +221,6 @@ def test_pair_builds_and_saves_the_plain_student(pair):
     shapes = {key: value.shape for key, value in plain.state_dict().items()}
     saved = {key: value.shape for key, value in distilled.state_dict().items()}
     assert saved == shapes
-
-
-@pytest.mark.parametrize('path', ALONE, ids=identify)
-def test_no_model_starts_from_downloaded_weights(path):
-    assert 'Pretrained' not in str(read(path).model)
 
 
 @pytest.mark.parametrize(

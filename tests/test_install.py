@@ -24,7 +24,7 @@ from installer.journal import Journal, ninja_progress  # noqa: E402
 # tools/test.py must not stand in the way of the standard library's test.
 sys.path.remove(TOOLS)
 
-STACK = install.load_stack()
+STACK = choices.load_stack()
 NOTHING = dict.fromkeys(choices.OPTIONS)
 FACTS = {
     'mmcv': 'onedl-mmcv',

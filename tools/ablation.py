@@ -18,8 +18,7 @@ from pathlib import Path
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 from experiments import ExperimentError
-from experiments.cells import make_cells
-from experiments.comparison import reference
+from experiments.cells import make_cells, reference
 from experiments.detection import (
     SAMPLES,
     bootstraps,
@@ -30,19 +29,13 @@ from experiments.methods import parse_methods
 from experiments.pool import run_cells
 from experiments.processes import MAX_THREADS, ended_like_interrupted
 from experiments.progress import Progress
-from experiments.records import (
-    AP,
-    check_folder,
-    log_of,
-    measurements,
-    result_of,
-    scores,
-)
+from experiments.records import check_folder, log_of, result_of
 from experiments.report import write_report
 
 from mmrkkd.cli import Settings
 from mmrkkd.evaluation.summary import summarize
 from mmrkkd.report import Curve, draw_curves, means_of
+from mmrkkd.report.measurements import AP, measurements, scores
 
 
 def parse_args(argv=None):

@@ -20,27 +20,21 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 import demo_report
 from experiments import ROOT, ExperimentError
-from experiments.cells import Cell, read_method
-from experiments.comparison import reference
+from experiments.cells import Cell, read_method, reference
 from experiments.detection import PREDICTIONS, bootstraps, coco_metric
 from experiments.methods import Method
 from experiments.pool import run_cells
 from experiments.processes import ended_like_interrupted, run_to_end
 from experiments.progress import Progress
-from experiments.records import (
-    AP,
-    RESULT,
-    clear_folder,
-    log_of,
-    measurements,
-    result_of,
-)
+from experiments.records import clear_folder, log_of, result_of
 
 from mmrkkd.commands.report import report
 from mmrkkd.datasets import Recipe, make_demo_shapes
 from mmrkkd.evaluation.kept_predictions import kept_detections
 from mmrkkd.evaluation.summary import summarize
 from mmrkkd.report import Curve, draw_curves, points_of, surroundings
+from mmrkkd.report.measurements import AP, measurements
+from mmrkkd.report.runs import RESULT
 from mmrkkd.report.surroundings import versions
 
 CONFIGS = ROOT / 'configs' / 'demo'

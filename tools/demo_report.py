@@ -1,10 +1,8 @@
 """The demo's table: as Markdown, as JSON, and whether it may stand."""
 
-from experiments.records import AP50
-from experiments.report import number
-
 from mmrkkd.checkpoint.atomic import write_json
-from mmrkkd.report import markdown_table
+from mmrkkd.report.measurements import AP50
+from mmrkkd.report.tables import markdown_table, number
 
 # Held-out COCO AP50. A detector with perfect boxes that guesses among 24
 # classes reaches about 1/24 = 0.04.
@@ -100,11 +98,6 @@ def _difference(row):
     ]
 
 
-def plural(count, name):
-    """'1 seed', '2 seeds'."""
-    return f'{count} {name}{"s" * (count != 1)}'
-
-
 def write_report(folder, rows, facts):
     """Writes ``report.json`` and ``report.md``; returns the latter's text.
 
@@ -114,7 +107,7 @@ def write_report(folder, rows, facts):
         facts: What else belongs in the JSON: ``surroundings``, seed,
             recipe, commands, samples, compared (images).
     """
-    where = facts['surroundings']
+    where, seeds = facts['surroundings'], len(rows[-1]['seeds'])
     parts = [
         '# The demo',
         table(rows),
@@ -125,7 +118,7 @@ def write_report(folder, rows, facts):
         'Training: wall time of each, two side by side.',
         READING.format(
             samples=facts['samples'],
-            seeds=plural(len(rows[-1]['seeds']), 'seed'),
+            seeds=f'{seeds} seed{"s" * (seeds != 1)}',
         ),
         PLAIN,
         *[QUICK] * facts['quick'],

@@ -10,7 +10,6 @@ code is 0 if mmrkkd can work here and 1 if not.
 import argparse
 import contextlib
 import importlib
-import importlib.util
 import io
 import os
 import platform
@@ -18,27 +17,9 @@ import shutil
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
-from installer.choices import InstallError
+from installer.choices import InstallError, load_stack
 from installer.mmcv_wheel import cache_folder
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def load_stack():
-    """mmrkkd/_stack.py by its path, so that a broken stack can be examined.
-
-    Inside an installed wheel this file is mmrkkd/.mim/tools/doctor.py.
-    """
-    places = (ROOT / 'mmrkkd' / '_stack.py', ROOT.parent / '_stack.py')
-    path = next(place for place in places if place.is_file())
-    spec = importlib.util.spec_from_file_location('mmrkkd_stack', path)
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses looks its module up there.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def first_line(command):

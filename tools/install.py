@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.util
 import json
 import os
 import platform
@@ -27,17 +26,6 @@ from installer.journal import Journal
 LAYOUT = 1
 # Of mmrkkd: what its tests and its documentation need.
 EXTRAS = 'dev,docs,report'
-
-
-def load_stack():
-    """mmrkkd/_stack.py by its path: the package itself needs torch."""
-    path = ROOT / 'mmrkkd' / '_stack.py'
-    spec = importlib.util.spec_from_file_location('mmrkkd_stack', path)
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses looks its module up there.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 class State:
@@ -270,7 +258,7 @@ def parse_args(argv=None):
 
 def install(args):
     """Bring the environment of ``args`` up to date."""
-    stack = load_stack()
+    stack = choices.load_stack()
     # Not resolved: the path a user types is the one to show.
     venv = Path(os.path.abspath(args.venv))
     given = {name: getattr(args, name) for name in choices.OPTIONS}

@@ -29,13 +29,14 @@ from experiments.processes import (
     threads_of,
 )
 from experiments.progress import SECONDS_BETWEEN_LINES, Progress
-from experiments.records import AP, clear_folder, result_of
+from experiments.records import clear_folder, result_of
 from experiments.watching import look, series_of
 from tqdm import tqdm
 
 from mmrkkd.checkpoint.atomic import write_json
 from mmrkkd.datasets import Recipe, make_demo_shapes
 from mmrkkd.report import log_files, points_of, read_log, surroundings
+from mmrkkd.report.measurements import AP
 
 SECONDS_BETWEEN_SAMPLES = 5
 # More steps than any machine does in the time; it is stopped by the clock.
@@ -116,7 +117,8 @@ def main(argv=None):
 
 def train_teacher(folder, data, recipe):
     """The demo's teacher, trained unless it stands finished; its file."""
-    cell = make_cell(TEACHER, folder, data, recipe, {'data_root': f'{data}/'})
+    options = {'data_root': f'{data}/'}
+    cell = make_cell(TEACHER, folder, data, recipe, options, recipe.seed)
     clear_folder(cell)
     progress = Progress([cell])
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mmdet
+from config_reading import read_config
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 
@@ -27,7 +28,6 @@ from mmrkkd.distillers.readers.grid import DISTILLERS  # noqa: E402
 from mmrkkd.distillers.readers.heads import HEADS  # noqa: E402
 from mmrkkd.distillers.readers.query_heads import QUERY_HEADS  # noqa: E402
 from mmrkkd.distillers.readers.sparse import SPARSE  # noqa: E402
-from mmrkkd.report.config_reading import read_config  # noqa: E402
 from mmrkkd.report.tables import markdown_table  # noqa: E402
 
 PAGE = ROOT / 'docs' / 'en' / 'supported_detectors.md'

@@ -43,6 +43,16 @@ def set_random_state(state: dict) -> None:
 
 
 @contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Leaves all generators as they were, whatever happens inside."""
+    before = random_state()
+    try:
+        yield
+    finally:
+        set_random_state(before)
+
+
+@contextmanager
 def cpu_random_state_kept() -> Iterator[None]:
     """Leaves the CPU's generators as they were, whatever happens inside.
 

@@ -53,10 +53,9 @@ class Input(NamedTuple):
 
 
 def _logits(selection: Selection, args: argparse.Namespace) -> MatchedLogits:
-    teacher = next(iter(selection.of(selection.teacher)), None)
     scored = score_runs(
         selection.students,
-        teacher,
+        selection.teacher_run,
         args.images,
         detect=False,
         trust=args.trust_checkpoint,

@@ -32,7 +32,7 @@ from mmrkkd.evaluation.weights import load_weights
 from mmrkkd.losses.feature import FeatureLoss
 from mmrkkd.registry import MODELS
 from mmrkkd.report.figures.landscape import LossGrids
-from mmrkkd.report.runs import Run
+from mmrkkd.report.runs import Run, firsts
 from mmrkkd.report.selection import Selection
 
 from .scoring import with_present_teacher
@@ -58,8 +58,7 @@ def loss_grids(selection: Selection, args: argparse.Namespace) -> LossGrids:
         ValueError: there is no such loss or distillation, the students'
             weights are unlike, or the folder holds grids of other settings.
     """
-    firsts = {run.label: run for run in reversed(selection.students)}
-    runs = [firsts[label] for label in selection.labels if label in firsts]
+    runs = list(firsts(selection.students).values())
     for run in runs:
         if run.checkpoint is None:
             raise FileNotFoundError(
@@ -127,8 +126,7 @@ def _measuring(
     if method is None:
         config.model = student
         return config
-    teacher_run = next(iter(selection.of(selection.teacher)), None)
-    model = with_present_teacher(method.config.model, teacher_run)
+    model = with_present_teacher(method.config.model, selection.teacher_run)
     model.student = student
     losses = _losses(model)
     model.losses = [loss for loss in losses if not _of_features(loss)]

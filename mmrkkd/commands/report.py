@@ -138,11 +138,10 @@ def _contents(
         except FileNotFoundError as error:
             note = f'No image is shown: {error}.'
     if scores:
-        teacher = next(iter(selection.of(selection.teacher)), None)
         shown = contents.entries if contents else ()
         scored = score_runs(
             selection.students,
-            teacher,
+            selection.teacher_run,
             scores,
             [entry.name for entry in shown],
             contents is None,

@@ -14,7 +14,7 @@ from mmrkkd.engine import prepare_model
 from mmrkkd.evaluation.comparison import comparison_config
 from mmrkkd.evaluation.image_scores import Scored, ScoredImages
 from mmrkkd.evaluation.weights import load_weights
-from mmrkkd.report.runs import Run
+from mmrkkd.report.runs import Run, firsts
 
 
 def score_runs(
@@ -53,8 +53,8 @@ def score_runs(
             f'runs {", ".join(run.title for run in runs)} has one; give a '
             f'distillation too{leave}'
         )
-    firsts = {run.label: run for run in reversed(runs)}
-    for run in firsts.values():
+    by_label = firsts(runs)
+    for run in by_label.values():
         if run.checkpoint is None:
             raise FileNotFoundError(
                 f'{asked} needs the weights of {run.title}, and {run.folder} '
@@ -64,8 +64,7 @@ def score_runs(
     MMLogger.get_instance('report', log_level='WARNING')
     model = with_present_teacher(taught[0].config.model, teacher_run)
     scored = {}
-    for label in dict.fromkeys(run.label for run in runs):
-        run = firsts[label]
+    for label, run in by_label.items():
         config = copy.deepcopy(run.config)
         if run.distils:
             config.model = with_present_teacher(config.model, teacher_run)

@@ -13,6 +13,8 @@ SMALLEST, LARGEST = 0.17, 0.45
 # then exact in binary and no rounding of the platform decides over a pixel.
 GRID = 8
 SAMPLES = 4
+# Cells along a side of the noise of the backgrounds.
+CLOUDS = 6
 
 _DISC = [
     (np.cos(a), np.sin(a))
@@ -131,10 +133,10 @@ def draw_background(rng, size):
     return canvas
 
 
-def _clouds(rng, size, cells=6):
+def _clouds(rng, size):
     """Smooth noise (size, size) in [-1, 1], bilinear between random nodes."""
-    nodes = rng.uniform(-1, 1, (cells + 1, cells + 1))
-    at = np.arange(size) * cells / size
+    nodes = rng.uniform(-1, 1, (CLOUDS + 1, CLOUDS + 1))
+    at = np.arange(size) * CLOUDS / size
     low = at.astype(int)
     part = at - low
     rows = nodes[low] * (1 - part)[:, None] + nodes[low + 1] * part[:, None]

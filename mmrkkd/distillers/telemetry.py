@@ -3,18 +3,13 @@
 import torch
 from torch import Tensor
 
-from mmrkkd.ops import (
-    binary_kl_divergence,
-    exact_kendall_tau,
-    kl_divergence,
-    top1_agreement,
-)
+from mmrkkd.ops import exact_kendall_tau, top1_agreement
+from mmrkkd.ops.divergence import DIVERGENCES
 
 ROWS_PER_STEP = 256
 # Exact tau alone looks at all C^2 pairs of classes of a row: so many of them
 # are 16 rows of 1000 classes, 5 ms of one core.
 PAIRS_PER_STEP = 2**24
-DIVERGENCES = dict(softmax=kl_divergence, sigmoid=binary_kl_divergence)
 
 
 @torch.no_grad()

@@ -94,9 +94,14 @@ def total_loss(terms: dict) -> Tensor:
     total = 0.0
     for name, value in terms.items():
         if 'loss' in name:
-            values = value if isinstance(value, (list, tuple)) else [value]
-            total = total + sum(item.mean() for item in values)
+            total = total + sum(level_means(value))
     return total
+
+
+def level_means(loss: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    """The means of a loss that has a tensor for each level, or of its one."""
+    levels = loss if isinstance(loss, (list, tuple)) else [loss]
+    return [level.mean() for level in levels]
 
 
 def loss_parts(terms: dict, task_names: Collection[str]) -> LossParts:

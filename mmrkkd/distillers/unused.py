@@ -1,7 +1,7 @@
 """Layers of a head that its scores do not depend on."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import torch
@@ -31,14 +31,11 @@ def unused_layers(
         # What comes next may write into it.
         return output.clone()
 
-    handles = [layer.register_forward_hook(note) for layer in layers]
-    try:
-        with torch.enable_grad():
-            found = scores([each.detach().requires_grad_() for each in inputs])
-            total = sum(each.sum() for each in found)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as stack, torch.enable_grad():
+        for layer in layers:
+            stack.enter_context(layer.register_forward_hook(note))
+        found = scores([each.detach().requires_grad_() for each in inputs])
+        total = sum(each.sum() for each in found)
     if not noted or not all(output.requires_grad for _, output in noted):
         return set()
     gradients = torch.autograd.grad(

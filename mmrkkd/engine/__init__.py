@@ -6,9 +6,9 @@ from .dot_wrapper import (
     DOTAutocastOptimWrapper,
     DOTOptimWrapper,
 )
-from .launch import join_processes
 from .optim_wrapper import AutocastOptimWrapper
-from .prepare_run import prepare_model, prepare_run, use_robust_hooks
+from .prepare_run import prepare_model, prepare_run
+from .run_settings import use_robust_hooks
 
 __all__ = [
     'DOT',
@@ -16,7 +16,6 @@ __all__ = [
     'DOTAmpOptimWrapper',
     'DOTAutocastOptimWrapper',
     'DOTOptimWrapper',
-    'join_processes',
     'prepare_model',
     'prepare_run',
     'use_robust_hooks',

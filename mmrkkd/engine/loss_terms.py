@@ -5,30 +5,23 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from mmrkkd.distillers.terms import level_means
+
 
 def terms_of(losses: dict) -> Iterator[tuple[str, Tensor]]:
-    """Every loss term, those of several levels or stages added up."""
-    for name, value in losses.items():
-        if 'loss' not in name:
-            continue
-        levels = value if isinstance(value, (list, tuple)) else [value]
-        levels = [level.detach().mean() for level in levels]
-        if levels:
-            yield name, sum(levels)
-
-
-def non_finite_terms(losses: dict) -> dict[str, float]:
-    """The loss terms of a step that are NaN or infinite.
+    """Every loss term, those of several levels or stages added up.
 
     Args:
         losses: What a model's forward pass gives in mode 'loss': log key to
             tensor or list of tensors. Keys without 'loss' are diagnostics
             and are not looked at.
-
-    Returns:
-        Log key to value, as MMEngine logs it.
     """
-    return bad_of(list(terms_of(losses)))
+    for name, value in losses.items():
+        if 'loss' not in name:
+            continue
+        levels = [level.detach() for level in level_means(value)]
+        if levels:
+            yield name, sum(levels)
 
 
 def bad_of(terms: list[tuple[str, Tensor]]) -> dict[str, float]:

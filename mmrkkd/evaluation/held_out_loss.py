@@ -4,19 +4,16 @@ import copy
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from torch import nn
 
-from mmrkkd.checkpoint.random_state import (
-    random_state,
-    seed_all,
-    set_random_state,
-)
+from mmrkkd.checkpoint.random_state import random_state_kept, seed_all
 from mmrkkd.distillers import LogitDistiller
+from mmrkkd.distillers.terms import level_means
 
 from .agreement import held_out_loader
+from .evenly import evenly
 
 TASK, TOTAL = 'task', 'total'
 
@@ -38,8 +35,7 @@ def held_out_batches(
     config.test_dataloader = config.val_dataloader
     loader = held_out_loader(config, masks=True)
     dataset = loader.dataset
-    spread = np.linspace(0, len(dataset) - 1, min(count, len(dataset)))
-    chosen = sorted({int(index) for index in spread.round()})
+    chosen = evenly(len(dataset), count)
     parts = [
         chosen[start : start + loader.batch_size]
         for start in range(0, len(chosen), loader.batch_size)
@@ -89,14 +85,11 @@ class HeldOutLoss:
             log key, weighted as there.
         """
         sums: dict[str, float] = {}
-        before = random_state()
-        seed_all(self.seed)
-        try:
+        with random_state_kept():
+            seed_all(self.seed)
             for batch, size in zip(self.batches, self.sizes, strict=True):
                 for name, value in self._losses(batch).items():
                     sums[name] = sums.get(name, 0.0) + size * value
-        finally:
-            set_random_state(before)
         return {name: value / sum(self.sizes) for name, value in sums.items()}
 
     def _losses(self, batch: dict) -> dict[str, float]:
@@ -104,8 +97,7 @@ class HeldOutLoss:
         terms = {}
         for name, value in self.model(**data, mode='loss').items():
             if 'loss' in name:
-                parts = value if isinstance(value, (list, tuple)) else [value]
-                terms[name] = math.fsum(float(part.mean()) for part in parts)
+                terms[name] = math.fsum(map(float, level_means(value)))
         total = math.fsum(terms.values())
         if isinstance(self.model, LogitDistiller):
             return {TOTAL: total, **terms}

@@ -16,6 +16,7 @@ from mmrkkd.distillers.class_names import names_of_head
 from mmrkkd.ops import exact_kendall_tau
 
 from .agreement import held_out_loader
+from .evenly import evenly
 from .student_names import student_classes
 from .teacher_scores import teacher_predictions
 
@@ -116,10 +117,7 @@ class ScoredImages:
 
     def evenly(self, count: int) -> list[str]:
         """So many images, evenly spaced over the set."""
-        places = np.linspace(
-            0, len(self.paths) - 1, min(count, len(self.paths))
-        )
-        return [self.paths[index] for index in places.round().astype(int)]
+        return [self.paths[place] for place in evenly(len(self.paths), count)]
 
     @torch.no_grad()
     def score(

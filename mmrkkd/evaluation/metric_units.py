@@ -1,8 +1,25 @@
-"""What the numbers of a metric count."""
+"""What the numbers of a metric count, and which of them decides."""
+
+from collections.abc import Collection
 
 # MMPretrain's give percent, all but those of regression; average precisions
 # of boxes are in [0, 1]. A task of several stands before the prefix.
 PERCENT = ('accuracy', 'single-label', 'multi-label', 'retrieval')
+# Top-1 accuracy, or the AP of boxes: the surest ending first.
+DECIDING = ('/top1', 'bbox_mAP', 'bbox_AP', '/mAP', '/AP')
+
+
+def deciding(metrics: Collection[str]) -> str | None:
+    """The metric that a model is judged by; None if none of them tells.
+
+    Args:
+        metrics: Log keys; of several with one ending the first is taken.
+    """
+    for end in DECIDING:
+        for metric in metrics:
+            if metric.endswith(end):
+                return metric
+    return None
 
 
 def scale_of(metric: str) -> float:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
@@ -22,7 +21,8 @@ from mmrkkd.distillers.class_map import ClassMap
 from mmrkkd.distillers.class_names import metainfo_classes
 from mmrkkd.distillers.unused import whole
 
-from .metric_units import scale_of
+from .evenly import evenly
+from .metric_units import deciding, scale_of
 from .trial_steps import in_this_process
 
 MIN_AP = 1.0
@@ -89,7 +89,7 @@ def teacher_scores(
         dataset = DATASETS.build(dataset)
     if hasattr(dataset, 'full_init'):
         dataset.full_init()
-    chosen = _evenly(len(dataset), images)
+    chosen = evenly(len(dataset), images)
     loader.dataset = Subset(dataset, chosen)
     evaluator = _evaluator(config, dataset, chosen)
     batches = tqdm(
@@ -179,18 +179,9 @@ def useless(
 def judged(
     metrics: dict[str, float],
 ) -> tuple[str, float] | tuple[None, None]:
-    """The metric that decides: top-1 accuracy, or the AP of boxes."""
-    for end in ('/top1', 'bbox_mAP', 'bbox_AP', '/mAP', '/AP'):
-        for key, value in metrics.items():
-            if key.endswith(end):
-                return key, float(value)
-    return None, None
-
-
-def _evenly(length: int, count: int) -> list[int]:
-    return sorted(
-        set(np.linspace(0, length - 1, min(count, length)).round().astype(int))
-    )
+    """The metric that decides, and its value."""
+    key = deciding(metrics)
+    return (None, None) if key is None else (key, float(metrics[key]))
 
 
 def _evaluator(
@@ -223,7 +214,7 @@ def teacher_predictions(
     Args:
         model: A distiller, or the teacher alone.
         batches: As a data loader gives them.
-        class_map: Of a distiller. Defaults to its own, if it has one.
+        class_map: Of a distiller; None for its own, if it has one.
 
     Returns:
         Each batch with its data samples, which hold the predictions.

@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmrkkd.distillers import LogitDistiller
+from mmrkkd.distillers.terms import level_means
 
 REPEATS = 3
 
@@ -36,18 +37,15 @@ class Cost(NamedTuple):
     megabytes: float | None
 
 
-def training_batches(
-    config: Config, count: int, seed: int = 0
-) -> tuple[object, list[dict]]:
-    """The training set and its first batches, made in this process.
+def training_batches(config: Config, count: int) -> tuple[object, list[dict]]:
+    """The training set and its first batches of seed 0, made in this process.
 
     Args:
         config: A whole config.
         count: How many batches, fewer where there are not as many.
-        seed: Of their order. Defaults to 0.
     """
     loader = in_this_process(config.train_dataloader)
-    loader = Runner.build_dataloader(loader, seed=seed)
+    loader = Runner.build_dataloader(loader, seed=0)
     return loader.dataset, list(itertools.islice(loader, count))
 
 
@@ -103,8 +101,7 @@ def mean_terms(
     for batch in batches:
         data = model.data_preprocessor(copy.deepcopy(batch), True)
         for key, value in model(**data, mode='loss').items():
-            parts = value if isinstance(value, (list, tuple)) else [value]
-            total = sum(float(part.mean()) for part in parts)
+            total = sum(map(float, level_means(value)))
             sums[key] = sums.get(key, 0.0) + total / len(batches)
     return sums
 

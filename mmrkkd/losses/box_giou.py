@@ -130,6 +130,9 @@ def greatest_difference(
 def giou(one: Tensor, other: Tensor) -> Tensor:
     """Generalised IoU of boxes x1, y1, x2, y2, (N, 4) -> (N,), in [-1, 1].
 
+    Equal boxes have 1, also those without area, which the quotients of areas
+    say nothing of.
+
     Source: Rezatofighi et al., arXiv:1902.09630, algorithm 1.
     """
     first = torch.maximum(one[:, :2], other[:, :2])
@@ -140,7 +143,8 @@ def giou(one: Tensor, other: Tensor) -> Tensor:
     low = torch.minimum(one[:, :2], other[:, :2])
     high = torch.maximum(one[:, 2:], other[:, 2:])
     hull = _area(low, high).clamp(min=EPS)
-    return both / union - (hull - union) / hull
+    values = both / union - (hull - union) / hull
+    return torch.where((one == other).all(1), 1.0, values)
 
 
 def _area(first: Tensor, last: Tensor) -> Tensor:

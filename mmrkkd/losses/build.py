@@ -4,11 +4,11 @@ import importlib
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from torch import nn
 
-from mmrkkd.ops.checks import check_options, check_required, nearest_name
+from mmrkkd.ops.checks import check_options, nearest_name
 
 from .base import DistillationLoss
 from .placement import OPTIONS as PLACEMENT
@@ -34,8 +34,8 @@ def find_losses(
         path: Its ``__path__``.
 
     Returns:
-        Class name to class, in the order of the names; bases (classes with
-        an abstract method, and those with a leading underscore) are none.
+        Class name to class, in the order of the names; bases (classes that
+        set ``is_base``, and those with a leading underscore) are none.
     """
     found = {}
     for info in pkgutil.walk_packages(path, f'{package}.'):
@@ -80,7 +80,7 @@ def build_loss(
         called = _called(loss)
         placement = _placement(called, options)
         check_options(called.__name__, called, options)
-        check_required(called.__name__, called, options, EXAMPLES)
+        _check_required(called, options)
         loss = called(**options)
         if placement:
             loss.place(**placement)
@@ -90,6 +90,23 @@ def build_loss(
             f'one, got {type(loss).__name__}'
         )
     return loss
+
+
+def _check_required(called: type, options: Collection[str]) -> None:
+    """Refuses to call a class without what it must have."""
+    missing = [
+        f'{name}, {EXAMPLES[name]}' if name in EXAMPLES else name
+        for name, parameter in inspect.signature(called).parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind
+        not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        and name not in options
+    ]
+    if missing:
+        raise TypeError(
+            f'{called.__name__} needs {"; and ".join(missing)}; got '
+            f'{", ".join(options) or "nothing"}'
+        )
 
 
 def _placement(called: type, options: dict) -> dict:

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from numbers import Real
 
@@ -134,39 +134,6 @@ def check_options(
                 f'{nearest_name(name, parameters)} Its options: '
                 f'{", ".join(parameters)}'
             )
-
-
-def check_required(
-    owner: str,
-    called: Callable,
-    options: Iterable[str],
-    examples: Mapping[str, str],
-) -> None:
-    """Refuses to call a class or a function without what it must have.
-
-    Args:
-        owner: What the options belong to, for the message.
-        called: The class or the function.
-        options: Names of those that it gets.
-        examples: Name of an option to what it is, for the message.
-
-    Raises:
-        TypeError: an option without a default is not among them; the
-            message names all such ones.
-    """
-    missing = [
-        f'{name}{f", {examples[name]}" if name in examples else ""}'
-        for name, parameter in inspect.signature(called).parameters.items()
-        if parameter.default is parameter.empty
-        and parameter.kind
-        not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        and name not in options
-    ]
-    if missing:
-        raise TypeError(
-            f'{owner} needs {"; and ".join(missing)}; got '
-            f'{", ".join(options) or "nothing"}'
-        )
 
 
 def nearest_name(name: str, names: Iterable[str]) -> str:

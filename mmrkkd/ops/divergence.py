@@ -120,6 +120,10 @@ def binary_kl_divergence(
     return (teacher.sigmoid() * yes + (-teacher).sigmoid() * no).sum(-1)
 
 
+# By the activation of the logits.
+DIVERGENCES = dict(softmax=kl_divergence, sigmoid=binary_kl_divergence)
+
+
 def _log_softened(logits: Tensor, temperature: float | Tensor) -> Tensor:
     """log softmax(z / T); -inf stays so, and says nothing about T."""
     if not isinstance(temperature, Tensor):

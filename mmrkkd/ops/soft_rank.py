@@ -1,13 +1,12 @@
 """Soft ranks: the projection of scores onto the permutahedron."""
 
-import ctypes
-
 import torch
 from torch import Tensor
 
 from . import checks
-from .backends.autograd import known_signature
+from .backends.autograd import batch_first, known_signature
 from .backends.cpu.native_library import native_library
+from .backends.native_rows import KINDS, run
 from .checks import check_positive
 from .rows import wide_dtype
 
@@ -143,23 +142,15 @@ class _SoftRankVJP(torch.autograd.Function):
         )
 
     @staticmethod
-    def vmap(
-        info,
-        in_dims,
-        gradient: Tensor,
-        order: Tensor,
-        block: Tensor,
-        scale: float,
-    ):
-        tensors = [
-            tensor.expand(info.batch_size, *tensor.shape)
-            if dim is None
-            else tensor.movedim(dim, 0)
-            for tensor, dim in zip(
-                (gradient, order, block), in_dims[:3], strict=True
-            )
-        ]
-        return _SoftRankVJP.apply(*tensors, scale), 0
+    def vmap(info, in_dims, *inputs: Tensor | float):
+        *tensors, scale = inputs
+        return _SoftRankVJP.apply(
+            *(
+                batch_first(tensor, dim, info.batch_size)
+                for tensor, dim in zip(tensors, in_dims[:3], strict=True)
+            ),
+            scale,
+        ), 0
 
 
 def soft_rank_torch(
@@ -288,7 +279,12 @@ def _soft_rank_cpu(
     ranks = torch.empty_like(values)
     order = torch.empty_like(values, dtype=torch.int32)
     block = torch.empty_like(order)
-    _call_native('mmrkkd_soft_rank', (values, ranks, order, block), scale)
+    run(
+        f'soft_rank_{KINDS[values.dtype]}',
+        (values, ranks, order, block),
+        scale,
+        VALUES_WORTH_THREADS,
+    )
     return ranks, order, block
 
 
@@ -299,28 +295,13 @@ def _soft_rank_vjp_cpu(
         return soft_rank_vjp_torch(gradient, order, block, scale)
     gradient = gradient.contiguous()
     result = torch.empty_like(gradient)
-    _call_native(
-        'mmrkkd_soft_rank_vjp',
+    run(
+        f'soft_rank_vjp_{KINDS[gradient.dtype]}',
         (gradient, result, order.contiguous(), block.contiguous()),
         scale,
+        VALUES_WORTH_THREADS,
     )
     return result
-
-
-def _call_native(name: str, tensors: tuple[Tensor, ...], scale: float) -> None:
-    rows, classes = tensors[0].shape
-    kind = 'float' if tensors[0].dtype == torch.float32 else 'double'
-    worth = rows * classes > VALUES_WORTH_THREADS
-    threads = torch.get_num_threads() if worth else 1
-    failed = getattr(native_library(), f'{name}_{kind}')(
-        *(ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors),
-        ctypes.c_int64(rows),
-        ctypes.c_int64(classes),
-        ctypes.c_double(scale),
-        ctypes.c_int64(threads),
-    )
-    if failed:
-        raise MemoryError(f'no memory for the workspace of {classes} classes')
 
 
 def _soft_rank_meta(

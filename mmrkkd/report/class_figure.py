@@ -7,6 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from .curves import COLOURS, LEGEND_COLUMNS
+from .figures.drawing import decorate
 
 # As the page has them (curves.js).
 MARKERS = ('o', 's', 'D', 'P', '^', 'X', '*')
@@ -41,11 +42,7 @@ def class_figure(plotted: dict, numbers: Mapping[str, int]) -> Figure:
     axis.set_yticks(places, names)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.set_xlim(left=min(0, axis.get_xlim()[0]))
-    axis.set_xlabel(plotted['unit'], fontsize=11)
-    axis.tick_params(labelsize=10)
-    axis.grid(color='#dddddd', linewidth=0.7)
-    axis.set_axisbelow(True)
-    axis.spines[['top', 'right']].set_visible(False)
+    decorate(axis, '', plotted['unit'], '')
     figure.legend(
         fontsize=11,
         frameon=False,

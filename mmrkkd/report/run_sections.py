@@ -12,8 +12,9 @@ from mmrkkd.registry import type_name
 from .differences import difference_sentence
 from .measurements import AP50
 from .page import Section
+from .runs import firsts
 from .surroundings import origin, versions
-from .tables import html_table
+from .tables import html_table, plus_minus
 from .training_run import Run
 
 NOT_PAIRED = (
@@ -67,8 +68,7 @@ def summary_section(
 
 def _trained(runs: Sequence[Run]) -> list[tuple[str, str]]:
     facts = []
-    firsts = {run.label: run for run in reversed(runs)}
-    for run in reversed(firsts.values()):
+    for run in firsts(runs).values():
         config = run.config
         model = config.model.get('student', config.model)
         losses = config.model.get('losses') if run.distils else None
@@ -195,8 +195,8 @@ def _line(
     return [
         row['label'],
         str(len(row['seeds'])),
-        _mean(row['last'], 2, scale),
-        *[_mean(row['scores'].get(AP50, {}), 2, 100)] * detection,
+        plus_minus(row['last'], 2, scale),
+        *[plus_minus(row['scores'].get(AP50, {}), 2, 100)] * detection,
         f'{scale * found["mean"]:+.2f}' if found else '-',
         '-'
         if half is None
@@ -208,20 +208,11 @@ def _line(
         else '-',
         *[_interval(images['low'][0], images['high'][0]) if images else '-']
         * resampled,
-        _mean(row['tau'], 3),
-        _mean(row['top1_agreement'], 3),
-        _mean(row['kl'], 3),
+        plus_minus(row['tau'], 3),
+        plus_minus(row['top1_agreement'], 3),
+        plus_minus(row['kl'], 3),
         '-' if minutes is None else f'{minutes / 60:.1f}',
     ]
-
-
-def _mean(spread: dict, digits: int, scale: float = 1) -> str:
-    if spread.get('mean') is None:
-        return '-'
-    text = f'{scale * spread["mean"]:.{digits}f}'
-    if spread['std'] is None:
-        return text
-    return f'{text} ± {scale * spread["std"]:.{digits}f}'
 
 
 def _interval(low: float, high: float) -> str:
@@ -252,11 +243,10 @@ def _each_run(runs: Sequence[Run]) -> str:
 
 def settings_section(runs: Sequence[Run]) -> Section:
     """The config of the first run of each label."""
-    firsts = {run.label: run for run in reversed(runs)}
     parts = [
         f'<details><summary>{escape(run.title)}</summary>'
         f'<pre tabindex="0">{escape(run.config_file.read_text())}</pre>'
         '</details>'
-        for run in reversed(firsts.values())
+        for run in firsts(runs).values()
     ]
     return Section('settings', 'Settings', '\n'.join(parts))

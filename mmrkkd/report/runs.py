@@ -164,6 +164,14 @@ def check_alike(runs: Sequence[Run]) -> None:
             )
 
 
+def firsts(runs: Sequence[Run]) -> dict[str, Run]:
+    """The first run of each label."""
+    found = {}
+    for run in runs:
+        found.setdefault(run.label, run)
+    return found
+
+
 def teacher_label(runs: Sequence[Run]) -> str | None:
     """The label of the run whose checkpoint teaches the others."""
     for run in runs:

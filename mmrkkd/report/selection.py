@@ -63,6 +63,11 @@ class Selection:
         """All runs but the teacher's."""
         return [run for run in self.runs if run.label != self.teacher]
 
+    @property
+    def teacher_run(self) -> Run | None:
+        """The teacher's first."""
+        return next(iter(self.of(self.teacher)), None)
+
     def of(self, label: str | None) -> list[Run]:
         """The runs of a label."""
         return [run for run in self.runs if run.label == label]

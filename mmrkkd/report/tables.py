@@ -81,6 +81,37 @@ def html_table(
     )
 
 
+def number(value: float | None, digits: int, signed: bool = False) -> str:
+    """A number with so many decimals, '-' for None."""
+    if value is None:
+        return '-'
+    return f'{value:{"+" if signed else ""}.{digits}f}'
+
+
+def plus_minus(
+    spread: dict,
+    digits: int,
+    scale: float = 1,
+    deviation: str = 'std',
+    signed: bool = False,
+) -> str:
+    """'mean ± deviation', the mean alone, or '-'.
+
+    Args:
+        spread: ``mean`` and deviations, each a number or None; see
+            ``summarize``.
+        digits: Decimals.
+        scale: What both numbers are multiplied by. Defaults to 1.
+        deviation: The second number's name. Defaults to 'std'.
+        signed: Write the mean's sign, of plus too. Defaults to False.
+    """
+    mean, other = spread.get('mean'), spread.get(deviation)
+    if mean is None:
+        return '-'
+    text = number(scale * mean, digits, signed)
+    return text if other is None else f'{text} ± {scale * other:.{digits}f}'
+
+
 def _heads(head: Sequence[str], texts: int) -> list[str]:
     return [
         f'<th scope="col"{_kind(number, texts)}>{escape(title)}</th>'

@@ -10,12 +10,11 @@ from mmengine.config import Config
 
 from mmrkkd.datasets import inner_datasets
 from mmrkkd.evaluation.kept_predictions import PREDICTIONS
+from mmrkkd.evaluation.metric_units import deciding
 
 from .logs import log_faults, log_files, read_log, validations
 from .measurements import measurements
 
-# The metric that a run is judged by, the surest ending first.
-METRICS = ('/top1', 'bbox_mAP', 'bbox_AP', '/mAP', '/AP')
 REMEDY = 'put a copy in its place, or leave this RUN out'
 
 
@@ -83,11 +82,7 @@ class Run:
         if self.result.get('metric'):
             return self.result['metric']
         logged = {key for entry in validations(self.log) for key in entry}
-        for end in METRICS:
-            for key in sorted(logged):
-                if key.endswith(end):
-                    return key
-        return None
+        return deciding(sorted(logged))
 
     @cached_property
     def record(self) -> dict:

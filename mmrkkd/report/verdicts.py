@@ -6,6 +6,9 @@ import numpy as np
 from mmcv.ops import nms
 from mmdet.evaluation.functional import bbox_overlaps
 
+# Intersection over union from which a box is met.
+IOU = 0.5
+
 
 @dataclass
 class Detections:
@@ -21,21 +24,21 @@ class Detections:
     labels: np.ndarray
     scores: np.ndarray | None = None
 
-    def strongest(self, threshold: float, iou: float = 0.5) -> 'Detections':
+    def strongest(self, threshold: float) -> 'Detections':
         """The best at each place, the best first.
 
         A detector suppresses repetitions within a class only: where it
-        wavers between classes it reports them all, one upon the other.
+        wavers between classes it reports them all, one upon the other. One
+        that overlaps a better one by more than :data:`IOU` is left out,
+        whatever its class.
 
         Args:
             threshold: Lower scores are left out.
-            iou: A detection that overlaps a better one by more is left out,
-                whatever its class. Defaults to 0.5.
         """
         _, kept = nms(
             self.boxes.astype(np.float32).reshape(-1, 4),
             self.scores.astype(np.float32),
-            iou,
+            IOU,
             score_threshold=threshold,
         )
         return Detections(
@@ -43,7 +46,7 @@ class Detections:
         )
 
 
-def judge(found: Detections, truth: Detections, iou: float = 0.5) -> list[str]:
+def judge(found: Detections, truth: Detections) -> list[str]:
     """Says of each detection whether it is right.
 
     Each detection takes the free ground-truth box that it overlaps most,
@@ -53,20 +56,18 @@ def judge(found: Detections, truth: Detections, iou: float = 0.5) -> list[str]:
     Args:
         found: Detections, the best first.
         truth: The ground truth.
-        iou: Intersection over union from which a box is met.
-            Defaults to 0.5.
 
     Returns:
         For each detection 'correct', 'wrong_class' or 'no_object'.
     """
-    return verdicts_and_missed(found, truth, iou)[0]
+    return verdicts_and_missed(found, truth)[0]
 
 
 def verdicts_and_missed(
-    found: Detections, truth: Detections, iou: float = 0.5
+    found: Detections, truth: Detections
 ) -> tuple[list[str], list[int]]:
     """See :func:`judge`; and the objects that were not met."""
-    met = met_objects(found, truth, iou)
+    met = met_objects(found, truth)
     verdicts = [
         'no_object'
         if index < 0
@@ -76,15 +77,12 @@ def verdicts_and_missed(
     return verdicts, sorted(set(range(len(truth.boxes))) - set(met))
 
 
-def met_objects(
-    found: Detections, truth: Detections, iou: float = 0.5
-) -> list[int]:
+def met_objects(found: Detections, truth: Detections) -> list[int]:
     """Which object each detection takes, see :func:`judge`.
 
     Args:
         found: Detections, the best first.
         truth: The ground truth.
-        iou: See :func:`judge`. Defaults to 0.5.
 
     Returns:
         For each detection the index of an object, -1 for none.
@@ -92,7 +90,7 @@ def met_objects(
     taken, free = [], list(range(len(truth.boxes)))
     overlaps = bbox_overlaps(found.boxes, truth.boxes)
     for row, label in zip(overlaps, found.labels, strict=True):
-        met = [index for index in free if row[index] >= iou]
+        met = [index for index in free if row[index] >= IOU]
         # Two ground-truth boxes may be met: the one of the right class wins.
         same = [index for index in met if truth.labels[index] == label]
         best = max(same or met, key=lambda index: row[index], default=-1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CLASSES, detector_config
+from conftest import CLASSES, classifier_config, detector_config
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -143,13 +143,7 @@ def test_an_images_label_that_is_no_class_names_the_image():
     from mmpretrain.structures import DataSample
 
     init_default_scope('mmpretrain')
-    network = dict(
-        type='ImageClassifier',
-        data_preprocessor=dict(mean=[120.0] * 3, std=[60.0] * 3),
-        backbone=dict(type='mmrkkd.CIFARResNet', depth=8),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(type='LinearClsHead', num_classes=3, in_channels=64),
-    )
+    network = classifier_config()
     model = KDClassifier(
         student=network,
         teacher=dict(config=network, allow_random_weights=True),

@@ -5,6 +5,7 @@ import socket
 import pytest
 import torch
 import torch.distributed as dist
+from conftest import CLASSES, classifier_config
 from mmengine._strategy import DDPStrategy
 from mmengine.config import Config
 from mmengine.model.wrappers import MMFullyShardedDataParallel
@@ -37,18 +38,12 @@ def process_group():
 def test_fsdp_is_refused_at_the_first_step(process_group, use_orig_params):
     from mmpretrain.structures import DataSample
 
-    network = dict(
-        type='ImageClassifier',
-        data_preprocessor=dict(mean=[120.0] * 3, std=[60.0] * 3),
-        backbone=dict(type='mmrkkd.CIFARResNet', depth=8),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(type='LinearClsHead', num_classes=3, in_channels=64),
-    )
+    network = classifier_config()
     model = KDClassifier(
         student=network,
         teacher=dict(config=network, allow_random_weights=True),
         losses=dict(type='mmrkkd.RankKDLoss'),
-        class_names=('cat', 'dog', 'bird'),
+        class_names=CLASSES,
     )
     wrapped = MMFullyShardedDataParallel(
         model,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from conftest import classifier_config
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
@@ -10,21 +11,6 @@ from mmrkkd.engine import prepare_run
 
 CLASSES = ('cat', 'dog', 'fish')
 COLOURS = ((200, 40, 40), (40, 200, 40), (40, 40, 200))
-
-
-def classifier(depth=8):
-    """A small classifier of MMPretrain's."""
-    return dict(
-        type='ImageClassifier',
-        backbone=dict(type='mmrkkd.CIFARResNet', depth=depth),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(
-            type='LinearClsHead',
-            num_classes=len(CLASSES),
-            in_channels=64,
-            loss=dict(type='CrossEntropyLoss'),
-        ),
-    )
 
 
 def draw_images(folder):
@@ -65,7 +51,7 @@ def student_config(folder, epochs=1):
         dict(
             default_scope='mmpretrain',
             data_preprocessor=dict(mean=[120.0] * 3, std=[60.0] * 3),
-            model=classifier(),
+            model=classifier_config(len(CLASSES)),
             train_dataloader=loader('train'),
             val_dataloader=loader('val'),
             test_dataloader=loader('val'),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import classifier_config
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
@@ -15,7 +16,6 @@ from mmengine.structures import InstanceData
 from mmpretrain.models.heads import LinearClsHead
 from small_runs import (
     CLASSES,
-    classifier,
     draw_images,
     random_weights,
     student_config,
@@ -60,7 +60,7 @@ def folder(tmp_path_factory):
         weights[key] = weights[key][[2, 0, 1]]
     meta = dict(dataset_meta=dict(classes=('fish', 'cat', 'dog')))
     torch.save(dict(meta=meta, state_dict=weights), folder / 'turned.pth')
-    random_weights(classifier(), folder / 'random.pth')
+    random_weights(classifier_config(), folder / 'random.pth')
     return folder
 
 
@@ -175,7 +175,7 @@ def test_weights_of_the_student_that_are_not_there_do_not_matter(capsys):
 
 def test_weights_that_do_not_fit_are_listed(folder, capsys):
     config = Config.fromfile('plain.py')
-    config.model = classifier(depth=14)
+    config.model = classifier_config(depth=14)
     config.dump('deeper.py')
     for student in ([], ['--student', 'plain.py']):
         assert check('deeper.py', 'good.pth', *student) == 1
@@ -187,7 +187,7 @@ def test_weights_that_do_not_fit_are_listed(folder, capsys):
 
 def test_other_classes_are_useless(folder, capsys):
     names = ('cat', 'dog', 'bird')
-    random_weights(classifier(), 'birds.pth', classes=names)
+    random_weights(classifier_config(), 'birds.pth', classes=names)
     assert check('plain.py', 'birds.pth', '--student', 'plain.py') == 1
     text = capsys.readouterr().out
     assert "Only the teacher has (1): 'bird'" in text
@@ -368,7 +368,7 @@ def test_boxes_get_the_students_numbers():
 def distilled(folder, checkpoint):
     return dict(
         type='mmrkkd.KDClassifier',
-        student=classifier(),
+        student=classifier_config(),
         teacher=dict(
             config=str(folder / 'plain.py'),
             checkpoint=str(folder / checkpoint),

@@ -6,12 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from conftest import classifier_config
 from made_up_runs import classifier_folders, demo_folder
 from matplotlib.text import Text
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
-from small_runs import CLASSES, classifier, random_weights
+from small_runs import CLASSES, random_weights
 from torch.nn.functional import cross_entropy
 
 from mmrkkd.commands.program import main
@@ -258,7 +259,7 @@ def test_missing_weights_are_named(folders, tmp_path, capsys):
 def test_students_of_unlike_weights_are_refused(folders, tmp_path, capsys):
     path = next(folders[0].glob('*/vis_data/config.py'))
     config = Config.fromfile(path)
-    config.model = dict(classifier(depth=14))
+    config.model = dict(classifier_config(depth=14))
     config.dump(path)
     random_weights(config.model, folders[0] / 'student.pth')
     out = tmp_path / 'out'

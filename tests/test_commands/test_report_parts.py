@@ -33,6 +33,7 @@ from mmrkkd.report.gallery import (
 )
 from mmrkkd.report.orders import agreements, answers
 from mmrkkd.report.panels import thinned, title_of
+from mmrkkd.report.runs import firsts
 from mmrkkd.report.selection import class_scores_and_rows
 from mmrkkd.report.surroundings import commit, output_of
 from mmrkkd.report.tables import html_table
@@ -391,6 +392,15 @@ def test_the_commit_is_that_of_the_checkout_itself(repository, tmp_path):
     installed = repository / '.venv' / 'site-packages'
     installed.mkdir(parents=True)
     assert commit(installed) == 'unknown'
+
+
+def test_the_first_run_of_each_label_in_their_order():
+    runs = [
+        SimpleNamespace(label=label, seed=seed)
+        for label, seed in (('kd', 0), ('kd', 1), ('alone', 1), ('kd', 2))
+    ]
+    assert firsts(runs) == {'kd': runs[0], 'alone': runs[2]}
+    assert list(firsts(runs)) == ['kd', 'alone']
 
 
 def test_a_table_escapes_its_cells():

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, detector_config
+from conftest import ROOT, classifier_config, detector_config
 from doc_blocks import blocks, commands
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -24,7 +24,6 @@ from mmrkkd.commands import program
 sys.path.append(str(ROOT / 'tests' / 'test_commands'))
 from small_runs import (
     CLASSES,
-    classifier,
     draw_images,
     random_weights,
     student_config,
@@ -96,9 +95,9 @@ def folder(tmp_path_factory):
         config.dump(folder / f'{name}.py')
     for name in ('student', 'teacher'):
         config.dump(folder / f'{name}.py')
-        random_weights(classifier(), folder / f'{name}.pth')
+        random_weights(classifier_config(), folder / f'{name}.pth')
     for name in ('my_teacher', 'iter_4'):
-        random_weights(classifier(), folder / f'{name}.pth')
+        random_weights(classifier_config(), folder / f'{name}.pth')
     student = config.model
     config.model = dict(
         type='mmrkkd.KDClassifier',

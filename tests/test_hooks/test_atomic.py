@@ -12,8 +12,6 @@ import time
 import types
 
 import pytest
-import torch
-from mmengine.runner import CheckpointLoader
 from toy_runs import (
     ROOT,
     classifier,
@@ -27,6 +25,8 @@ from toy_runs import (
 
 from mmrkkd.checkpoint import atomic, read_training_state
 from mmrkkd.checkpoint.atomic import write_atomically
+
+pytestmark = pytest.mark.usefixtures('process_as_before')
 
 # Half of the second checkpoint is written, and the rest never comes.
 SLOW_WRITER = """
@@ -53,16 +53,6 @@ runpy.run_path(sys.argv[0], run_name='__main__')
 @pytest.fixture(scope='module')
 def images(tmp_path_factory):
     return make_images(tmp_path_factory.mktemp('images'))
-
-
-@pytest.fixture(autouse=True)
-def process_as_before(monkeypatch):
-    monkeypatch.setattr(
-        CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes)
-    )
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.backends.cudnn.deterministic = False
 
 
 def full_disk(monkeypatch, name):

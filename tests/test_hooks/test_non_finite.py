@@ -25,7 +25,7 @@ from mmrkkd.engine.hooks import (
     NonFiniteLossError,
     non_finite,
 )
-from mmrkkd.engine.loss_terms import non_finite_terms
+from mmrkkd.engine.loss_terms import bad_of, terms_of
 from mmrkkd.ops.late import LateFlag
 
 BAD = 3
@@ -347,8 +347,8 @@ def test_a_list_of_levels_is_one_term():
         tau=torch.tensor(NAN),
         loss_none=[],
     )
-    assert non_finite_terms(losses) == dict(loss_cls=-INF)
-    assert non_finite_terms({}) == {}
+    assert bad_of(list(terms_of(losses))) == dict(loss_cls=-INF)
+    assert bad_of(list(terms_of({}))) == {}
 
 
 def test_images_of_a_batch_have_a_name():

@@ -34,7 +34,7 @@ from toy_runs import (
 from mmrkkd.checkpoint import safe_reader
 from mmrkkd.datasets import name_broken_images
 from mmrkkd.engine import AutocastOptimWrapper, prepare_model, prepare_run
-from mmrkkd.engine.prepare_run import (
+from mmrkkd.engine.run_settings import (
     use_amp,
     use_auto_scale_lr,
     use_robust_hooks,

@@ -20,6 +20,7 @@ from mmrkkd.checkpoint.random_state import (
 )
 from mmrkkd.checkpoint.training_state import check_intact, zoo_location
 
+pytestmark = pytest.mark.usefixtures('process_as_before')
 # Every schedule of MMEngine's for the learning rate, with what it needs.
 SCHEDULERS = dict(
     ConstantLR=dict(end=3),
@@ -33,13 +34,6 @@ SCHEDULERS = dict(
     ReduceOnPlateauLR=dict(monitor='loss'),
     StepLR=dict(step_size=2),
 )
-
-
-@pytest.fixture(autouse=True)
-def process_as_before(monkeypatch):
-    monkeypatch.setattr(
-        CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes)
-    )
 
 
 @pytest.fixture(params=['this torch', 'torch 2.1'])

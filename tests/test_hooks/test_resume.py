@@ -9,8 +9,7 @@ import pytest
 import torch
 from conftest import detector_config
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope, init_default_scope
-from mmengine.runner import CheckpointLoader
+from mmengine.registry import MODELS, init_default_scope
 from toy_runs import (
     ROOT,
     classifier,
@@ -29,6 +28,8 @@ from mmrkkd.datasets.demo_shapes import CLASSES, Recipe, make_demo_shapes
 from mmrkkd.distillers.inference import engine
 from mmrkkd.engine.resumed_run import RestoresAfterSkip
 
+pytestmark = pytest.mark.usefixtures('process_as_before')
+
 
 @pytest.fixture(scope='module')
 def images(tmp_path_factory):
@@ -38,18 +39,6 @@ def images(tmp_path_factory):
 @pytest.fixture
 def teacher(tmp_path):
     return save_teacher(tmp_path / 'teacher.pth')
-
-
-@pytest.fixture(autouse=True)
-def process_as_before(monkeypatch):
-    """What tools/train.py sets for its whole process is taken back."""
-    monkeypatch.setattr(
-        CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes)
-    )
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.backends.cudnn.deterministic = False
-    DefaultScope._instance_dict.clear()
 
 
 def learned(path):

@@ -32,6 +32,17 @@ def test_giou_is_torchvisions():
     torch.testing.assert_close(giou(one, other), expected)
 
 
+def test_equal_boxes_cost_nothing_whatever_their_area():
+    flat = torch.tensor(
+        [[1.0, 2, 1, 5], [3, 3, 3, 3], [4, 4, 2, 2], [0, 0, 2, 3]]
+    )
+    student = flat.clone().requires_grad_()
+    values = giou(student, flat)
+    assert (values == 1).all()
+    values.sum().backward()
+    assert not student.grad.any()
+
+
 def test_boxes_turned_inside_out_stay_in_the_range():
     one, other = boxes(50, 0), boxes(50, 1)
     values = giou(one[:, [2, 3, 0, 1]], other)

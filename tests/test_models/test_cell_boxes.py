@@ -10,7 +10,7 @@ from mmrkkd.registry import MODELS
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 LOSS = dict(type='mmrkkd.BoxGIoULoss')
-FAMILIES = ('retinanet', 'atss', 'gfl', 'fcos', 'autoassign')
+FAMILIES = ('retinanet', 'nas_fpn', 'atss', 'gfl', 'fcos', 'autoassign')
 
 
 def built(family, losses=LOSS, teacher=None, **changes):
@@ -58,6 +58,21 @@ def test_boxes_are_those_that_it_predicts(family):
             compute_mode='donot_use_mm_for_euclid_dist',
         )
         assert len(mine) > 10 and apart.amin(1).max() < 1e-2
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_boxes_are_not_rounded_under_autocast(dtype):
+    model, data = built('gfl')
+    detector = model.student
+    with torch.no_grad():
+        outputs = detector.bbox_head(detector.extract_feat(data['inputs']))
+        levels = spec_of(detector.bbox_head).levels(
+            outputs, detector.bbox_head
+        )
+        expected = cell_boxes(detector.bbox_head, outputs, levels)
+        with torch.autocast('cpu', dtype=dtype):
+            found = cell_boxes(detector.bbox_head, outputs, levels)
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize('family', FAMILIES)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from conftest import free_port
+from conftest import CLASSES, classifier_config, free_port
 from mmengine.model import MMDistributedDataParallel
 from mmengine.model.utils import convert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
@@ -14,7 +14,6 @@ from torch import nn
 from mmrkkd.distillers import KDClassifier
 
 LEARNING_RATE = 0.1
-CLASSES = ('cat', 'dog', 'bird')
 LOSSES = dict(
     type='mmrkkd.RankKDLoss',
     kd=dict(type='CTKDLoss', ramp=1.0),
@@ -24,17 +23,8 @@ LOSSES = dict(
 
 
 def network():
-    return dict(
-        type='ImageClassifier',
-        data_preprocessor=dict(mean=[120.0] * 3, std=[60.0] * 3),
-        backbone=dict(type='mmrkkd.CIFARResNet', depth=8),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(
-            type='LinearClsHead',
-            num_classes=len(CLASSES),
-            in_channels=64,
-            loss=dict(type='CrossEntropyLoss'),
-        ),
+    return classifier_config(
+        data_preprocessor=dict(mean=[120.0] * 3, std=[60.0] * 3)
     )
 
 
@@ -71,15 +61,28 @@ def weights_of(model):
     }
 
 
-def step(rank, world, port, results):
+def join(rank, port):
+    """Makes this process one of two."""
     init_default_scope('mmpretrain')
     torch.set_num_threads(1)
     dist.init_process_group(
         'gloo',
         init_method=f'tcp://127.0.0.1:{port}',
         rank=rank,
-        world_size=world,
+        world_size=2,
     )
+
+
+def of_both_processes(step):
+    """What step(rank, port, results) leaves in the results of each."""
+    with mp.Manager() as manager:
+        shared = manager.dict()
+        mp.spawn(step, (free_port(), shared), nprocs=2)
+        return [shared[0], shared[1]]
+
+
+def step(rank, port, results):
+    join(rank, port)
     model = MMDistributedDataParallel(make_model())
     model.eval()  # The statistics of BN are not what is tested here.
     wrapper = dict(
@@ -96,10 +99,7 @@ def step(rank, world, port, results):
 
 @pytest.fixture(scope='module')
 def results():
-    with mp.Manager() as manager:
-        shared = manager.dict()
-        mp.spawn(step, (2, free_port(), shared), nprocs=2)
-        return [shared[0], shared[1]]
+    return of_both_processes(step)
 
 
 def alone(rank):

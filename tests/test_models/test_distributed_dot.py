@@ -3,13 +3,17 @@
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
-from conftest import free_port
 from mmengine.model import MMDistributedDataParallel
 from mmengine.model.utils import detect_anomalous_params
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
-from test_distributed_classifier import make_batch, make_model, weights_of
+from test_distributed_classifier import (
+    join,
+    make_batch,
+    make_model,
+    of_both_processes,
+    weights_of,
+)
 
 from mmrkkd.distillers.terms import loss_parts
 
@@ -34,15 +38,8 @@ def model_of(rank):
     return model
 
 
-def step(rank, world, port, results):
-    init_default_scope('mmpretrain')
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        'gloo',
-        init_method=f'tcp://127.0.0.1:{port}',
-        rank=rank,
-        world_size=world,
-    )
+def step(rank, port, results):
+    join(rank, port)
     model = MMDistributedDataParallel(
         model_of(rank), detect_anomalous_params=True
     )
@@ -55,10 +52,7 @@ def step(rank, world, port, results):
 
 @pytest.fixture(scope='module')
 def results():
-    with mp.Manager() as manager:
-        shared = manager.dict()
-        mp.spawn(step, (2, free_port(), shared), nprocs=2)
-        return [shared[0], shared[1]]
+    return of_both_processes(step)
 
 
 def in_one_process():

@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -124,6 +125,14 @@ def make_runner(model, work_dir, steps=3, batch_size=8, **changes):
     runner.register_hook(recorder)
     runner.recorder = recorder
     return runner
+
+
+def assert_same_terms(steps, expected, rtol):
+    """Of what two runs have logged, step by step; in float32's range of 1."""
+    assert len(steps) == len(expected)
+    for ours, theirs in zip(steps, expected):
+        assert set(ours) == set(theirs)
+        assert ours == pytest.approx(theirs, rel=rtol, abs=rtol)
 
 
 def trained_beside_ema(content):

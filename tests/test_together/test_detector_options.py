@@ -7,7 +7,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 from mmengine.structures import InstanceData
-from small_classifiers import trained_beside_ema
+from small_classifiers import assert_same_terms, trained_beside_ema
 from small_detectors import (
     STAGES,
     Images,
@@ -59,13 +59,6 @@ def plain_student(state, base='faster-rcnn', **changes):
 
 def both_models(runner):
     return runner.model.student, runner.model.teacher.model
-
-
-def assert_same_terms(steps, expected, rtol):
-    assert len(steps) == len(expected)
-    for ours, theirs in zip(steps, expected):
-        assert set(ours) == set(theirs)
-        assert ours == pytest.approx(theirs, rel=rtol, abs=rtol)
 
 
 @pytest.mark.parametrize('base', BASES)

@@ -453,7 +453,7 @@ def test_table_by_hand():
         result('rk', 0, 51.0, 0.7),
     ]
     rows = summarize(['kd', 'rk', 'none'], results, 'kd')
-    lines = report.table(rows, 'kd').splitlines()
+    lines = report.table(rows, 'kd', 1).splitlines()
     cells = [
         [cell.strip() for cell in line.split('|')[1:-1]] for line in lines
     ]
@@ -465,6 +465,26 @@ def test_table_by_hand():
         'none|0|-|-|-||-|-|-',
     ]
     assert len({len(line) for line in lines}) == 1
+
+
+def test_average_precision_is_in_percent_whosever_it_is(tmp_path):
+    results = [
+        dict(result('kd', 0, 0.4), best=0.5),
+        dict(result('rk', 0, 0.45), best=0.5),
+    ]
+    facts = dict(
+        baseline='kd',
+        metric='pascal_voc/mAP',
+        seeds=[0],
+        missing=[],
+        failures=[],
+        command='',
+    )
+    rows = summarize(['kd', 'rk'], results, 'kd')
+    text = report.write_report(tmp_path, rows, results, facts)
+    assert '40.00' in text and '+5.00' in text and '0.4' not in text
+    assert 'pascal_voc/mAP in percent' in text
+    assert 'ground-truth boxes' not in text
 
 
 def test_different_commits_are_told():

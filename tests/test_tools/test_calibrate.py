@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import classifier_config
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
@@ -24,17 +25,7 @@ import calibrate  # noqa: E402
 # tools/test.py must not stand in the way of the standard library's test.
 sys.path.remove(TOOLS)
 
-STUDENT = dict(
-    type='ImageClassifier',
-    backbone=dict(type='mmrkkd.CIFARResNet', depth=8),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=3,
-        in_channels=64,
-        loss=dict(type='CrossEntropyLoss'),
-    ),
-)
+STUDENT = classifier_config()
 LOSSES = dict(type='mmrkkd.RankKDLoss', kd_weight=0.5, rank_weight=2.0)
 
 

@@ -27,7 +27,7 @@ sys.path.insert(0, TOOLS)
 import demo  # noqa: E402
 import demo_report as report  # noqa: E402
 from experiments import ExperimentError  # noqa: E402
-from experiments.comparison import reference  # noqa: E402
+from experiments.cells import reference  # noqa: E402
 
 # tools/test.py must not stand in the way of the standard library's test.
 sys.path.remove(TOOLS)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from mmrkkd.evaluation.comparison import comparison_config
 from mmrkkd.report import (
     log_files,
     markdown_table,
@@ -20,6 +21,7 @@ from mmrkkd.report import (
     points_of,
     read_log,
 )
+from mmrkkd.report.measurements import measurements, scores
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = str(ROOT / 'tools')
@@ -27,7 +29,6 @@ sys.path.insert(0, TOOLS)
 
 from experiments import ExperimentError, processes, records  # noqa: E402
 from experiments.cells import Cell  # noqa: E402
-from experiments.comparison import comparison_config  # noqa: E402
 from experiments.jobs import Job  # noqa: E402
 from experiments.methods import Method  # noqa: E402
 from experiments.progress import Progress  # noqa: E402
@@ -144,8 +145,8 @@ def test_a_cell_that_fails_before_its_training_is_ours(tmp_path, monkeypatch):
 
 def test_a_validation_that_finds_nothing_scores_0(tmp_path):
     write_log(tmp_path, step(5, loss=1.0), {AP: 0.25, 'step': 5}, {'step': 10})
-    assert records.scores(records.log_of(tmp_path), AP) == [(5, 0.25), (10, 0)]
-    measured = records.measurements(tmp_path, AP)
+    assert scores(records.log_of(tmp_path), AP) == [(5, 0.25), (10, 0)]
+    measured = measurements(tmp_path, AP)
     assert (measured['last'], measured['best']) == (0, 0.25)
     assert (measured['best_epoch'], measured['epochs']) == (5, 10)
     # Left out, it would flatter the mean over the seeds.
@@ -154,14 +155,14 @@ def test_a_validation_that_finds_nothing_scores_0(tmp_path):
 
 def test_a_model_that_never_finds_anything_scores_0(tmp_path):
     write_log(tmp_path, step(10), {'step': 10, 'time': 1.0})
-    assert records.measurements(tmp_path, AP)['last'] == 0
+    assert measurements(tmp_path, AP)['last'] == 0
 
 
 @pytest.mark.parametrize('logged', ['accuracy/top1', 'coco/bbox_mAP_50'])
 def test_a_metric_that_is_not_logged_is_no_0(tmp_path, logged):
     write_log(tmp_path, step(10), {'step': 10, logged: 0.5})
     with pytest.raises(ValueError, match=f'logged were .*{logged}'):
-        records.measurements(tmp_path, AP)
+        measurements(tmp_path, AP)
 
 
 def test_all_scores_of_the_last_validation_are_kept(tmp_path):
@@ -176,7 +177,7 @@ def test_all_scores_of_the_last_validation_are_kept(tmp_path):
             'time': 3.0,
         },
     )
-    assert records.measurements(tmp_path, AP)['scores'] == {
+    assert measurements(tmp_path, AP)['scores'] == {
         AP: 0.25,
         'coco/cat_precision': 0.5,
         'coco/dog_precision': None,

@@ -1,5 +1,6 @@
 """The soak's measuring, judging and drawing; the hour itself is by hand."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -13,12 +14,15 @@ import pytest
 from PIL import Image
 
 from mmrkkd.checkpoint.atomic import write_json
+from mmrkkd.cli import add_config_options, read_config
+from mmrkkd.datasets import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = str(ROOT / 'tools')
 sys.path.insert(0, TOOLS)
 
-from experiments import growth, watching  # noqa: E402
+import soak  # noqa: E402
+from experiments import ExperimentError, growth, watching  # noqa: E402
 
 # tools/test.py must not stand in the way of the standard library's test.
 sys.path.remove(TOOLS)
@@ -74,9 +78,10 @@ def test_the_first_tenth_does_not_count():
     assert growth.quarters(points) == (5.0, 5.0)
 
 
-def test_a_watch_too_short_is_refused():
+@pytest.mark.parametrize('count', [0, 8])
+def test_a_watch_too_short_is_refused(count):
     with pytest.raises(ValueError, match='watch for longer'):
-        growth.quarters([(float(i), 1.0) for i in range(8)])
+        growth.quarters([(float(i), 1.0) for i in range(count)])
 
 
 def test_memory_files_and_threads_of_a_process_and_its_children():
@@ -106,7 +111,7 @@ def test_a_process_that_has_ended_is_no_sample():
 
 
 @pytest.fixture
-def soak():
+def series():
     """A watch of 1000 s: 0.5 s a step, of which 0.4 s are processor time."""
     samples = [
         watching.Sample(
@@ -124,18 +129,18 @@ def soak():
     return watching.series_of(samples, steps, logged)
 
 
-def test_time_of_a_step_is_taken_from_log_and_processor(soak):
-    assert {value for _, value in soak['step_ms']} == {500.0}
-    cost = [value for _, value in soak['step_cpu_ms']]
+def test_time_of_a_step_is_taken_from_log_and_processor(series):
+    assert {value for _, value in series['step_ms']} == {500.0}
+    cost = [value for _, value in series['step_cpu_ms']]
     assert len(cost) > 15
     assert cost == pytest.approx([400.0] * len(cost))
 
 
-def test_table_numbers_and_picture(soak, tmp_path):
-    verdict = growth.judge(soak)
+def test_table_numbers_and_picture(series, tmp_path):
+    verdict = growth.judge(series)
     assert not any(found['grew'] for found in verdict.values())
     lines = growth.table(verdict).splitlines()
-    assert len(lines) == 2 + len(soak)
+    assert len(lines) == 2 + len(series)
     cells = [
         [cell.strip() for cell in line.split('|')[1:-1]] for line in lines
     ]
@@ -143,6 +148,50 @@ def test_table_numbers_and_picture(soak, tmp_path):
     write_json(tmp_path / 'soak.json', dict(verdict=verdict))
     kept = json.loads((tmp_path / 'soak.json').read_text())
     assert kept['verdict'] == verdict
-    growth.draw_soak(tmp_path / 'soak.png', soak, verdict)
+    growth.draw_soak(tmp_path / 'soak.png', series, verdict)
     with Image.open(tmp_path / 'soak.png') as picture:
         assert np.asarray(picture.convert('L')).std() > 10
+
+
+@pytest.mark.parametrize('failures', [[], ['teacher: training ended']])
+def test_the_demo_s_teacher_is_trained(tmp_path, monkeypatch, failures):
+    cells, cleared = [], []
+
+    def run_cells(some, progress, metric):
+        assert metric == 'coco/bbox_mAP'
+        cells.extend(some)
+        return failures
+
+    monkeypatch.setattr(soak, 'run_cells', run_cells)
+    monkeypatch.setattr(soak, 'clear_folder', cleared.append)
+    monkeypatch.setattr(soak, 'result_of', lambda _: dict(checkpoint='t.pth'))
+    arguments = tmp_path, tmp_path / 'data', Recipe(seed=4)
+    if failures:
+        with pytest.raises(ExperimentError, match='training ended'):
+            soak.train_teacher(*arguments)
+    else:
+        assert soak.train_teacher(*arguments) == 't.pth'
+    (cell,) = cells
+    assert cleared == cells
+    assert cell.folder == tmp_path / 'teacher' and cell.seed == 4
+    assert cell.method.config.name == 'faster-rcnn_r50_demo.py'
+    assert cell.config.data_root == f'{tmp_path}/data/'
+
+
+def test_the_distillation_has_no_end(tmp_path):
+    args = soak.parse_args(['--interval', '10'])
+    script, *words = map(
+        str, soak.soak_command(tmp_path, tmp_path / 'data', 't.pth', args)
+    )
+    assert Path(script).is_file()
+    parser = argparse.ArgumentParser()
+    add_config_options(parser)
+    config = read_config(parser.parse_args(words))
+    assert config.model.teacher.checkpoint == 't.pth'
+    assert config.train_cfg.max_iters == soak.ENDLESS
+    assert config.train_cfg.val_interval == 20
+    assert config.default_hooks.checkpoint.interval == 10
+    assert config.param_scheduler == []
+    # The moved images of both, data_root alone being given.
+    for loader in (config.train_dataloader, config.val_dataloader):
+        assert str(loader.dataset.data_root).startswith(f'{tmp_path}/data')

@@ -16,7 +16,14 @@ import small_query_heads
 import small_roi_heads
 
 from mmrkkd.distillers.readers import build_reader
-from mmrkkd.report.config_reading import merged, read_config
+
+TOOLS = str(Path(__file__).resolve().parents[2] / 'tools')
+sys.path.insert(0, TOOLS)
+
+from config_reading import merged, read_config  # noqa: E402
+
+# tools/test.py must not stand in the way of the standard library's test.
+sys.path.remove(TOOLS)
 
 SMALL = [
     (small_dense_heads.FAMILIES, small_dense_heads.dense_config),

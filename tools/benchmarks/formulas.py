@@ -25,10 +25,10 @@ def kd(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     return kl(student, teacher, 4.0).mean()
 
 
-def standardized(logits: Tensor, eps: float = 1e-7) -> Tensor:
+def standardized(logits: Tensor) -> Tensor:
     """Of each row."""
     mean = logits.mean(-1, keepdim=True)
-    return (logits - mean) / (eps + logits.std(-1, keepdim=True))
+    return (logits - mean) / (1e-7 + logits.std(-1, keepdim=True))
 
 
 def lskd(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ import torch
 from mmrkkd.report.surroundings import commit, output_of, processor
 
 MB = 2**20
+# Of a captured call.
+REPLAYS = 50
 
 
 def turns(
@@ -96,9 +98,7 @@ def cuda_peak_megabytes(function: Callable[[], object]) -> float:
     return (torch.cuda.max_memory_allocated() - before) / MB
 
 
-def cuda_graph_times(
-    function: Callable[[], object], calls: int = 50
-) -> list[float] | None:
+def cuda_graph_times(function: Callable[[], object]) -> list[float] | None:
     """Seconds of the GPU's own work in a call, launches left out.
 
     The call is captured once in a CUDA graph, and its replays are timed by
@@ -106,10 +106,9 @@ def cuda_graph_times(
 
     Args:
         function: What is timed.
-        calls: How many replays. Defaults to 50.
 
     Returns:
-        The times; None where the call cannot be captured.
+        A time for each of ``REPLAYS``; None where the call cannot be captured.
     """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -124,7 +123,7 @@ def cuda_graph_times(
     except RuntimeError as error:
         print(f'not captured: {error}', file=sys.stderr)
         return None
-    for _ in range(calls):
+    for _ in range(REPLAYS):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
         graph.replay()

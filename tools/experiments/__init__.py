@@ -3,9 +3,8 @@
 ``methods``, ``cells``: what is trained. A method is a row of a table, a cell
 is one method with one seed. ``pool``, ``jobs``, ``processes``: cells side by
 side, each in processes of its own. ``records``: what a cell leaves in its
-folder, and when it need not be trained again. ``comparison``, ``detection``:
-student against teacher, and what a detector finds on each image.
-``summary``, ``report``, ``progress``: from results to a table.
+folder, and when it need not be trained again. ``detection``: what a detector
+finds on each image. ``report``, ``progress``: from results to a table.
 ``watching``, ``growth``: what a training takes of its machine.
 """
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from mmrkkd.checkpoint.fetch import file_sha256
 from mmrkkd.cli import read_config
@@ -20,6 +20,8 @@ from .methods import Method
 
 # Of the config, what does not change a result.
 NEUTRAL = ('work_dir', 'launcher', 'resume')
+# Of two unlike configs, how many settings a message names.
+SHOWN = 8
 
 
 @dataclass
@@ -142,6 +144,18 @@ def read_method(method: Method) -> Config:
     return config
 
 
+def reference(cells: Sequence[Cell], baseline: str) -> ConfigDict | None:
+    """The model that says which teacher a student alone is compared with.
+
+    The baseline's, or the first distillation's; None if nothing distils.
+    """
+    ordered = sorted(cells, key=lambda cell: cell.method.label != baseline)
+    for cell in ordered:
+        if 'teacher' in cell.config.model:
+            return cell.config.model
+    return None
+
+
 def _settings(cell: Cell) -> dict:
     """The config as JSON knows it, with the teacher's content."""
     settings = copy.deepcopy(cell.config.to_dict())
@@ -171,7 +185,7 @@ def _sha256(path: Path, changed: int) -> str:
     return file_sha256(path)
 
 
-def differences(old: dict, new: dict, limit: int = 8) -> str:
+def differences(old: dict, new: dict) -> str:
     """How two cells' settings differ, one dotted key a line."""
     old, new = _flat(old), _flat(new)
     lines = [
@@ -180,8 +194,8 @@ def differences(old: dict, new: dict, limit: int = 8) -> str:
         for key in sorted(set(old) | set(new))
         if old.get(key, ...) != new.get(key, ...)
     ]
-    more = len(lines) - limit
-    return '\n'.join(lines[:limit] + [f'  and {more} more'] * (more > 0))
+    more = len(lines) - SHOWN
+    return '\n'.join(lines[:SHOWN] + [f'  and {more} more'] * (more > 0))
 
 
 def _flat(value: object, name: str = '') -> dict:

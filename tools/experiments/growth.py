@@ -39,7 +39,8 @@ def quarters(points: list[tuple[float, float]]) -> tuple[float, float]:
     Raises:
         ValueError: fewer than eight points are left after the warm-up.
     """
-    begin, end = points[0][0], points[-1][0]
+    # A watch of one moment has no points at all.
+    begin, end = (points[0][0], points[-1][0]) if points else (0.0, 0.0)
     start = begin + WARM_UP * (end - begin)
     quarter = (end - start) / 4
     values = [value for when, value in points if when >= start]

@@ -8,21 +8,15 @@ import time
 from mmengine.config import Config, ConfigDict
 
 from mmrkkd.checkpoint.atomic import write_atomically, write_json
+from mmrkkd.evaluation.comparison import comparison_config
+from mmrkkd.report.measurements import measurements
+from mmrkkd.report.runs import CELL_CONFIG, RESULT, STATE
 
 from . import ROOT, ExperimentError
 from .cells import Cell
-from .comparison import comparison_config
 from .detection import keep_predictions, pack_predictions
 from .processes import Process
-from .records import (
-    RESULT,
-    STATE,
-    last_checkpoint,
-    locked,
-    measurements,
-    read_json,
-    validated,
-)
+from .records import last_checkpoint, locked, read_json, validated
 
 TRAIN = ROOT / 'tools' / 'train.py'
 TEST = ROOT / 'tools' / 'test.py'
@@ -124,8 +118,8 @@ class Job:
         # comes.
         write_json(folder / STATE, self.state)
         config = self._config()
-        config.dump(folder / 'cell_config.py')
-        command = [TRAIN, folder / 'cell_config.py', '--work-dir', folder]
+        config.dump(folder / CELL_CONFIG)
+        command = [TRAIN, folder / CELL_CONFIG, '--work-dir', folder]
         if (folder / 'last_checkpoint').is_file():
             command.append('--resume')
         self._start('training', command)
@@ -136,13 +130,6 @@ class Job:
         config.randomness = dict(
             config.get('randomness') or {}, seed=self.cell.seed
         )
-        if not config.train_cfg.get('max_epochs'):
-            # A validation is logged under its epoch otherwise, which in such
-            # a run is always 0.
-            hooks = config.get('default_hooks') or {}
-            logger = hooks.get('logger') or dict(type='LoggerHook')
-            logger = dict(logger, log_metric_by_epoch=False)
-            config.default_hooks = dict(hooks, logger=logger)
         keep_predictions(config, self.cell.folder)
         return config
 

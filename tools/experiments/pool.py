@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mmengine.config import ConfigDict
 
+from mmrkkd.evaluation.metric_units import scale_of
 from mmrkkd.report.surroundings import surroundings
 
 from . import ROOT, ExperimentError
@@ -13,7 +14,7 @@ from .cells import Cell
 from .jobs import Job
 from .processes import threads_of
 from .progress import Progress, clock
-from .records import DETECTION, result_of
+from .records import result_of
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -95,9 +96,10 @@ def _tell(
         progress.close_cell(job.cell, f'FAILED: {failure}')
         return
     result = result_of(job.cell)
-    scale = 100 if result['metric'].startswith(DETECTION) else 1
+    metric = result['metric']
     progress.close_cell(
         job.cell,
-        f'{job.cell.title}: {result["metric"]} '
-        f'{result["last"] * scale:.2f}, {clock(result["seconds"])}',
+        f'{job.cell.title}: {metric} '
+        f'{scale_of(metric) * result["last"]:.2f}, '
+        f'{clock(result["seconds"])}',
     )

@@ -7,18 +7,11 @@ from typing import IO
 
 from mmrkkd.checkpoint.locks import held
 from mmrkkd.report.logs import log_files, read_log, validations
-from mmrkkd.report.measurements import AP as AP
-from mmrkkd.report.measurements import AP50 as AP50
-from mmrkkd.report.measurements import DETECTION as DETECTION
-from mmrkkd.report.measurements import measurements as measurements
-from mmrkkd.report.measurements import scores as scores
+from mmrkkd.report.runs import RESULT, STATE
 
 from . import ExperimentError
 from .cells import Cell, differences
 
-# A cell under way or interrupted; a finished one has both.
-STATE = 'cell.json'
-RESULT = 'result.json'
 # Held by whoever trains or clears it. The first file of a cell, and empty.
 LOCK = 'lock'
 

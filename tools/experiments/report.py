@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmrkkd.checkpoint.atomic import write_atomically, write_json
+from mmrkkd.evaluation.metric_units import scale_of
 from mmrkkd.evaluation.summary import quantile
 from mmrkkd.report.difference_figure import Compared, differences_figure
+from mmrkkd.report.measurements import AP50, DETECTION
 from mmrkkd.report.surroundings import origin
-from mmrkkd.report.tables import markdown_table
+from mmrkkd.report.tables import markdown_table, number, plus_minus
 
 from .progress import clock
-from .records import AP50, DETECTION
 
 NOTES = (
     '{metric}{unit} on the validation data after the last epoch and at its '
@@ -33,33 +34,13 @@ IMAGES_NOTE = (
 )
 
 
-def number(value: float | None, digits: int, signed: bool = False) -> str:
-    """A number with so many decimals, '-' for None."""
-    if value is None:
-        return '-'
-    return f'{value:{"+" if signed else ""}.{digits}f}'
-
-
-def plus_minus(
-    value: float | None,
-    deviation: float | None,
-    digits: int = 2,
-    signed: bool = False,
-) -> str:
-    """A number ± another, or alone."""
-    text = number(value, digits, signed)
-    if value is None or deviation is None:
-        return text
-    return f'{text} ± {deviation:.{digits}f}'
-
-
-def table(rows: Sequence[dict], baseline: str, scale: float = 1) -> str:
+def table(rows: Sequence[dict], baseline: str, scale: float) -> str:
     """The rows of ``summarize`` as a Markdown table.
 
     Args:
         rows: The rows.
         baseline: Label of the baseline.
-        scale: What the metric is multiplied by. Defaults to 1.
+        scale: What the metric is multiplied by.
     """
     extra = [AP50] if any(AP50 in row['scores'] for row in rows) else []
     head = [
@@ -80,27 +61,19 @@ def table(rows: Sequence[dict], baseline: str, scale: float = 1) -> str:
 def _line(row: dict, extra: Sequence[str], scale: float) -> list[str]:
     difference = row['difference'] or {}
     seconds = row['seconds']['mean']
-
-    def scaled(spread: dict, deviation: str = 'std', signed=False) -> str:
-        values = [spread.get('mean'), spread.get(deviation)]
-        values = [v if v is None else v * scale for v in values]
-        return plus_minus(*values, signed=signed)
-
     return [
         row['label'],
         str(len(row['seeds'])),
-        scaled(row['last']),
-        scaled(row['best']),
-        scaled(difference, 'standard_error', signed=True),
+        plus_minus(row['last'], 2, scale),
+        plus_minus(row['best'], 2, scale),
+        plus_minus(difference, 2, scale, 'standard_error', signed=True),
         ' '.join(
             f'{value * scale:+.2f}'
             for value in difference.get('by_seed', {}).values()
         ),
-        *(scaled(row['scores'].get(name, {})) for name in extra),
-        plus_minus(row['tau']['mean'], row['tau']['std'], 3),
-        plus_minus(
-            row['top1_agreement']['mean'], row['top1_agreement']['std'], 3
-        ),
+        *(plus_minus(row['scores'].get(name, {}), 2, scale) for name in extra),
+        plus_minus(row['tau'], 3),
+        plus_minus(row['top1_agreement'], 3),
         '-' if seconds is None else clock(seconds),
     ]
 
@@ -177,13 +150,14 @@ def write_report(
     """
     baseline = facts['baseline']
     detection = facts['metric'].startswith(DETECTION)
+    scale = scale_of(facts['metric'])
     names = dict(
         facts,
         interval=_interval(rows),
-        unit=' in percent' * detection,
+        unit=' in percent' * (scale == 100),
         where="'s ground-truth boxes" * detection,
     )
-    parts = ['# Ablation', table(rows, baseline, 100 if detection else 1)]
+    parts = ['# Ablation', table(rows, baseline, scale)]
     parts += [note.format(**names) for note in NOTES]
     images = images_table(rows, baseline)
     if images:

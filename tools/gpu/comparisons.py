@@ -11,7 +11,8 @@ from dataset_tools.hold_out import FIT, HELD_OUT, write_parts
 from experiments import ROOT
 from experiments.cells import Cell, make_cells
 from experiments.methods import Method
-from experiments.records import AP
+
+from mmrkkd.report.measurements import AP
 
 from .arms import ALONE, methods_of
 from .schedule import Task

@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from experiments.cells import Cell
 from experiments.detection import PREDICTIONS, bootstraps, write_arrays
-from experiments.records import AP50, DETECTION, last_checkpoint, result_of
-from experiments.report import DIFFERENCES, plus_minus, write_report
+from experiments.records import last_checkpoint, result_of
+from experiments.report import DIFFERENCES, write_report
 
 from mmrkkd.checkpoint import read_checkpoint
 from mmrkkd.checkpoint.atomic import write_atomically, write_json
+from mmrkkd.evaluation.metric_units import scale_of
 from mmrkkd.evaluation.summary import summarize
-from mmrkkd.report.tables import markdown_table
+from mmrkkd.report.measurements import AP50, DETECTION
+from mmrkkd.report.tables import markdown_table, plus_minus
 
 from .arms import ALONE
 from .comparisons import Comparison
@@ -78,7 +80,7 @@ def write_tables(
     text += ''.join(
         f'\n{part}\n'
         for part in (
-            _minus('kd', labels, results, found, comparison.metric),
+            _minus_kd(labels, results, found, comparison.metric),
             _unfinished(students, comparison.metric),
             _steps(comparison.tasks),
         )
@@ -164,41 +166,33 @@ def _scores(scores: dict, metric: str) -> str:
     if not scores:
         return 'no validation'
     if not metric.startswith(DETECTION):
-        return f'{metric} {scores["last"]:.2f}'
+        return f'{metric} {scale_of(metric) * scores["last"]:.2f}'
     half = scores['scores'].get(AP50) or 0.0
     return f'AP {100 * scores["last"]:.1f}, AP50 {100 * half:.1f}'
 
 
-def _minus(
-    baseline: str,
-    labels: Sequence[str],
-    results: Sequence[dict],
-    found: dict,
-    metric: str,
+def _minus_kd(
+    labels: Sequence[str], results: Sequence[dict], found: dict, metric: str
 ) -> str:
-    """The differences to another baseline; '' without it."""
-    if not any(result['label'] == baseline for result in results):
+    """The differences to KL alone; '' without it."""
+    if not any(result['label'] == 'kd' for result in results):
         return ''
-    scale = 100 if metric.startswith(DETECTION) else 1
     lines = []
-    for row in summarize(labels, results, baseline, found):
+    for row in summarize(labels, results, 'kd', found):
         seeds, images = row['difference'], row['over_images']
         if not seeds:
             continue
-        error = seeds['standard_error']
         line = [
             row['label'],
             plus_minus(
-                scale * seeds['mean'],
-                None if error is None else scale * error,
-                signed=True,
+                seeds, 2, scale_of(metric), 'standard_error', signed=True
             ),
             '-',
         ]
         if images:
             line[-1] = f'{images["low"][0]:+.2f} to {images["high"][0]:+.2f}'
         lines.append(line)
-    head = [f'minus {baseline}', 'mean ± s.e. over seeds', '95 % over images']
+    head = ['minus kd', 'mean ± s.e. over seeds', '95 % over images']
     return markdown_table(head, lines) if lines else ''
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from experiments import ROOT, ExperimentError
 from experiments.cells import Cell
 from experiments.jobs import Job
-from experiments.records import AP50, log_of, measurements, result_of
+from experiments.records import log_of, result_of
+
+from mmrkkd.report.measurements import AP50, measurements
 
 SECONDS_BETWEEN_LOOKS = 0.3
 SECONDS_BETWEEN_LINES = 15

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -18,6 +19,21 @@ OPTIONS = ('stack', 'torch', 'torchvision', 'ops')
 
 class InstallError(Exception):
     """Something the user has to mend; the message says what to type."""
+
+
+def load_stack():
+    """mmrkkd/_stack.py by its path: the package needs a stack that works.
+
+    Inside an installed wheel tools/ is mmrkkd/.mim/tools/.
+    """
+    places = (ROOT / 'mmrkkd' / '_stack.py', ROOT.parent / '_stack.py')
+    path = next(place for place in places if place.is_file())
+    spec = importlib.util.spec_from_file_location('mmrkkd_stack', path)
+    module = importlib.util.module_from_spec(spec)
+    # dataclasses looks its module up there.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def read_pins(name):

@@ -1,5 +1,5 @@
 """The teacher at the speed of inference: its step is forward only."""
 
-from .engine import PRECISIONS, TeacherEngine
+from .engine import TeacherEngine
 
-__all__ = ['PRECISIONS', 'TeacherEngine']
+__all__ = ['TeacherEngine']

@@ -1,9 +1,7 @@
 """How the teacher computes: its precision, decided on the first batch."""
 
 import logging
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
-from typing import NamedTuple
+from collections.abc import Collection
 
 import torch
 from mmengine.logging import print_log
@@ -11,42 +9,23 @@ from torch import nn
 
 from mmrkkd.ops.checks import check_choice, check_flag
 
-from ..readers import Match
-from ..unused import skip, unused_layers
 from .check import Agreement, compare, everywhere, least_of_all
 from .hardware import fast_dtype
-from .parts import find_parts, scores_by
-from .reduced import Undo, fold, foldable, keep_float32, narrow
-from .roi_align import use_tables
-from .trace import LayerTrace
+from .parts import find_parts
+from .plans import (
+    FAILURES,
+    PLANS,
+    Plan,
+    Read,
+    exact_matches,
+    layers_unread,
+)
+from .reduced import Undo
 
 DTYPES = dict(
     float32=torch.float32, bfloat16=torch.bfloat16, float16=torch.float16
 )
 PRECISIONS = ('auto', *DTYPES)
-# What a layer raises that has no kernel for a precision, or mixes two.
-FAILURES = (RuntimeError, TypeError)
-
-Read = Callable[[], list[Match]]
-
-
-class Plan(NamedTuple):
-    """One way to reduce the precision, the fastest first."""
-
-    heads: bool
-    autocast: bool
-
-    def __str__(self) -> str:
-        parts = 'backbone, neck and heads' if self.heads else 'backbone, neck'
-        return parts + (', with autocast' if self.autocast else '')
-
-
-PLANS = (
-    Plan(True, False),
-    Plan(False, False),
-    Plan(True, True),
-    Plan(False, True),
-)
 
 
 class TeacherEngine:
@@ -190,12 +169,12 @@ class TeacherEngine:
         whole_heads: bool,
     ) -> bool:
         """Takes the first plan that works; False where nothing was read."""
-        trace, exact = _exact(model, read, whole_heads, exact_heads)
+        trace, exact = exact_matches(model, read, whole_heads, exact_heads)
         rows = sum(len(match.teacher_logits) for match in exact)
         if least_of_all(rows) == [0]:
             return False
         layers = {model.get_submodule(path) for path in kept}
-        unused = _unused(model, trace, layers)
+        unused = layers_unread(model, trace, layers)
         refused = ''
         plans = PLANS
         if self._follows(dtype):
@@ -205,7 +184,7 @@ class TeacherEngine:
                 continue
             undo, found, refused = Undo(model), None, ''
             try:
-                _apply(plan, model, dtype, trace, layers, unused)
+                plan.apply(model, dtype, trace, layers, unused)
                 found = compare(exact, read(), activation)
             except FAILURES as error:
                 refused = f'{type(error).__name__}: {_first_line(error)}'
@@ -262,72 +241,6 @@ class TeacherEngine:
             logger='current',
             level=level,
         )
-
-
-def _exact(
-    model: nn.Module, read: Read, whole_heads: bool, exact_heads: bool
-) -> tuple[LayerTrace, Sequence[Match]]:
-    """What the float32 teacher says, whatever autocast is around it.
-
-    Heads that stay as they are take part in an autocast as ever.
-    """
-    parts, trace = find_parts(model, not whole_heads), LayerTrace()
-    undo = Undo(model)
-    try:
-        for part in (*parts.body, *([] if exact_heads else parts.heads)):
-            keep_float32(part)
-        with trace.watching(parts.body, parts.heads):
-            return trace, read()
-    finally:
-        undo()
-
-
-def _unused(
-    model: nn.Module, trace: LayerTrace, kept: Collection[nn.Module]
-) -> set[nn.Module]:
-    """Layers whose numbers no loss reads, none where it reads inside."""
-    found: set[nn.Module] = set()
-    for head, inputs in trace.inputs.items():
-        scores = scores_by(model, head)
-        if scores is None or kept.intersection(head.modules()):
-            continue
-        few = [each[:2] for each in inputs]
-        # Heads that take more than features, or cannot be differentiated.
-        with suppress(*FAILURES):
-            found |= unused_layers(head, scores, few)
-    return found
-
-
-def _apply(
-    plan: Plan,
-    model: nn.Module,
-    dtype: torch.dtype,
-    trace: LayerTrace,
-    kept: Collection[nn.Module],
-    unused: Collection[nn.Module],
-) -> None:
-    parts = find_parts(model, plan.heads)
-    narrowed = {
-        module
-        for part in (*parts.body, *parts.heads)
-        for module in part.modules()
-    }
-    for conv, norm in foldable(trace.pairs(), kept):
-        if {conv, norm} <= narrowed:
-            fold(conv, norm)
-    for part, leaves in parts.body.items():
-        narrow(part, dtype, widens=leaves, autocast=plan.autocast)
-    for head in parts.heads:
-        narrow(
-            head,
-            dtype,
-            widens=True,
-            autocast=plan.autocast,
-            score_layers=trace.score_layers,
-        )
-    for layer in unused:
-        skip(layer)
-    use_tables(model)
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -1,7 +1,7 @@
 """Which layer follows which, seen in a forward."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -46,25 +46,21 @@ class LayerTrace:
             body: Parts in which BatchNorm is looked for.
             heads: The same, and their layers of scores are looked for.
         """
-        handles = []
-        for part in (*body, *heads):
-            for module in part.modules():
-                if is_plain_conv(module):
-                    handles.append(
-                        module.register_forward_hook(self._see_conv)
-                    )
-                elif isinstance(module, _BatchNorm):
-                    handles.append(
-                        module.register_forward_pre_hook(self._see_norm)
-                    )
-        for head in heads:
-            handles += self._watch_scores(head)
-        try:
+        with ExitStack() as stack:
+            stack.callback(self._close)
+            for part in (*body, *heads):
+                for module in part.modules():
+                    if is_plain_conv(module):
+                        stack.enter_context(
+                            module.register_forward_hook(self._see_conv)
+                        )
+                    elif isinstance(module, _BatchNorm):
+                        stack.enter_context(
+                            module.register_forward_pre_hook(self._see_norm)
+                        )
+            for head in heads:
+                self._watch_scores(head, stack)
             yield
-        finally:
-            self._close()
-            for handle in handles:
-                handle.remove()
 
     def _see_conv(self, conv: nn.Module, args: tuple, output: Tensor) -> None:
         self._close()
@@ -86,7 +82,7 @@ class LayerTrace:
             self._norms.setdefault(self._last[0], set()).add(None)
             self._last = None
 
-    def _watch_scores(self, head: nn.Module) -> list:
+    def _watch_scores(self, head: nn.Module, stack: ExitStack) -> None:
         outputs: list[tuple[nn.Module, Tensor]] = []
 
         def see_layer(layer: nn.Module, args: tuple, output: Tensor) -> None:
@@ -100,14 +96,10 @@ class LayerTrace:
             outputs.clear()
             self.inputs[module] = list(tensors(args))
 
-        return [
-            *(
-                layer.register_forward_hook(see_layer)
-                for layer in head.modules()
-                if isinstance(layer, (nn.Conv2d, nn.Linear))
-            ),
-            head.register_forward_hook(see_head),
-        ]
+        for layer in head.modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                stack.enter_context(layer.register_forward_hook(see_layer))
+        stack.enter_context(head.register_forward_hook(see_head))
 
 
 def is_plain_conv(module: nn.Module) -> bool:

@@ -110,18 +110,14 @@ class ClassifierReader(Reader):
             self._checked_loss = head.loss_module
         tap = ScoreTap()
         source = head.get_submodule(source_of(head).module)
-        handles = [
+        with (
             source.register_forward_hook(tap.see_output),
             head.register_forward_hook(tap.see_head),
             head.loss_module.register_forward_pre_hook(
                 tap.loss.see, with_kwargs=True
             ),
-        ]
-        try:
+        ):
             yield tap
-        finally:
-            for handle in handles:
-                handle.remove()
 
     @torch.no_grad()
     def read(

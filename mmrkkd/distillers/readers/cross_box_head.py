@@ -64,8 +64,9 @@ class BoxCross(CrossHead):
                     )
                     entered.clear()
 
-                handle = head.register_forward_hook(see, with_kwargs=True)
-                stack.callback(handle.remove)
+                stack.enter_context(
+                    head.register_forward_hook(see, with_kwargs=True)
+                )
             yield calls
 
     def outputs(

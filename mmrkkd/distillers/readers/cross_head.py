@@ -1,7 +1,7 @@
 """Cross-head distillation: the student's features in the teacher's head."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -207,15 +207,10 @@ class CrossHead:
     @contextmanager
     def _hooked(self, head: nn.Module, hook: Callable) -> Iterator[None]:
         """Calls the hook before the layer, or that of each level, runs."""
-        handles = [
-            layer.register_forward_pre_hook(hook)
-            for layer in self._layers(head)
-        ]
-        try:
+        with ExitStack() as stack:
+            for layer in self._layers(head):
+                stack.enter_context(layer.register_forward_pre_hook(hook))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 class CrossBoxBranch(CrossHead):

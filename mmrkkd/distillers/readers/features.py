@@ -170,12 +170,11 @@ class FeatureReader:
             for path in dict.fromkeys(path for path, _ in self.wanted):
                 module = module_at(model, self.owner, path)
                 note = taps.hook(path, path in self.overwritten)
-                handle = (
+                stack.enter_context(
                     module.register_forward_pre_hook(note)
                     if path.startswith(BEFORE)
                     else module.register_forward_hook(note)
                 )
-                stack.callback(handle.remove)
             yield taps
 
     def read(self, taps: FeatureTaps) -> list[Tensor]:

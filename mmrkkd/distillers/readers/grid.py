@@ -16,9 +16,10 @@ from .grid_crossing import GridCrossing
 from .grid_levels import levels_of, rows_of
 from .grid_mapping import GridMapping
 from .grid_tap import GridTap, tapped_head
-from .grid_wanted import add_wanted, check_wanted, noted_outputs
+from .grid_wanted import add_wanted, check_wanted
 from .heads import MASK_CELLS, dense_head, scores_of, spec_of
 from .locations import confidence, highest, located, positives
+from .method_tap import noted_outputs
 from .targets import KnownOrder, Targets
 from .text_heads import is_text_head, text_scores
 
@@ -198,7 +199,7 @@ class GridReader(Reader):
         with (
             torch.no_grad(),
             self._tapped(teacher_head) as seen,
-            noted_outputs(teacher_head, self.wants) as noted,
+            noted_outputs(*([teacher_head] if self.wants else [])) as noted,
         ):
             others, features = levels_of(
                 teacher, teacher_inputs, data_samples, self.prompts

@@ -31,6 +31,7 @@ def _distances(head: nn.Module, rows: Tensor, stride: float) -> Tensor:
 # Subclasses follow, but those whose outputs are others.
 DECODERS = {
     'RetinaHead': _deltas,
+    'RetinaSepBNHead': _deltas,
     'ATSSHead': _deltas,
     'GFLHead': _expected_distances,
     'FCOSHead': _distances,
@@ -60,7 +61,9 @@ def cell_boxes(
     ):
         anchors = level.shape[3]
         rows = cells(maps, maps.shape[1] // anchors).flatten(1, 3).float()
-        rows = before(head, rows, stride)
+        # GFL's means are a product, which autocast would round to pixels.
+        with torch.autocast(rows.device.type, enabled=False):
+            rows = before(head, rows, stride)
         if places.shape[1] == 4 and before is _expected_distances:
             places = head.anchor_center(places)
         repeated = places.repeat(len(rows), 1)

@@ -7,6 +7,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from .heads import dense_head, scores_of, spec_of
+from .score_checks import check_activation, mixed_channels
 from .text_heads import check_text_head, is_text_head
 
 
@@ -37,28 +38,17 @@ def check_kind(
             f"the {owner}'s head {type(head).__name__} cannot be distilled: "
             f'{refused}'
         )
-    loss = getattr(head, 'loss_cls', None)
-    if (
-        getattr(loss, 'custom_cls_channels', False)
-        and loss.get_cls_channels(head.num_classes) != scores_of(head).channels
-    ):
-        raise TypeError(
-            f"the {owner}'s head classifies with "
-            f'{type(loss).__name__}, whose channels are no scores '
-            'of single classes'
-        )
+    why = mixed_channels(head, scores_of)
+    if why:
+        raise TypeError(f"the {owner}'s head {why}")
 
 
 def check_meaning(head: nn.Module, other: nn.Module) -> None:
     """Refuses heads whose scores mean different things."""
+    check_activation(
+        head, other, scores_of, 'Use a teacher of the same kind of head'
+    )
     names = type(head).__name__, type(other).__name__
-    ours, theirs = scores_of(head), scores_of(other)
-    if ours.activation != theirs.activation:
-        raise TypeError(
-            f'the student {names[0]} scores classes by {ours.activation}, '
-            f'the teacher {names[1]} by {theirs.activation}: the same logits '
-            'mean different things. Use a teacher of the same kind of head'
-        )
     meanings = spec_of(head).meaning, spec_of(other).meaning
     if meanings[0] != meanings[1]:
         raise TypeError(

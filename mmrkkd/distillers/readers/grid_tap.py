@@ -1,7 +1,12 @@
 """What a dense head puts out on the way to its own losses."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+)
 
 from torch import Tensor, nn
 
@@ -40,20 +45,19 @@ def tapped_head(head: nn.Module) -> Iterator[GridTap]:
         block.
     """
     tap = GridTap()
-    handles = [head.register_forward_hook(tap.see_outputs)]
-    for name in LOSSES:
-        loss = getattr(head, name, None)
-        if isinstance(loss, nn.Module):
-            handles.append(
-                loss.register_forward_pre_hook(tap.loss.see, with_kwargs=True)
-            )
-    try:
+    with ExitStack() as stack:
+        stack.enter_context(head.register_forward_hook(tap.see_outputs))
+        for name in LOSSES:
+            loss = getattr(head, name, None)
+            if isinstance(loss, nn.Module):
+                stack.enter_context(
+                    loss.register_forward_pre_hook(
+                        tap.loss.see, with_kwargs=True
+                    )
+                )
         with _kept_levels(head) as levels:
             yield tap
         tap.loss.give_up(levels)
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _kept_levels(head: nn.Module) -> AbstractContextManager[list[Call]]:

@@ -1,7 +1,6 @@
 """What the cells of dense heads have besides of class scores."""
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -58,24 +57,6 @@ def check_wanted(
             f"student's reg_max is {head.reg_max}, the teacher's "
             f'{other.reg_max}. Use a teacher with the same'
         )
-
-
-@contextmanager
-def noted_outputs(
-    head: nn.Module, wanted: Collection[str]
-) -> Iterator[list[Sequence]]:
-    """Notes what a head puts out inside the block, if anything is wanted."""
-    seen = []
-    if not wanted:
-        yield seen
-        return
-    handle = head.register_forward_hook(
-        lambda module, args, outputs: seen.append(outputs)
-    )
-    try:
-        yield seen
-    finally:
-        handle.remove()
 
 
 def add_wanted(

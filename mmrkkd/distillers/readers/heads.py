@@ -288,7 +288,7 @@ def grid_of(head: nn.Module) -> tuple[list, list] | None:
         return [f'{n} x {n}' for n in head.num_grids], [1] * len(
             head.num_grids
         )
-    prior = _prior(head)
+    prior = prior_of(head)
     if not hasattr(prior, 'num_base_priors'):
         return None
     strides = [
@@ -300,9 +300,10 @@ def grid_of(head: nn.Module) -> tuple[list, list] | None:
 
 def anchors_of(head: nn.Module) -> list[Tensor] | None:
     """The boxes on a cell of each level, (A, 4), if a head has some."""
-    return getattr(_prior(head), 'base_anchors', None)
+    return getattr(prior_of(head), 'base_anchors', None)
 
 
-def _prior(head: nn.Module) -> object | None:
+def prior_of(head: nn.Module) -> object | None:
+    """What says where the cells of a head are, None where nothing does."""
     prior = getattr(head, 'prior_generator', None)
     return getattr(head, 'square_anchor_generator', prior)

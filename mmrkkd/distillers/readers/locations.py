@@ -6,6 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from mmrkkd.losses.feature.base import is_distributed
 from mmrkkd.losses.placement import Placement
 
 from ..class_map import ClassMap
@@ -161,7 +162,7 @@ def divisor(
     """
     if normalizer == 'positives':
         return match.normalizer
-    if match.images is None or not _is_distributed():
+    if match.images is None or not is_distributed():
         return None
     cells = match.confidence.numel()
     # Made on the device: a number sent there would be waited for.
@@ -171,12 +172,8 @@ def divisor(
     return total.clamp(min=torch.finfo(total.dtype).tiny)
 
 
-def _is_distributed() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
 def _mean_over_processes(value: Tensor) -> Tensor:
-    if _is_distributed():
+    if is_distributed():
         dist.all_reduce(value)
         value = value / dist.get_world_size()
     return value

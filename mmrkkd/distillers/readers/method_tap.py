@@ -1,8 +1,8 @@
-"""What a method of a model is called with, where no module's hook sees it."""
+"""What parts of a model are called with, and what they give."""
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 from torch import nn
@@ -16,11 +16,30 @@ class Call(NamedTuple):
 
 
 @contextmanager
+def noted_outputs(*heads: nn.Module) -> Iterator[list]:
+    """Notes what each call of these modules gives inside the block.
+
+    Args:
+        heads: The modules; of none nothing is noted.
+    """
+    seen = []
+    with ExitStack() as stack:
+        for head in heads:
+            stack.enter_context(
+                head.register_forward_hook(
+                    lambda module, args, output: seen.append(output)
+                )
+            )
+        yield seen
+
+
+@contextmanager
 def noted_calls(owner: nn.Module, method: str) -> Iterator[list[Call]]:
     """Notes the calls of a method of this object inside the block.
 
-    Some parts of a detector are methods and no modules: the decoder's
-    preparation (``forward_decoder``), a RoI stage (``_bbox_forward``).
+    Some parts of a detector are methods and no modules, and no hook sees
+    them: the decoder's preparation (``forward_decoder``), a RoI stage
+    (``_bbox_forward``).
 
     Args:
         owner: The module with the method.

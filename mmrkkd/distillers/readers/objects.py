@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .heads import prior_of
 from .locations import check_shown
 
 
@@ -112,9 +113,7 @@ def places_of(head: nn.Module, levels: Sequence[Tensor]) -> list[Tensor]:
     Raises:
         TypeError: it does not say where its cells are.
     """
-    prior = getattr(
-        head, 'square_anchor_generator', getattr(head, 'prior_generator', None)
-    )
+    prior = prior_of(head)
     if not hasattr(prior, 'grid_priors'):
         raise TypeError(
             f'{type(head).__name__} does not say where its cells are (it has '

@@ -1,7 +1,12 @@
 """Matched logits of detectors with queries: DETR and mask transformers."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+)
 
 import torch
 from torch import Tensor, nn
@@ -145,18 +150,17 @@ class QueryReader(PairedQueries):
     def tap(self, student: nn.Module) -> Iterator[QueryTap]:
         """Notes the predictions of the student's forward in the block."""
         head, tap = query_head(student), QueryTap()
-        handles = [head.register_forward_hook(tap.see_outputs)]
-        loss = getattr(head, 'loss_cls', None)
-        if isinstance(loss, nn.Module):
-            handles.append(
-                loss.register_forward_pre_hook(tap.loss.see, with_kwargs=True)
-            )
-        try:
-            with self._noted_decoder(student) as tap.decoder:
-                yield tap
-        finally:
-            for handle in handles:
-                handle.remove()
+        with ExitStack() as stack:
+            stack.enter_context(head.register_forward_hook(tap.see_outputs))
+            loss = getattr(head, 'loss_cls', None)
+            if isinstance(loss, nn.Module):
+                stack.enter_context(
+                    loss.register_forward_pre_hook(
+                        tap.loss.see, with_kwargs=True
+                    )
+                )
+            tap.decoder = stack.enter_context(self._noted_decoder(student))
+            yield tap
 
     def read(
         self,
@@ -182,9 +186,7 @@ class QueryReader(PairedQueries):
                 'are not known'
             )
         with torch.no_grad(), self._noted_decoder(teacher) as decoder:
-            teachers = predicted_layers(
-                teacher, teacher_inputs, data_samples, self.prompts
-            )
+            teachers = self.predicted(teacher, teacher_inputs, data_samples)
         scores = self.scores(student)
         if self.match == 'hungarian':
             head = query_head(student)
@@ -207,25 +209,11 @@ class QueryReader(PairedQueries):
             match.sources = (sources if is_one else sources[layer],)
         return matches
 
-    @torch.no_grad()
-    def held_out(
-        self,
-        student: nn.Module,
-        teacher: nn.Module,
-        inputs: Tensor,
-        teacher_inputs: Tensor,
-        data_samples: Sequence,
-    ) -> tuple[Tensor, Tensor]:
-        """See :meth:`Reader.held_out`: the teacher's surest queries."""
-        layers = [
-            predicted_layers(model, images, data_samples, self.prompts)[-1:]
-            for model, images in (
-                (student, inputs),
-                (teacher, teacher_inputs),
-            )
-        ]
-        (match,) = self.pair(*layers, self.scores(student), weighted=False)
-        return match.student_logits, match.teacher_logits
+    def predicted(
+        self, model: nn.Module, inputs: Tensor, data_samples: Sequence
+    ) -> list[Predictions]:
+        """See :meth:`PairedQueries.predicted`."""
+        return predicted_layers(model, inputs, data_samples, self.prompts)
 
     def _noted_decoder(
         self, model: nn.Module

@@ -16,6 +16,7 @@ from mmrkkd.ops.checks import check_choice
 from .base import ACTIVATIONS, Scores
 from .heads import TEXT, check_registered
 from .loss_tap import by_class, is_sigmoid
+from .score_checks import check_activation, mixed_channels
 from .text_heads import check_text_head, is_text_head
 
 BOXES, MASKS = 'boxes', 'masks'
@@ -169,16 +170,8 @@ def check_query_head(
             "MaskFormer (MaskFormerHead); use matching='auto'"
         )
     why = query_spec(head).refused
-    loss = None if why else getattr(head, 'loss_cls', None)
-    if (
-        getattr(loss, 'custom_cls_channels', False)
-        and loss.get_cls_channels(head.num_classes)
-        != query_scores(head).channels
-    ):
-        why = (
-            f'it classifies with {type(loss).__name__}, whose channels are '
-            'no scores of single classes'
-        )
+    if not why and (does := mixed_channels(head, query_scores)):
+        why = f'it {does}'
     if why:
         raise TypeError(
             f"the {owner}'s head {type(head).__name__} cannot be distilled: "
@@ -202,14 +195,12 @@ def check_alike(head: nn.Module, other: nn.Module) -> None:
             'matched. Use a teacher of the same kind of head, or distil '
             'features'
         )
-    ours, theirs = query_scores(head), query_scores(other)
-    if ours.activation != theirs.activation:
-        raise TypeError(
-            f'the student {names[0]} scores classes by {ours.activation}, '
-            f'the teacher {names[1]} by {theirs.activation}: the same logits '
-            'mean different things. Use a teacher of the same kind of head, '
-            'or distil features'
-        )
+    check_activation(
+        head,
+        other,
+        query_scores,
+        'Use a teacher of the same kind of head, or distil features',
+    )
     if names[0] != names[1]:
         print_log(
             f'The heads of student and teacher differ: {names[0]} learns '

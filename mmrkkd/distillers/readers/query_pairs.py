@@ -1,9 +1,10 @@
 """What all readers of queries share: pairs, layers, labels, weights."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmrkkd.losses.placement import Placement
 from mmrkkd.ops.checks import check_choice
@@ -66,6 +67,38 @@ class PairedQueries(Reader):
         """The indices of the student's layers that learn."""
         count = len(layers)
         return list(range(count)) if self.layers == 'all' else [count - 1]
+
+    @abstractmethod
+    def predicted(
+        self, model: nn.Module, inputs: Tensor, data_samples: Sequence
+    ) -> list[Predictions]:
+        """What the layers of a model in eval mode say, as it predicts.
+
+        Args:
+            model: The student or the teacher.
+            inputs: (B, 3, H, W), preprocessed for it.
+            data_samples: B samples of the batch.
+        """
+
+    @torch.no_grad()
+    def held_out(
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        inputs: Tensor,
+        teacher_inputs: Tensor,
+        data_samples: Sequence,
+    ) -> tuple[Tensor, Tensor]:
+        """See :meth:`Reader.held_out`: the teacher's surest of the last."""
+        layers = [
+            self.predicted(model, images, data_samples)[-1:]
+            for model, images in (
+                (student, inputs),
+                (teacher, teacher_inputs),
+            )
+        ]
+        (match,) = self.pair(*layers, self.scores(student), weighted=False)
+        return match.student_logits, match.teacher_logits
 
     def pair(
         self,

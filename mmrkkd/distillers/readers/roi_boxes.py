@@ -1,7 +1,6 @@
 """The boxes that RoI heads make of the boxes that they are given."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -42,23 +41,6 @@ def check_boxes(
             "one after another: teacher_stage='mean' has no box of its own. "
             'Name one stage'
         )
-
-
-@contextmanager
-def noted_deltas(heads: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Notes the second output of each call of box heads inside the block.
-
-    Args:
-        heads: The box heads.
-    """
-    seen: list[Tensor] = []
-    with ExitStack() as stack:
-        for head in heads:
-            handle = head.register_forward_hook(
-                lambda module, args, output: seen.append(output[1])
-            )
-            stack.callback(handle.remove)
-        yield seen
 
 
 def surest_classes(
@@ -110,7 +92,7 @@ def matched_boxes(
     logits: Tensor,
     rois: Tensor,
     student: tuple[nn.Module, Tensor],
-    teacher: tuple[nn.Module, Sequence[Tensor]],
+    teacher: tuple[nn.Module, Sequence[Sequence[Tensor]]],
     class_map: ClassMap | None,
 ) -> tuple[Tensor, Tensor]:
     """The moved boxes of both, (R, 4) each; the student's with gradient.
@@ -123,7 +105,7 @@ def matched_boxes(
         rois: (R, 5), in the teacher's batch.
         student: The box head, which is the teacher's where that is crossed,
             and its deltas.
-        teacher: The box head, and its deltas of each call.
+        teacher: The box head, and what each call gave: scores, deltas.
         class_map: Which classes are compared; None for all.
     """
     if not len(rois):
@@ -133,4 +115,5 @@ def matched_boxes(
     with torch.enable_grad():
         crossed = student[0] is teacher[0]
         own = moved(*student, rois, theirs if crossed else ours)
-    return own, moved(teacher[0], teacher[1][0], rois, theirs)
+    head, outputs = teacher
+    return own, moved(head, outputs[0][1], rois, theirs)

@@ -12,6 +12,7 @@ from .loss_tap import LossTap, by_class, is_sigmoid
 from .method_tap import Call, noted_calls
 from .query_matching import Predictions
 from .query_pairs import PairedQueries, labels_of_layers
+from .score_checks import check_activation
 
 SPARSE = {'SparseRoIHead': True}
 
@@ -72,14 +73,12 @@ class SparseReader(PairedQueries):
                     "QueryInst (SparseRoIHead); use matching='auto', and a "
                     'teacher of the same kind'
                 )
-        ours, theirs = self.scores(student), self.scores(teacher)
-        if ours.activation != theirs.activation:
-            raise TypeError(
-                f'the student {type(student).__name__} scores classes by '
-                f'{ours.activation}, the teacher {type(teacher).__name__} by '
-                f'{theirs.activation}: the same logits mean different '
-                'things. Use a teacher with the same loss_cls'
-            )
+        check_activation(
+            student,
+            teacher,
+            self.scores,
+            'Use a teacher with the same loss_cls',
+        )
 
     def scores(self, model: nn.Module) -> Scores:
         """See :meth:`Reader.scores`."""
@@ -98,10 +97,11 @@ class SparseReader(PairedQueries):
         losses = [LossTap() for _ in head.bbox_head]
         with ExitStack() as stack:
             for loss, stage in zip(losses, head.bbox_head, strict=True):
-                handle = stage.loss_cls.register_forward_pre_hook(
-                    loss.see, with_kwargs=True
+                stack.enter_context(
+                    stage.loss_cls.register_forward_pre_hook(
+                        loss.see, with_kwargs=True
+                    )
                 )
-                stack.callback(handle.remove)
             calls = stack.enter_context(noted_calls(head, '_bbox_forward'))
             yield SparseTap(calls, losses)
 
@@ -118,7 +118,7 @@ class SparseReader(PairedQueries):
         Returns:
             One match for each stage that learns.
         """
-        teachers = _predicted(teacher, teacher_inputs, data_samples)
+        teachers = self.predicted(teacher, teacher_inputs, data_samples)
         students = _stages(taps.stages, data_samples)
         labels = [
             (labels_of_layers(loss, [stage]) or [None])[0]
@@ -135,43 +135,23 @@ class SparseReader(PairedQueries):
         return matches
 
     @torch.no_grad()
-    def held_out(
-        self,
-        student: nn.Module,
-        teacher: nn.Module,
-        inputs: Tensor,
-        teacher_inputs: Tensor,
-        data_samples: Sequence,
-    ) -> tuple[Tensor, Tensor]:
-        """See :meth:`Reader.held_out`: the teacher's surest proposals."""
-        stages = [
-            _predicted(model, images, data_samples)[-1:]
-            for model, images in (
-                (student, inputs),
-                (teacher, teacher_inputs),
-            )
-        ]
-        (match,) = self.pair(*stages, self.scores(student), weighted=False)
-        return match.student_logits, match.teacher_logits
-
-
-@torch.no_grad()
-def _predicted(
-    model: nn.Module, inputs: Tensor, data_samples: Sequence
-) -> list[Predictions]:
-    """What the stages of a model in eval mode say, as it predicts."""
-    features = model.extract_feat(inputs)
-    proposals = model.rpn_head.predict(features, data_samples, rescale=False)
-    head = model.roi_head
-    with noted_calls(head, '_bbox_forward') as calls:
-        head.predict_bbox(
-            features,
-            [sample.metainfo for sample in data_samples],
-            proposals,
-            head.test_cfg,
-            rescale=False,
+    def predicted(
+        self, model: nn.Module, inputs: Tensor, data_samples: Sequence
+    ) -> list[Predictions]:
+        """See :meth:`PairedQueries.predicted`."""
+        features, head = model.extract_feat(inputs), model.roi_head
+        proposals = model.rpn_head.predict(
+            features, data_samples, rescale=False
         )
-    return _stages(calls, data_samples)
+        with noted_calls(head, '_bbox_forward') as calls:
+            head.predict_bbox(
+                features,
+                [sample.metainfo for sample in data_samples],
+                proposals,
+                head.test_cfg,
+                rescale=False,
+            )
+        return _stages(calls, data_samples)
 
 
 def _stages(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .base import Scores
 from .loss_tap import by_class
+from .method_tap import noted_outputs
 
 TEXT_HEADS = dict.fromkeys(('GroundingDINOHead', 'ATSSVLFusionHead'), True)
 # Means of probabilities are kept off 0 and 1 before their logit is taken.
@@ -94,15 +95,9 @@ def text_outputs(
         )
         for sample in data_samples
     ]
-    seen = []
-    handle = model.bbox_head.register_forward_hook(
-        lambda module, args, outputs: seen.append(outputs)
-    )
-    try:
+    with noted_outputs(model.bbox_head) as noted:
         model.predict(inputs, asked, rescale=False)
-    finally:
-        handle.remove()
-    outputs = seen[-1]
+    outputs = noted[-1]
     tokens = asked[0].token_positive_map
     share = torch.zeros(outputs[0][0].shape[-1], len(prompts))
     for index, name in enumerate(prompts):

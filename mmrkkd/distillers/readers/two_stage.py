@@ -27,8 +27,10 @@ from .box_tap import StageTap, in_teachers_batch
 from .cross_box_head import BoxCross, Call
 from .cross_head import in_students_channels
 from .locations import located
+from .method_tap import noted_outputs
 from .objects import annotated_boxes, objects_of_boxes
-from .roi_boxes import check_boxes, matched_boxes, noted_deltas
+from .roi_boxes import check_boxes, matched_boxes
+from .score_checks import check_activation
 
 LOCATIONS = ('all', 'foreground', 'confidence')
 TEACHER_STAGES = ('same', 'last', 'mean')
@@ -107,14 +109,13 @@ class TwoStageReader(Reader):
         """
         check_box_head('student', student)
         check_box_head('teacher', teacher)
-        ours, theirs = self.scores(student), self.scores(teacher)
-        if ours.activation != theirs.activation:
-            raise TypeError(
-                f'the student {type(student).__name__} scores boxes by '
-                f'{ours.activation}, the teacher {type(teacher).__name__} by '
-                f'{theirs.activation}: the same logits mean different '
-                'things. Use a teacher with the same loss_cls'
-            )
+        check_activation(
+            student,
+            teacher,
+            self.scores,
+            'Use a teacher with the same loss_cls',
+            'boxes',
+        )
         stages = len(box_stages(teacher))
         if isinstance(self.teacher_stage, int) and (
             self.teacher_stage >= stages
@@ -149,7 +150,7 @@ class TwoStageReader(Reader):
                         tap.loss.see, with_kwargs=True
                     ),
                 ):
-                    stack.callback(handle.remove)
+                    stack.enter_context(handle)
                 if self.cross is not None:
                     tap.calls = stack.enter_context(self.cross.calls(head))
             yield taps
@@ -196,9 +197,9 @@ class TwoStageReader(Reader):
             teaching = self._teaching(teacher, stage)
             with (
                 self._calls(teaching) as calls,
-                noted_deltas(
-                    teaching if 'boxes' in self.wants else ()
-                ) as deltas,
+                noted_outputs(
+                    *(teaching if 'boxes' in self.wants else ())
+                ) as noted,
             ):
                 logits = box_logits(
                     teacher, self._taught_by(stage), features, rois, context
@@ -229,7 +230,7 @@ class TwoStageReader(Reader):
                     logits,
                     rois,
                     (mover, movement),
-                    (teaching[0], deltas),
+                    (teaching[0], noted),
                     self.class_map,
                 )
             matches.append(match)

@@ -4,7 +4,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from mmrkkd.checkpoint.random_state import random_state, set_random_state
+from mmrkkd.checkpoint.random_state import random_state_kept
 from mmrkkd.distillers import LogitDistiller
 from mmrkkd.distillers.class_names import metainfo_classes
 from mmrkkd.engine.launch import unwrapped
@@ -65,11 +65,10 @@ class CheckTeacherHook(Hook):
             getattr(runner.train_dataloader.dataset, 'metainfo', None),
         )
         class_map = model.match_student_classes(names)
-        before = random_state()
-        metrics, images, _, found = teacher_scores(
-            model, runner.cfg, self.images, class_map, progress=False
-        )
-        set_random_state(before)
+        with random_state_kept():
+            metrics, images, _, found = teacher_scores(
+                model, runner.cfg, self.images, class_map, progress=False
+            )
         scores = ', '.join(f'{k} {v:.4g}' for k, v in metrics.items())
         print_log(
             f'The teacher on {images} validation images: {scores}',

@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 from PIL import Image
 
-from mmrkkd.checkpoint.random_state import random_state, set_random_state
+from mmrkkd.checkpoint.random_state import random_state_kept
 from mmrkkd.distillers import LogitDistiller
 from mmrkkd.engine.launch import unwrapped
 from mmrkkd.evaluation.image_scores import ImageScores, ScoredImages
@@ -76,9 +76,8 @@ class DrawDetectionsHook(Hook):
             done = (runner.epoch or runner.iter) // loop.val_interval
             if done % self.interval:
                 return
-        before = random_state()
-        picture = self._picture(runner)
-        set_random_state(before)
+        with random_state_kept():
+            picture = self._picture(runner)
         runner.visualizer.add_image(NAME, picture, step=runner.iter)
 
     def _picture(self, runner: Runner) -> np.ndarray:

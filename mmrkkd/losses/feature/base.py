@@ -1,6 +1,5 @@
 """What every loss between feature maps has in common."""
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -170,7 +169,6 @@ class FeatureLoss(DistillationLoss):
                 deviation (>= 0) of its channels, (C_t,) each.
         """
 
-    @abstractmethod
     def per_batch(self, pair: FeaturePair) -> dict[str, Tensor]:
         """The named terms of a batch, already weighted.
 
@@ -180,6 +178,9 @@ class FeatureLoss(DistillationLoss):
         Returns:
             Log key to scalar; keys that contain 'loss' are optimised.
         """
+        raise NotImplementedError(
+            f'{type(self).__name__} must implement per_batch()'
+        )
 
     def forward(self, pair: FeaturePair) -> dict[str, Tensor]:
         """Computes the loss of a batch.
@@ -264,7 +265,7 @@ def common_area(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def is_distributed() -> bool:
-    """Whether this is one process of several."""
+    """Whether this process belongs to a group, be it of one."""
     return dist.is_available() and dist.is_initialized()
 
 

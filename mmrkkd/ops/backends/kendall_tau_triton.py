@@ -24,7 +24,7 @@ NEAR_BOUND = 80.0
 
 
 @triton.jit
-def _tanh_far(difference, twice_k):
+def tanh_far(difference, twice_k):
     """tanh(k difference) and 1 - tanh^2, both to their last bits."""
     e = tl.exp(-tl.abs(difference * twice_k))
     r = 1 / (1 + e)
@@ -71,20 +71,20 @@ def _row_block(
         if FORM == 2:
             # ds and dt may be infinite, where a tie times them would be NaN.
             product = tl.where((ds == 0) | (dt == 0), 0, ds * dt)
-            agreement, slope = _tanh_far(product, twice_k)
+            agreement, slope = tanh_far(product, twice_k)
             slope = tl.where(slope == 0, 0, slope * (dt * twice_k))
         else:
             if NEAR:
                 p = ds / (student_i[:, None] + student_j[None, :] + 2)
                 flatness = 1 - p * p
             else:
-                p, flatness = _tanh_far(ds, twice_k)
+                p, flatness = tanh_far(ds, twice_k)
             if FORM == 3:
                 q = (dt > 0).to(p.dtype) - (dt < 0).to(p.dtype)
             elif NEAR:
                 q = dt / (teacher_i[:, None] + teacher_j[None, :] + 2)
             else:
-                q, _ = _tanh_far(dt, twice_k)
+                q, _ = tanh_far(dt, twice_k)
             agreement = p * q
             slope = flatness * q
         both = counts_i[:, None] & counts_j[None, :]

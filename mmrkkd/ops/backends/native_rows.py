@@ -1,8 +1,8 @@
-"""A number of each row and its derivative, as one pass on the CPU."""
+"""What the C code makes of rows, as one pass on the CPU."""
 
 import ctypes
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from .cpu.native_library import native_library
 
 # Below 50 us of work, at some 2 ns a value, one thread does.
 VALUES_WORTH_THREADS = 25_000
+# By these the C functions are told apart that know both types.
+KINDS = {torch.float32: 'float', torch.float64: 'double'}
 
 
 def paired_rows(
@@ -86,24 +88,40 @@ def _known(*tensors: Tensor) -> bool:
 def _call(
     name: str, rows: list[Tensor | None], number: float
 ) -> tuple[Tensor, Tensor]:
-    """Of rows that lie in memory one after the other."""
+    """A value and a slope of each of some rows."""
     shape = rows[0].shape
     # As the rows: the type and the device of new tensors may be set.
     value, slopes = rows[0].new_empty(shape[:-1]), rows[0].new_empty(shape)
-    worth = slopes.numel() > VALUES_WORTH_THREADS
-    failed = _function(name, len(rows) + 2)(
-        *(
-            None if tensor is None else tensor.data_ptr()
-            for tensor in (*rows, value, slopes)
-        ),
-        value.numel(),
-        shape[-1],
+    run(name, (*rows, value, slopes), number, VALUES_WORTH_THREADS)
+    return value, slopes
+
+
+def run(
+    name: str, tensors: Sequence[Tensor | None], number: float, worth: int
+) -> None:
+    """Calls a C function, which writes into some of its tensors.
+
+    Args:
+        name: The function's, without mmrkkd_.
+        tensors: As it takes them, each contiguous or None; the first is of
+            shape (..., C), the rows.
+        number: What it takes behind the rows and C.
+        worth: With more values than this all threads share the rows.
+
+    Raises:
+        MemoryError: there is none to share the rows out.
+    """
+    shape = tensors[0].shape
+    rows, classes = shape[:-1].numel(), shape[-1]
+    failed = _function(name, len(tensors))(
+        *(None if each is None else each.data_ptr() for each in tensors),
+        rows,
+        classes,
         number,
-        torch.get_num_threads() if worth else 1,
+        torch.get_num_threads() if rows * classes > worth else 1,
     )
     if failed:
-        raise MemoryError(f'no memory to share out {value.numel()} rows')
-    return value, slopes
+        raise MemoryError(f'no memory to share out {rows} rows')
 
 
 @functools.lru_cache

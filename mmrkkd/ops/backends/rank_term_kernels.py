@@ -17,6 +17,8 @@ Importing this module needs Triton.
 import triton
 import triton.language as tl
 
+from .kendall_tau_triton import tanh_far
+
 EPS = tl.constexpr(1.1920929e-07)
 # Above it squares are divided by the largest first, as in ops/rows.py.
 LARGE = tl.constexpr(1e-4 * 1.8446743e19)
@@ -118,15 +120,6 @@ def _statistics(
         high = (high * shrink - mean) * stretch
         low = (low * shrink - mean) * stretch
     return shrink, mean, stretch, tilt, own, low, high, count, bad
-
-
-@triton.jit
-def _tanh_far(difference, twice_k):
-    """tanh(k difference) and 1 - tanh^2, both to their last bits."""
-    e = tl.exp(-tl.abs(difference * twice_k))
-    r = 1 / (1 + e)
-    positive = (1 - e) * r
-    return tl.where(difference < 0, -positive, positive), 4 * e * r * r
 
 
 @triton.jit
@@ -278,7 +271,7 @@ def _pairs(
     if FORM == 2:
         # ds and dt may be infinite, where a tie times them would be NaN.
         product = tl.where((ds == 0) | (dt == 0), 0, ds * dt)
-        agreement, flatness = _tanh_far(product, twice_k)
+        agreement, flatness = tanh_far(product, twice_k)
         slope = tl.where(flatness == 0, 0, flatness * (dt * twice_k))
     else:
         if FORM == 3:
@@ -294,9 +287,9 @@ def _pairs(
                 p = ds * _reciprocal(s_sum)
             flatness = 1 - p * p
         else:
-            p, flatness = _tanh_far(ds, twice_k)
+            p, flatness = tanh_far(ds, twice_k)
             if FORM == 1:
-                q = _tanh_far(dt, twice_k)[0]
+                q = tanh_far(dt, twice_k)[0]
         agreement = p * q
         slope = flatness * q
     return agreement, slope

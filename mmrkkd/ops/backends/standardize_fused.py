@@ -1,7 +1,5 @@
 """Standardisation as one pass forward and one backward, on the CPU."""
 
-import ctypes
-
 import torch
 from torch import Tensor
 
@@ -10,8 +8,9 @@ from mmrkkd.ops.standardize_eager import (
     standardize_vjp_eager,
 )
 
-from .autograd import known_signature
+from .autograd import batch_first, known_signature
 from .cpu.native_library import native_library
+from .native_rows import KINDS, run
 
 # The C code works in float64, whose squares overflow beyond this; float32
 # never gets there.
@@ -77,15 +76,8 @@ class _Standardize(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, logits: Tensor, eps: float, floor: Tensor | None):
-        def batched(values: Tensor | None, dim: int | None) -> Tensor | None:
-            if values is None:
-                return None
-            if dim is None:
-                return values.expand(info.batch_size, *values.shape)
-            return values.movedim(dim, 0)
-
-        logits = batched(logits, in_dims[0])
-        floor = batched(floor, in_dims[2])
+        logits = batch_first(logits, in_dims[0], info.batch_size)
+        floor = batch_first(floor, in_dims[2], info.batch_size)
         return _Standardize.apply(logits, eps, floor), (0, 0)
 
 
@@ -141,7 +133,12 @@ def _standardize_cpu(
     logits = logits.contiguous()
     floor = None if floor is None else floor.contiguous()
     z, deviation = _standardize_meta(logits, eps)
-    _call_native('mmrkkd_standardize', (logits, z, deviation, floor), eps)
+    run(
+        f'standardize_{KINDS[logits.dtype]}',
+        (logits, z, deviation, floor),
+        eps,
+        VALUES_WORTH_THREADS,
+    )
     if logits.dtype == torch.float64:
         magnitude = torch.linalg.vector_norm(logits, torch.inf, -1)
         huge = (magnitude > LARGEST_IN_C) & magnitude.isfinite()
@@ -159,32 +156,13 @@ def _standardize_vjp_cpu(
         return standardize_vjp_torch(gradient, z, deviation, eps)
     gradient, z = gradient.contiguous(), z.contiguous()
     result = torch.empty_like(z)
-    _call_native(
-        'mmrkkd_standardize_vjp',
+    run(
+        f'standardize_vjp_{KINDS[gradient.dtype]}',
         (gradient, z, deviation.contiguous(), result),
         eps,
+        VALUES_WORTH_THREADS,
     )
     return result
-
-
-def _call_native(
-    name: str, tensors: tuple[Tensor | None, ...], eps: float
-) -> None:
-    rows, classes = tensors[0].shape
-    kind = 'float' if tensors[0].dtype == torch.float32 else 'double'
-    worth = rows * classes > VALUES_WORTH_THREADS
-    failed = getattr(native_library(), f'{name}_{kind}')(
-        *(
-            ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
-            for tensor in tensors
-        ),
-        ctypes.c_int64(rows),
-        ctypes.c_int64(classes),
-        ctypes.c_double(eps),
-        ctypes.c_int64(torch.get_num_threads() if worth else 1),
-    )
-    if failed:
-        raise MemoryError(f'no memory to share out {rows} rows')
 
 
 def _standardize_meta(

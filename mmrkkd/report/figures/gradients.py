@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mmrkkd.ops import kendall_tau, standardize
+from mmrkkd.ops.divergence import DIVERGENCES
 from mmrkkd.report.matched_logits import MatchedLogits
 
 from .base import PaperFigure
@@ -21,7 +22,6 @@ from .drawing import (
     same_heights,
 )
 from .options import positive, whole_number
-from .softening import DIVERGENCES
 
 TERMS = dict(kl='KL', rank='ranking')
 

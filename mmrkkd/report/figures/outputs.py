@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mmrkkd.evaluation.evenly import evenly
 from mmrkkd.report.curves import COLOURS
 from mmrkkd.report.gallery import opened
 from mmrkkd.report.matched_logits import MatchedLogits
@@ -53,12 +54,11 @@ class Outputs(PaperFigure):
         Each sample holds the logits of each model minus their mean, and
         what it is called; ``true`` is None where nothing is annotated.
         """
-        count = min(args.samples, len(found.teacher))
-        places = np.linspace(0, len(found.teacher) - 1, count).round()
+        places = evenly(len(found.teacher), args.samples)
         return dict(
             classes=found.names,
             models=list(found.models),
-            samples=[_sample(found, int(row)) for row in places],
+            samples=[_sample(found, row) for row in places],
         )
 
     def draw(self, numbers: dict) -> Figure:

@@ -3,9 +3,8 @@
 import numpy as np
 import torch
 
-from mmrkkd.ops import binary_kl_divergence, kl_divergence, standardize
-
-DIVERGENCES = dict(softmax=kl_divergence, sigmoid=binary_kl_divergence)
+from mmrkkd.ops import standardize
+from mmrkkd.ops.divergence import DIVERGENCES
 
 
 def probabilities(

@@ -340,3 +340,9 @@ def test_configs_and_logs_know_it(name):
     for option in set(inspect.signature(KINDS[name]).parameters):
         if not option.endswith('_layers') and option not in ('mask',):
             assert f'{option}=' in text or 'weight' in option, option
+
+
+def test_a_loss_without_terms_says_what_it_lacks():
+    loss = FeatureLoss('layer0')
+    with pytest.raises(NotImplementedError, match=r'implement per_batch\(\)'):
+        loss(batch())
