@@ -30,9 +30,10 @@ from mmrkkd.engine import prepare_run
 from mmrkkd.engine.launch import is_first, named, refuse_unjoined
 from mmrkkd.losses.feature.base import LayersError
 
+from .naming_layers import CrossingError, saying_how_to_name_layers
 from .trial import described, try_first_batch
 from .work_dir import RUN, STUDENT, claim, leave_student
-from .wrapping import Distillation, saying_how_to_name_layers, wrap
+from .wrapping import Distillation, wrap
 
 
 class Distilled(NamedTuple):
@@ -119,7 +120,7 @@ def distill(
     )
     if dry_run:
         return None
-    return run(plan.config, amp=amp, resume=resume, trust=trust)
+    return run(plan, amp=amp, resume=resume, trust=trust)
 
 
 def prepare(
@@ -149,7 +150,7 @@ def prepare(
     config.work_dir = os.fspath(work_dir or Path('work_dirs') / name)
     print(described(plan), flush=True)
     if dry_run:
-        with saying_how_to_name_layers(config):
+        with saying_how_to_name_layers(plan):
             try_first_batch(config, trust)
         return plan
     check_data(config, ('train_dataloader', 'val_dataloader'))
@@ -158,12 +159,14 @@ def prepare(
     return plan
 
 
-def run(config: Config, *, amp: bool, resume: bool, trust: bool) -> Distilled:
+def run(
+    plan: Distillation, *, amp: bool, resume: bool, trust: bool
+) -> Distilled:
     """Trains, evaluates and leaves the plain student."""
-    folder = Path(config.work_dir)
+    folder = Path(plan.config.work_dir)
     try:
-        with saying_how_to_name_layers(config):
-            return _run(config, folder, amp, resume, trust)
+        with saying_how_to_name_layers(plan):
+            return _run(plan.config, folder, amp, resume, trust)
     finally:
         let_go(folder)
 
@@ -282,12 +285,12 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         run(
-            plan.config,
+            plan,
             amp=args.amp,
             resume=args.resume,
             trust=args.trust_checkpoint,
         )
-    except LayersError as error:
+    except (LayersError, CrossingError) as error:
         print(f'mmrkkd distill: {error}', file=sys.stderr)
         return 1
     return 0

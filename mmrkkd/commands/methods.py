@@ -6,6 +6,7 @@ detector is ``detection_rkkd.py``, of a classifier ``rkkd.py``.
 """
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,10 @@ PREFIXES = {
     'classifier of ImageNet': ('imagenet_', ''),
     'detector': ('detection_',),
     # Scores that a sigmoid decides have losses of their own.
+    'detector of sigmoid scores': ('dense_', 'detection_'),
     'dense detector': ('dense_', 'detection_'),
+    'dense detector with the head of FCOS': ('fcos_', 'dense_', 'detection_'),
+    'detector with queries': ('query_', 'dense_', 'detection_'),
 }
 ALL_PREFIXES = sorted(
     {prefix for found in PREFIXES.values() for prefix in found}, reverse=True
@@ -62,19 +66,22 @@ def read_method(name: str, kind: str) -> Method:
     """
     # Names of configs join methods by '-', where files have '_'.
     name = name.replace('-', '_')
-    for prefix in PREFIXES[kind]:
-        path = shipped(*FOLDER, f'{prefix}{name}.py')
-        if name in method_names(kind) and path.is_file():
-            settings = Config.fromfile(path).distillation
-            return Method(
-                name,
-                path,
-                settings.losses,
-                settings.task_weight,
-                settings.get('matching'),
-            )
-    names = method_names(kind)
-    raise ValueError(
+    path = _files(kind).get(name)
+    if path is None:
+        raise no_method(name, kind, method_names(kind))
+    settings = Config.fromfile(path).distillation
+    return Method(
+        name,
+        path,
+        settings.losses,
+        settings.task_weight,
+        settings.get('matching'),
+    )
+
+
+def no_method(name: str, kind: str, names: Sequence[str]) -> ValueError:
+    """What to raise for a name that is none of these."""
+    return ValueError(
         f'--method: there is no method {name!r} for a {kind}'
         f'{nearest_name(name, names)} The methods: {", ".join(names)}'
     )
@@ -82,14 +89,20 @@ def read_method(name: str, kind: str) -> Method:
 
 def method_names(kind: str) -> list[str]:
     """The methods that there are settings of, for a kind of student."""
-    names = set()
+    return sorted(_files(kind))
+
+
+def _files(kind: str) -> dict[str, Path]:
+    """The methods of a kind, each in the file that is nearest to it."""
+    prefixes, found = PREFIXES[kind], {}
     for path in shipped(*FOLDER).glob('*.py'):
         prefix = next(p for p in ALL_PREFIXES if path.stem.startswith(p))
-        if prefix in PREFIXES[kind] and (
-            kind != 'dense detector' or _suits_a_sigmoid(path)
+        if prefix in prefixes and (
+            'dense_' not in prefixes or _suits_a_sigmoid(path)
         ):
-            names.add(path.stem.removeprefix(prefix))
-    return sorted(names)
+            name = path.stem.removeprefix(prefix)
+            found.setdefault(name, {})[prefixes.index(prefix)] = path
+    return {name: files[min(files)] for name, files in found.items()}
 
 
 def losses_of(method: Method | ConfigDict) -> list[nn.Module]:

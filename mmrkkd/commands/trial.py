@@ -3,6 +3,7 @@
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
+from torch import nn
 
 from mmrkkd.engine import prepare_model
 from mmrkkd.evaluation.trial_steps import (
@@ -56,6 +57,19 @@ def _shown(value: object) -> object:
     return value.to_dict() if isinstance(value, ConfigDict) else value
 
 
+def _initialise(student: nn.Module) -> None:
+    """Initialises as a training does, but for weights that it would fetch.
+
+    Some heads are nothing without: the learned proposals of Sparse R-CNN
+    are boxes of a negative size.
+    """
+    for part in student.modules():
+        settings = getattr(part, 'init_cfg', None)
+        if isinstance(settings, dict) and settings['type'] == 'Pretrained':
+            part.init_cfg = None
+    student.init_weights()
+
+
 def try_first_batch(config: Config, trust: bool = False) -> None:
     """Builds both models, takes a batch through them and prints the terms.
 
@@ -66,6 +80,7 @@ def try_first_batch(config: Config, trust: bool = False) -> None:
     # Initialisation is told parameter by parameter.
     MMLogger.get_instance('dry_run', log_level='WARNING')
     with prepare_model(config, 'train_dataloader', trust) as model:
+        _initialise(model.student)
         model.to('cuda' if torch.cuda.is_available() else 'cpu')
         print(f'\n{model.settings()}', flush=True)
         dataset, batches = training_batches(config, 1)

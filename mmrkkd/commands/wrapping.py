@@ -2,23 +2,18 @@
 
 import copy
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import DefaultScope
 
 from mmrkkd.checkpoint import fetch_checkpoint, read_checkpoint
 from mmrkkd.cli import find_config, load_config
 from mmrkkd.datasets import inner_datasets
-from mmrkkd.distillers.model_config import whole_model
-from mmrkkd.distillers.readers import build_reader
 from mmrkkd.distillers.teacher import read_teacher_config
-from mmrkkd.losses.feature.base import LayersError
 from mmrkkd.registry import MODELS, type_name
 
+from .fitting import Detectors
 from .methods import Method, losses_of, read_method
 
 # Bases of the packages' models -> the distiller of ours.
@@ -65,8 +60,8 @@ def wrap(
         FileNotFoundError: a config or the checkpoint is not there.
         ValueError: the two are not made for the same task, the student's
             config has no model or is a distillation already, there is no
-            such method, it does not go with the data, or the checkpoint
-            cannot be read.
+            such method, it does not go with the data or the two, or the
+            checkpoint cannot be read.
     """
     config = read_student(student)
     if not isinstance(teacher, dict):
@@ -84,8 +79,12 @@ def wrap(
         )
     # Damaged, or of another kind: nothing is written yet.
     read_checkpoint(fetch_checkpoint(checkpoint), trust)
-    kind = _kind(config, task)
-    chosen = read_method(method, kind)
+    if task == 'detector':
+        detectors = Detectors(config, teacher_config)
+        kind, chosen = detectors.kind, detectors.method(method)
+    else:
+        kind = _kind_of_classifier(config)
+        chosen = read_method(method, kind)
     _check_views(config, chosen)
     _check_numbers(config, chosen)
     where = dict(config=teacher, checkpoint=_anywhere(checkpoint))
@@ -150,19 +149,13 @@ def task_of(config: dict, owner: str) -> tuple[str, str]:
     )
 
 
-def _kind(config: Config, task: str) -> str:
-    """The task, and what of the student decides about settings."""
-    if task == 'classifier':
-        loader = config.get('train_dataloader') or {}
-        sets = inner_datasets(loader.get('dataset'))
-        if any(type_name(dataset) == 'ImageNet' for dataset in sets):
-            return 'classifier of ImageNet'
-        return task
-    scope = config.get('default_scope') or 'mmengine'
-    with DefaultScope.overwrite_default_scope(scope):
-        student = MODELS.build(whole_model(config))
-    scores = build_reader('auto', student).scores(student)
-    return 'dense detector' if scores.activation == 'sigmoid' else task
+def _kind_of_classifier(config: Config) -> str:
+    """A classifier, or one of ImageNet, which has settings of its own."""
+    loader = config.get('train_dataloader') or {}
+    sets = inner_datasets(loader.get('dataset'))
+    if any(type_name(dataset) == 'ImageNet' for dataset in sets):
+        return 'classifier of ImageNet'
+    return 'classifier'
 
 
 def _check_views(config: Config, method: Method) -> None:
@@ -195,41 +188,6 @@ def _check_numbers(config: Config, method: Method) -> None:
             'cifar100_contrastive.py does, and set model.losses.num_data to '
             'the number of its images'
         )
-
-
-@contextmanager
-def saying_how_to_name_layers(config: Config) -> Iterator[None]:
-    """Tells of layers that do not fit how others are named.
-
-    A method has those of the models that it was published with.
-
-    Args:
-        config: Of the distillation.
-
-    Raises:
-        LayersError: one was raised inside; with the settings that name the
-            layers of its loss.
-    """
-    try:
-        yield
-    except LayersError as error:
-        key, layer = 'model.losses', 'backbone.layer3'
-        if isinstance(config.model.losses, list):
-            key += f'.{_place(config.model.losses, error.loss)}'
-        if error.loss.needs_statistics:
-            layer = 'before backbone.layer4.1.relu[1]'
-        raise LayersError(
-            f'{error}. Layers are named by --cfg-options '
-            f'"{key}.student_layers=[\'{layer}\']" and '
-            f'{key}.teacher_layers in the same way (docs/en/features.md)',
-            error.loss,
-        ) from error
-
-
-def _place(losses: list[dict], loss: object) -> int:
-    """Where a loss stands among the configs of losses."""
-    names = [type_name(each) for each in losses]
-    return names.index(type(loss).__name__)
 
 
 def _anywhere(checkpoint: str | os.PathLike) -> str:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import classifier_config
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 from small_runs import (
     CLASSES,
-    classifier,
     draw_images,
     random_weights,
     student_config,
@@ -28,8 +28,9 @@ from mmrkkd.cli import add_change_option, change_config
 from mmrkkd.commands import work_dir
 from mmrkkd.commands.distill import scores_text
 from mmrkkd.commands.methods import PREFIXES, method_names, read_method
+from mmrkkd.commands.naming_layers import saying_how_to_name_layers
 from mmrkkd.commands.program import main
-from mmrkkd.commands.wrapping import saying_how_to_name_layers, wrap
+from mmrkkd.commands.wrapping import Distillation, wrap
 from mmrkkd.distillers.model_config import whole_model
 from mmrkkd.losses import ATLoss, build_loss
 from mmrkkd.losses.feature.base import LayersError
@@ -45,7 +46,7 @@ def folder(tmp_path_factory):
     draw_images(folder)
     config = student_config(folder)
     config.dump(folder / 'student.py')
-    config.model = classifier(depth=14)
+    config.model = classifier_config(depth=14)
     config.dump(folder / 'teacher.py')
     random_weights(config.model, folder / 'teacher.pth')
     return folder
@@ -82,7 +83,7 @@ DETECTORS = ('detector', 'dense detector')
 def test_every_method_has_settings_that_build(kind):
     names = method_names(kind)
     assert {'kd', 'rkkd', 'lra'} <= set(names)
-    assert ('dkd' in names) == (kind != 'dense detector')
+    assert ('dkd' in names) == ('dense_' not in PREFIXES[kind])
     for name in names:
         method = read_method(name, kind)
         losses = method.losses
@@ -405,7 +406,7 @@ def test_bad_input_is_named_and_leaves_nothing(
     config = student_config(folder)
     data = {key: config[key] for key in config if key != 'model'}
     Config(data).dump('data.py')
-    model = classifier()
+    model = classifier_config()
     teacher = dict(config=model, allow_random_weights=True)
     config.model = dict(
         type='mmrkkd.KDClassifier',
@@ -444,7 +445,7 @@ def test_configs_of_packages_and_of_ours_are_found_by_name(folder):
 def test_a_config_object_is_not_changed(folder):
     config = student_config(folder)
     before = copy.deepcopy(config._cfg_dict)
-    plan = wrap(config, dict(model=classifier()), 'teacher.pth')
+    plan = wrap(config, dict(model=classifier_config()), 'teacher.pth')
     assert config._cfg_dict == before
     assert plan.config.model.student == before.model
     assert plan.config.model.teacher.config.model == before.model
@@ -548,9 +549,10 @@ def test_of_several_losses_the_one_is_named_whose_layers_do_not_fit():
     at = ATLoss('a')
     losses = [dict(type='mmrkkd.KDLoss'), dict(type='mmrkkd.ATLoss')]
     config = Config(dict(model=dict(losses=losses)))
+    plan = Distillation(config, read_method('at', 'classifier'), 'classifier')
     with (
         pytest.raises(ValueError, match=r'^no\. .*losses\.1\.student_layers='),
-        saying_how_to_name_layers(config),
+        saying_how_to_name_layers(plan),
     ):
         raise LayersError('no', at)
 
