@@ -6,7 +6,7 @@ A weight says little about a term's influence: terms differ in the size of
 their gradients by orders of magnitude, and the sizes change as the student
 learns. This tool prints, over some training batches, the gradient norm of
 every term and the weight that would give it a wanted share. Logit losses are
-measured at the student's logits, feature losses at the features that they
+measured at the student's logits, losses of features or boxes at what they
 compare, each beside the task's pull there: norms at unlike places have no
 sum. It trains nothing, writes nothing and changes no config.
 """
@@ -34,7 +34,7 @@ from mmrkkd.losses import KendallLoss, RankKDLoss
 from mmrkkd.report.tables import plain_table
 
 NORM = 'kd/grad_norm_'
-# The task's norm at the features of a loss is named for it.
+# The task's norm at what a loss of features or boxes compares is named for it.
 AT = 'task_at_'
 
 
@@ -149,9 +149,9 @@ def places(terms):
         terms: Log key to value, in the order of the log.
 
     Returns:
-        'logits' ('logits of s0' where heads are several) or 'features of'
-        a loss to {term: norm}, 'task' the last; only those where something
-        but the task pulls.
+        "the student's logits", or what a loss compares, 'of s0' and so on
+        where heads are several, to {term: norm}, 'task' the last; only those
+        where something but the task pulls.
     """
     found, group = {}, {}
     for key, value in terms.items():
@@ -162,10 +162,11 @@ def places(terms):
         if term != 'task' and loss is None:
             group[term] = value
             continue
+        of_head = f' of {prefix.rstrip(".")}' if prefix else ''
         if loss is None:
-            place = f'logits of {prefix.rstrip(".")}' if prefix else 'logits'
+            place = f"the student's logits{of_head}"
         else:
-            place = f'features of {loss}'
+            place = f'what {loss}{of_head} compares'
             names = loss.split('+')
             group = {
                 k: v for k, v in group.items() if k.startswith(tuple(names))
@@ -351,7 +352,7 @@ def tables(norms, settings, share):
             'are those among the terms of a table.'
         )
     for place, found in norms.items():
-        rows += ['', f"At the student's {place}:", '']
+        rows += ['', f'At {place}:', '']
         rows += lines(found, settings, share)
     return rows
 

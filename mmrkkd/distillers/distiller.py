@@ -70,8 +70,9 @@ class LogitDistiller(StudentWithTeacher):
         gradient_interval: Every how many steps to log how hard each term
             pulls (``kd/grad_norm_<term>``, ``kd/grad_share_<term>``; the
             task's terms count as one): logit losses at the student's
-            logits, feature losses at its features, where the task's norm is
-            ``kd/grad_norm_task_at_<loss>``. Defaults to 0, never.
+            logits, losses of features or boxes at what they compare, where
+            the task's norm is ``kd/grad_norm_task_at_<loss>``. Defaults to
+            0, never.
         feature_size: Side in pixels of the empty image on which the shapes
             of features are read, for models that take one size only.
             Defaults to None, some usual ones.

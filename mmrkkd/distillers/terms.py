@@ -13,6 +13,7 @@ from mmrkkd.losses.placement import Placement
 from .class_map import ClassMap
 from .gradient_share import gradient_telemetry
 from .readers import Match, Scores
+from .readers.base import BESIDE_SCORES
 from .readers.locations import divisor, located
 from .telemetry import ROWS_PER_STEP, agreement
 
@@ -132,7 +133,8 @@ def logit_terms(
         class_map: Which channels are compared.
         scores: What the scores of a row mean.
         pulled_with: The task's terms, to log how hard each term pulls at
-            the logits; None to leave it out.
+            the logits, one of boxes at what says where they are; None to
+            leave it out.
         telemetry: Whether to say how well the student follows. Defaults to
             True.
 
@@ -147,20 +149,23 @@ def logit_terms(
         total = divisor(match, placement.normalizer, weight)
         return student, teacher, labels, weight, total
 
-    terms = {}
+    terms, pulling, elsewhere = {}, {}, []
     for loss in losses:
         asked = [getattr(match, name) for name in loss.asks_for]
-        add_terms(
-            terms,
-            {
-                name: match.scale * value if 'loss' in name else value
-                for name, value in loss.located(select, *asked).items()
-            },
-        )
+        values = {
+            name: match.scale * value if 'loss' in name else value
+            for name, value in loss.located(select, *asked).items()
+        }
+        add_terms(terms, values)
+        if match.box_sources and BESIDE_SCORES.intersection(loss.asks_for):
+            elsewhere.append(values)
+        else:
+            pulling.update({k: v for k, v in values.items() if 'loss' in k})
     if pulled_with is not None:
-        pulling = {k: v for k, v in terms.items() if 'loss' in k}
         pulling['task'] = total_loss(pulled_with)
         add_terms(terms, gradient_telemetry(pulling, match.sources))
+        for values in elsewhere:
+            add_terms(terms, pulls_at(match.box_sources, values, pulled_with))
     if telemetry:
         rows, counts = looked_at(match, class_map, scores)
         if rows is not None:
@@ -245,17 +250,34 @@ def feature_terms(
         }
         add_terms(terms, means)
         if pulled_with is not None:
-            pulling = {k: v for k, v in means.items() if 'loss' in k}
-            pulling['task'] = total_loss(pulled_with)
             sources = [value for pair in pairs for value in pair.student]
-            shares = gradient_telemetry(pulling, sources)
-            # The task's pull at the logits has that name already.
-            shares.pop('kd/grad_share_task', None)
-            if TASK_NORM in shares:
-                place = f'{TASK_NORM}_at_{common_name(means)}'
-                shares[place] = shares.pop(TASK_NORM)
-            add_terms(terms, shares)
+            add_terms(terms, pulls_at(sources, means, pulled_with))
     return terms
+
+
+def pulls_at(
+    sources: Sequence[Tensor], values: dict[str, Tensor], task: dict
+) -> dict[str, Tensor]:
+    """How hard the terms of a loss pull at what it compares.
+
+    Args:
+        sources: The student's.
+        values: Log key to scalar; those that are optimised count.
+        task: The task's terms.
+
+    Returns:
+        As :func:`gradient_telemetry`, but that the task's norm there is
+        ``kd/grad_norm_task_at_<loss>``, see :func:`common_name`.
+    """
+    pulling = {k: v for k, v in values.items() if 'loss' in k}
+    pulling['task'] = total_loss(task)
+    shares = gradient_telemetry(pulling, sources)
+    # The task's pull at the logits has that name already.
+    shares.pop('kd/grad_share_task', None)
+    if TASK_NORM in shares:
+        place = f'{TASK_NORM}_at_{common_name(values)}'
+        shares[place] = shares.pop(TASK_NORM)
+    return shares
 
 
 def common_name(terms: Iterable[str]) -> str:

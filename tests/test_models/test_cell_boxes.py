@@ -77,10 +77,18 @@ def test_boxes_are_not_rounded_under_autocast(dtype):
 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_a_step(family):
-    model, data = built(family)
+    model, data = built(family, gradient_interval=1)
     terms = model(**data, mode='loss')
     value = terms['loss_box_giou']
     assert value.isfinite() and value > 0
+    # Beside the task's pull where the head says where boxes are.
+    pulls = [
+        terms[f'kd/grad_norm_{term}']
+        for term in ('box_giou', 'task_at_box_giou')
+    ]
+    assert all(pull > 0 for pull in pulls)
+    share = terms['kd/grad_share_box_giou']
+    torch.testing.assert_close(share, pulls[0] / sum(pulls))
     value.backward()
     gradients = [weight.grad for weight in model.backbone.parameters()]
     assert any(each is not None and each.any() for each in gradients)

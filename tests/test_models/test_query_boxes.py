@@ -47,12 +47,15 @@ def read(model, data):
 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_a_step(family):
-    model, data = build(family)
+    model, data = build(family, gradient_interval=1)
     torch.manual_seed(1)
     terms = model(**data, mode='loss')
     found = {key: value for key, value in terms.items() if 'giou' in key}
     assert set(found) >= {f'{layer}loss_box_giou' for layer in LAYERS[family]}
     assert all(value.isfinite() and value > 0 for value in found.values())
+    # The task pulls there as well.
+    at_boxes = f'{LAYERS[family][0]}kd/grad_norm_task_at_box_giou'
+    assert at_boxes in found
     sum(found[f'{layer}loss_box_giou'] for layer in LAYERS[family]).backward()
     heads = {
         name

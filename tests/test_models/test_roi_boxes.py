@@ -143,6 +143,12 @@ def test_a_step(base, cross, batch):
     found = [value for key, value in terms.items() if 'loss_box_giou' in key]
     assert len(found) == (3 if base == 'cascade-rcnn' else 1)
     assert all(value.isfinite() and value > 0 for value in found)
+    shares = [v for k, v in terms.items() if 'grad_share_box_giou' in k]
+    assert len(shares) == len(found)
+    assert all(0 < share < 1 for share in shares)
+    # Crossed, classes and boxes come out of the same features.
+    apart = [key for key in terms if 'grad_norm_task_at_box_giou' in key]
+    assert len(apart) == (0 if cross else len(found))
     sum(found).backward()
     _, head = box_stages(model.student)[0]
     moves = head.fc_reg.weight.grad

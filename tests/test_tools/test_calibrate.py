@@ -136,7 +136,7 @@ def test_norms_are_those_of_the_gradients(folder):
         inputs=list(images),
         data_samples=[DataSample().set_gt_label(n % 3) for n in range(4)],
     )
-    norms = calibrate.measure(model, [batch], 1)['logits']
+    norms = calibrate.measure(model, [batch], 1)[LOGITS]
     # The same batch by hand: logits through the head, losses on top.
     data = model.data_preprocessor(batch, True)
     with torch.no_grad():
@@ -152,12 +152,13 @@ def test_norms_are_those_of_the_gradients(folder):
     assert norms['task'] == [pytest.approx(float(expected['task']))]
 
 
+LOGITS = "the student's logits"
 SP = dict(type='mmrkkd.SPLoss', student_layers='backbone[0]')
 
 
 def places_of(text):
     """Place to :func:`rows`, of a text with several tables."""
-    parts = text.split("At the student's ")[1:]
+    parts = text.split('\nAt ')[1:]
     return {part.split(':')[0]: rows(part) for part in parts}
 
 
@@ -173,8 +174,8 @@ def test_features_have_a_table_of_their_own(folder, capsys):
     assert 'Norms at unlike places cannot be compared' in text
     found = places_of(text)
     assert {place: list(table) for place, table in found.items()} == {
-        'logits': ['kd', 'task'],
-        'features of sp': ['sp', 'task'],
+        LOGITS: ['kd', 'task'],
+        'what sp compares': ['sp', 'task'],
     }
     for table in found.values():
         shares = [float(share.split()[0]) for _, share, _ in table.values()]
@@ -184,17 +185,17 @@ def test_features_have_a_table_of_their_own(folder, capsys):
         for place, table in found.items()
     }
     # The head lies between the two places.
-    assert norms['logits']['task'] != norms['features of sp']['task']
+    assert norms[LOGITS]['task'] != norms['what sp compares']['task']
     # sp f / (sp f + task) = 1 / 4, of the task at these features alone.
-    own = norms['features of sp']
-    name, before, _, after = found['features of sp']['sp'][2].split()
+    own = norms['what sp compares']
+    name, before, _, after = found['what sp compares']['sp'][2].split()
     assert (name, before) == ('loss_weight', '3000')
     wanted = 3000 * own['task'] / own['sp'] / 3
     assert float(after) == pytest.approx(wanted, rel=0.02)
     proposed = f'model.losses.1.loss_weight={after}'
     run(folder / 'sp.py', *options, '--cfg-options', proposed)
     found = places_of(capsys.readouterr().out)
-    share = found['features of sp']['sp'][1]
+    share = found['what sp compares']['sp'][1]
     assert float(share.split()[0]) == pytest.approx(0.25, abs=0.03)
 
 
@@ -204,7 +205,7 @@ def test_a_loss_of_features_alone_is_measured(folder, capsys):
     config.dump(folder / 'alone.py')
     assert run(folder / 'alone.py', '--batches', 1) == 0
     text = capsys.readouterr().out
-    assert list(places_of(text)) == ['features of sp']
+    assert list(places_of(text)) == ['what sp compares']
     assert 'unlike places' not in text
 
 
@@ -221,13 +222,16 @@ def test_norms_are_sorted_by_their_places():
         'kd/grad_norm_fgd_foreground': 6.0,
         'kd/grad_norm_fgd_relation': 7.0,
         'kd/grad_norm_task_at_fgd': 8.0,
+        's0.kd/grad_norm_box_giou': 9.0,
+        's0.kd/grad_norm_task_at_box_giou': 10.0,
     }
     assert calibrate.places(step) == {
-        'logits of s0': dict(kd=1.0, task=2.0),
-        'logits of s1': dict(kd=3.0, task=4.0),
-        'features of fgd': dict(
+        f'{LOGITS} of s0': dict(kd=1.0, task=2.0),
+        f'{LOGITS} of s1': dict(kd=3.0, task=4.0),
+        'what fgd compares': dict(
             fgd_foreground=6.0, fgd_relation=7.0, task=8.0
         ),
+        'what box_giou of s0 compares': dict(box_giou=9.0, task=10.0),
     }
     assert calibrate.places({'kd/grad_norm_task': 1.0}) == {}
 

@@ -168,7 +168,7 @@ def write_report(
         parts += [
             'Mean share of each term in the gradient (norm over the sum of '
             "norms): of a logit term at the student's logits, of a feature "
-            'term beside the task at the features that it compares:',
+            'term, or one of boxes, beside the task at what it compares:',
             shares,
         ]
     if facts['missing']:

@@ -68,6 +68,8 @@ class Match:
             RoIs as (image, x1, y1, x2, y2). None where they are images.
         sources: The tensors that left the student, if ``student_logits``
             was made from them.
+        box_sources: What left the student that ``boxes`` or ``bins`` were
+            made from; empty where that is among the ``sources``.
         counts: (N,) bool, the samples that the student's head counts in its
             own loss; None for all.
         normalizer: What a loss that adds up over all samples divides by,
@@ -94,6 +96,7 @@ class Match:
     scale: float = 1.0
     places: Tensor | None = None
     sources: Sequence[Tensor] = field(default=())
+    box_sources: Sequence[Tensor] = field(default=())
     counts: Tensor | None = None
     normalizer: Tensor | None = None
     confidence: Tensor | None = None
@@ -122,9 +125,10 @@ def stack_views(matches: Sequence[Match]) -> Match:
             stacked[name] = torch.stack(
                 [getattr(match, name) for match in matches]
             )
-    stacked['sources'] = [
-        source for match in matches for source in match.sources
-    ]
+    for name in ('sources', 'box_sources'):
+        stacked[name] = [
+            source for match in matches for source in getattr(match, name)
+        ]
     return Match(**stacked)
 
 

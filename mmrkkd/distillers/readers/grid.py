@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmrkkd.losses.placement import LOCATIONS, Placement
 from mmrkkd.ops.checks import check_choice
 
-from .base import Match, Reader, Scores
+from .base import BESIDE_SCORES, Match, Reader, Scores
 from .cross_head import in_students_channels
 from .grid_checks import check_cells, check_kind, check_meaning
 from .grid_crossing import GridCrossing
@@ -243,6 +243,8 @@ class GridReader(Reader):
         )
         match.normalizer = positives(match, scores)
         match.weight = located(match, scores, self.placement)
+        if boxes_of[0] is head and BESIDE_SCORES & self.wants:
+            match.box_sources = tuple(taps.outputs[1])
         if self.wants:
             add_wanted(
                 match,

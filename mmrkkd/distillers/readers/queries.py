@@ -190,7 +190,7 @@ class QueryReader(PairedQueries):
         scores = self.scores(student)
         if self.match == 'hungarian':
             head = query_head(student)
-            sources, _ = query_spec(head).find(taps.outputs, head)
+            sources, boxes = query_spec(head).find(taps.outputs, head)
             shared = False
             students = layers_of(student, taps.outputs)
             labels = labels_of_layers(taps.loss, students)
@@ -199,7 +199,7 @@ class QueryReader(PairedQueries):
             labels, shared = None, True
             students = _rerun(student, taps.decoder, decoder)
             # What both passes of the student's decoder read.
-            sources = taps.decoder[-1].arguments['memory']
+            sources, boxes = taps.decoder[-1].arguments['memory'], None
         matches = self.pair(students, teachers, scores, labels, shared)
         for layer, match in zip(self.learning(students), matches, strict=True):
             if layer < len(students) - 1:
@@ -207,6 +207,8 @@ class QueryReader(PairedQueries):
             # One tensor for all layers, or one for each.
             is_one = isinstance(sources, Tensor)
             match.sources = (sources if is_one else sources[layer],)
+            if 'boxes' in self.wants and boxes is not None:
+                match.box_sources = (boxes if is_one else boxes[layer],)
         return matches
 
     def predicted(

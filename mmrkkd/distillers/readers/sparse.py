@@ -132,6 +132,9 @@ class SparseReader(PairedQueries):
         for stage, match in zip(self.learning(students), matches, strict=True):
             match.prefix, match.scale = f's{stage}.', float(weights[stage])
             match.sources = (students[stage].scores,)
+            if 'boxes' in self.wants:
+                found = taps.stages[stage].result['decoded_bboxes']
+                match.box_sources = (found,)
         return matches
 
     @torch.no_grad()

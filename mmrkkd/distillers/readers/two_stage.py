@@ -226,6 +226,8 @@ class TwoStageReader(Reader):
                     match.places, match.labels, data_samples
                 )
             if 'boxes' in self.wants:
+                if mover is head and movement is not None:
+                    match.box_sources = (movement,)
                 match.boxes = matched_boxes(
                     logits,
                     rois,
