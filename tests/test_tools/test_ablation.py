@@ -484,7 +484,39 @@ def test_average_precision_is_in_percent_whosever_it_is(tmp_path):
     text = report.write_report(tmp_path, rows, results, facts)
     assert '40.00' in text and '+5.00' in text and '0.4' not in text
     assert 'pascal_voc/mAP in percent' in text
-    assert 'ground-truth boxes' not in text
+
+
+@pytest.mark.parametrize(
+    ('unit', 'words'),
+    [
+        ('images', '800 images of the validation data against'),
+        ('boxes', '800 ground-truth boxes of the validation data against'),
+        ('cells', 'the 800 cells of the validation data that the teacher is'),
+        ('queries', 'the 800 queries on the validation data that the teacher'),
+        ('proposals', 'the 800 proposals on the validation data that the'),
+        (None, 'scores on the validation data against'),
+    ],
+)
+def test_it_says_what_was_compared(tmp_path, unit, words):
+    seen = dict(tau=0.5, top1_agreement=0.5, kl=0.1)
+    results = [
+        dict(
+            result('kd', 0, 0.4),
+            best=0.4,
+            agreement={**seen, unit: 800} if unit else {},
+        )
+    ]
+    facts = dict(
+        baseline='kd',
+        metric='coco/bbox_mAP',
+        seeds=[0],
+        missing=[],
+        failures=[],
+        command='',
+    )
+    rows = summarize(['kd'], results, 'kd')
+    text = report.write_report(tmp_path, rows, results, facts)
+    assert words in text
 
 
 def test_different_commits_are_told():

@@ -8,7 +8,7 @@ from mmrkkd.checkpoint.atomic import write_atomically, write_json
 from mmrkkd.evaluation.metric_units import scale_of
 from mmrkkd.evaluation.summary import quantile
 from mmrkkd.report.difference_figure import Compared, differences_figure
-from mmrkkd.report.measurements import AP50, DETECTION
+from mmrkkd.report.measurements import AP50
 from mmrkkd.report.surroundings import origin
 from mmrkkd.report.tables import markdown_table, number, plus_minus
 
@@ -22,8 +22,19 @@ NOTES = (
     'Minus {baseline}: differences of runs with the same seed, mean ± '
     'standard error.{interval}',
     'Tau (exact Kendall tau-b, in [-1, 1]) and same top class (in [0, 1]): '
-    "the last checkpoint's class scores on the validation data{where} "
+    "the last checkpoint's class scores on {where} "
     "against the teacher's. Time: wall time of a training.",
+)
+# What a reader compares -> how it is told, with their number.
+COMPARED_ON = dict(
+    images='{:,} images of the validation data',
+    boxes='{:,} ground-truth boxes of the validation data',
+    cells='the {:,} cells of the validation data that the teacher is surest '
+    'of',
+    queries='the {:,} queries on the validation data that the teacher is '
+    'surest of',
+    proposals='the {:,} proposals on the validation data that the teacher is '
+    'surest of',
 )
 DIFFERENCES = 'differences.png'
 IMAGES_NOTE = (
@@ -131,6 +142,16 @@ def _interval(rows: Sequence[dict]) -> str:
     )
 
 
+def _compared_on(results: Sequence[dict]) -> str:
+    """What student and teacher were compared on, the same for all cells."""
+    for result in results:
+        agreement = result.get('agreement') or {}
+        for unit, words in COMPARED_ON.items():
+            if unit in agreement:
+                return words.format(agreement[unit])
+    return 'the validation data'
+
+
 def write_report(
     folder: Path, rows: Sequence[dict], results: Sequence[dict], facts: dict
 ) -> str:
@@ -149,13 +170,12 @@ def write_report(
         The Markdown text.
     """
     baseline = facts['baseline']
-    detection = facts['metric'].startswith(DETECTION)
     scale = scale_of(facts['metric'])
     names = dict(
         facts,
         interval=_interval(rows),
         unit=' in percent' * (scale == 100),
-        where="'s ground-truth boxes" * detection,
+        where=_compared_on(results),
     )
     parts = ['# Ablation', table(rows, baseline, scale)]
     parts += [note.format(**names) for note in NOTES]
