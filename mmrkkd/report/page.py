@@ -12,7 +12,7 @@ ASSETS = Path(__file__).parent / 'assets'
 SCRIPTS = ('tables.js', 'curves.js', 'ranking.js', 'gallery.js', 'start.js')
 EXTRA = (
     'mmrkkd report needs the package plotly, which is not installed: '
-    "pip install 'mmrkkd[report]'"
+    'pip install plotly'
 )
 
 

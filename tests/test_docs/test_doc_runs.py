@@ -37,6 +37,8 @@ RUN = {
     'mmrkkd check-teacher TEACHER_CONFIG TEACHER.pth '
     '--student STUDENT_CONFIG': 1,
     'mmrkkd distill STUDENT_CONFIG --teacher TEACHER_CONFIG TEACHER.pth': 0,
+    'mmrkkd distill STUDENT_CONFIG --teacher TEACHER_CONFIG TEACHER.pth '
+    '--method kd': 0,
     'mmrkkd report work_dirs/RUN': 0,
     'python tools/train.py CONFIG': 0,
     'python tools/train.py CONFIG --resume': 0,
