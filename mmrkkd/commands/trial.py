@@ -11,6 +11,7 @@ from mmrkkd.evaluation.trial_steps import (
     mean_terms,
     training_batches,
 )
+from mmrkkd.registry import type_name
 
 from .work_dir import RUN, STUDENT
 from .wrapping import Distillation
@@ -64,9 +65,14 @@ def _initialise(student: nn.Module) -> None:
     are boxes of a negative size.
     """
     for part in student.modules():
-        settings = getattr(part, 'init_cfg', None)
-        if isinstance(settings, dict) and settings['type'] == 'Pretrained':
-            part.init_cfg = None
+        settings = getattr(part, 'init_cfg', None) or []
+        steps = settings if isinstance(settings, list) else [settings]
+        if any(type_name(step) == 'Pretrained' for step in steps):
+            others = [
+                step for step in steps if type_name(step) != 'Pretrained'
+            ]
+            # Some backbones ask for None.
+            part.init_cfg = others or None
     student.init_weights()
 
 

@@ -278,14 +278,22 @@ def test_a_run_ends_with_the_line_that_says_it(monkeypatch, capsys, tmp_path):
 # -- the batch of a dry run -------------------------------------------------
 
 
+PRETRAINED = dict(type='Pretrained', checkpoint='gone.pth')
+OTHER = dict(type='Kaiming', layer='Conv2d')
+
+
+@pytest.mark.parametrize('init_cfg', [PRETRAINED, [OTHER, PRETRAINED]])
 @pytest.mark.parametrize('family', SPARSE)
-def test_a_dry_run_begins_with_the_proposals_of_a_training(family):
+def test_a_dry_run_begins_with_the_proposals_of_a_training(family, init_cfg):
     """Random boxes have a negative size, at which RoIAlign stops."""
     model = query_config(family)
-    model.backbone.init_cfg = dict(type='Pretrained', checkpoint='gone.pth')
+    model.backbone.init_cfg = init_cfg
     with DefaultScope.overwrite_default_scope('mmdet'):
         student = MODELS.build(model)
     boxes = student.rpn_head.init_proposal_bboxes.weight
     assert boxes[:, 2:].min() < 0
     _initialise(student)
     assert boxes[:, 2:].eq(1).all()
+    # Nothing was fetched; the rest is done as it would be.
+    expected = [OTHER] if isinstance(init_cfg, list) else None
+    assert student.backbone.init_cfg == expected
