@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = str(ROOT / 'tools' / 'benchmarks')
 sys.path.insert(0, BENCHMARKS)
 
+import chosen_ways  # noqa: E402
 import mmrazor_ways  # noqa: E402
 import pairs  # noqa: E402
 import step as benchmark  # noqa: E402
@@ -151,7 +152,7 @@ def test_peaks_are_measured_in_a_process_with_the_same_options():
 
 
 def test_steps_are_those_between_two_lines_of_the_log():
-    benchmark.between_logs()
+    chosen_ways.between_logs()
     try:
         assert not is_logged()
     finally:
@@ -174,11 +175,32 @@ def test_the_layout_is_another_students():
 
 def test_chosen_ways_stand_beside_the_student_alone():
     found = ways.ways_of(pairs.PAIRS['cifar'], 'cpu')
-    assert benchmark.chosen(found, None) == list(found.items())
-    chosen = dict(benchmark.chosen(found, ['RKKD trained by DOT']))
-    assert list(chosen) == [ways.ALONE, 'RKKD trained by DOT']
+    assert chosen_ways.chosen(found, None, dict(kd=len)) == found | dict(
+        kd=len
+    )
+    chosen = chosen_ways.chosen(found, ['RKKD trained by DOT'], dict(kd=len))
+    assert list(chosen) == [ways.ALONE, 'RKKD trained by DOT', 'kd']
     with pytest.raises(SystemExit, match="no 'RKK'; the ways: 'student al"):
-        benchmark.chosen(found, ['RKK'])
+        chosen_ways.chosen(found, ['RKK'], {})
+
+
+def test_a_method_is_the_one_of_the_command_line(pair, monkeypatch):
+    """As it crosses the heads, the teacher's scores the student's features."""
+    monkeypatch.setattr(ways, 'RATE', 0.1)
+    batch = pairs.batch(pair, SIZE)
+    method = chosen_ways.method_of(pair, 'crosskd')
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        bench = Bench(pair, 'cpu')
+        bench.precision = 'float32'
+        step = ways.by_method(method, bench)
+        calls = calls_of(bench, lambda bench: step, batch)
+    assert calls == dict(OURS, teacher_head=2)
+
+
+def test_a_method_that_does_not_go_with_the_pair_ends_the_program():
+    for pair in ('gfl', 'cifar'):
+        with pytest.raises(SystemExit, match='no method .kd_giou. for a'):
+            chosen_ways.method_of(pairs.PAIRS[pair], 'kd_giou')
 
 
 def test_rows_of_maps_and_of_boxes():

@@ -10,6 +10,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from mmrkkd.commands.methods import Method, read_method
 from mmrkkd.distillers.teacher import read_teacher_config
 from mmrkkd.registry import MODELS
 
@@ -129,6 +130,7 @@ def build(
     pair: Pair,
     student: nn.Module | None = None,
     losses: dict | list | None = None,
+    matching: dict | None = None,
     **teacher: object,
 ) -> nn.Module:
     """A distiller of a pair; the weights are random.
@@ -137,12 +139,15 @@ def build(
         pair: The pair.
         student: A student that is there already. Defaults to a new one.
         losses: Instead of the config's.
+        matching: Config of the reader, where not the student's usual one.
         teacher: More options of the teacher's.
     """
     config = model_config(CONFIGS / pair.config, pair.scope)
     config.teacher.update(teacher)
     if losses is not None:
         config.losses = copy.deepcopy(losses)
+    if matching is not None:
+        config.matching = matching
     if student is not None:
         config.student = student
     with DefaultScope.overwrite_default_scope(pair.scope):
@@ -151,6 +156,24 @@ def build(
         if student is None:
             model.student.init_weights()
     return model.train()
+
+
+def method_of(pair: Pair, name: str) -> Method:
+    """The settings that ``mmrkkd distill --method`` takes for a pair.
+
+    Raises:
+        ValueError: no such method goes with the pair; the message has those
+            that do.
+    """
+    if pair.scope == 'mmpretrain':
+        return read_method(name, 'classifier')
+    from mmrkkd.commands.fitting import Detectors
+
+    config = model_config(CONFIGS / pair.config, pair.scope)
+    both = config.student, config.teacher.config.model
+    return Detectors(
+        *(Config(dict(model=each, default_scope=pair.scope)) for each in both)
+    ).method(name)
 
 
 def batch(pair: Pair, size: Size) -> dict:

@@ -23,13 +23,12 @@ from pathlib import Path
 sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
 
 import measure
-import mmrazor_ways
 import numpy as np
 import step_report
 import torch
 import ways
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from chosen_ways import build_steps
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from pairs import PAIRS, Pair, batch
 from torch import nn
@@ -39,17 +38,6 @@ from mmrkkd.checkpoint.atomic import write_json
 # A distilled step may cost this many times the student's own.
 BAR = 1.15
 DEFAULT_PAIRS = ('faster_rcnn', 'gfl', 'cifar')
-# What a way may fail with; the others are measured all the same.
-FAILURES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -76,9 +64,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--ways',
-        nargs='+',
+        nargs='*',
         metavar='WAY',
         help='only these rows of the table, beside the student alone',
+    )
+    parser.add_argument(
+        '--methods',
+        nargs='+',
+        default=[],
+        metavar='METHOD',
+        help='more rows: as mmrkkd distill --method trains the pair',
     )
     parser.add_argument(
         '--amp', action='store_true', help='mixed precision, on a GPU'
@@ -107,55 +102,6 @@ def clock(device: str) -> np.ndarray:
     if device == 'cuda':
         torch.cuda.synchronize()
     return np.array([time.perf_counter(), time.process_time()])
-
-
-def chosen(found: dict, names: list[str] | None) -> list[tuple]:
-    """The ways of these names, all by default; the student alone always.
-
-    Raises:
-        SystemExit: there is no such way; the message has those that are.
-    """
-    if names is None:
-        return list(found.items())
-    unknown = sorted(set(names) - set(found))
-    if unknown:
-        sys.exit(
-            f'--ways: there is no {unknown[0]!r}; the ways: '
-            f'{", ".join(map(repr, found))}'
-        )
-    return [each for each in found.items() if each[0] in (ways.ALONE, *names)]
-
-
-def between_logs() -> None:
-    """Steps are those of a run that no line of its log tells of.
-
-    Of one in 50, MMEngine's usual interval, telemetry is made as well.
-    """
-    hub = MessageHub.get_instance('step')
-    hub.update_info('cfg', 'default_hooks = dict(logger=dict(interval=50))')
-    hub.update_info('loop_stage', 'train')
-    hub.update_info('iter', 1)
-
-
-def build_steps(
-    pair: Pair, args: argparse.Namespace, data: dict
-) -> tuple[dict, list[dict]]:
-    """The steps that work, and the rows of those that do not."""
-    wrapper = AmpOptimWrapper if args.amp else OptimWrapper
-    between_logs()
-    bench = ways.Bench(pair, args.device, wrapper)
-    steps, failed = {}, []
-    found = ways.ways_of(pair, args.device) | mmrazor_ways.ways_of(pair)
-    for name, make in chosen(found, args.ways):
-        try:
-            step = make(bench)
-            for _ in range(1 if args.device == 'cpu' else 3):
-                step(data)
-            steps[name] = step
-        except FAILURES as error:
-            text = f'{type(error).__name__}: {error}'
-            failed.append(dict(way=name, failure=text.split('\n')[0]))
-    return steps, failed
 
 
 def data_of(pair: Pair, args: argparse.Namespace) -> tuple[tuple, dict]:

@@ -19,6 +19,7 @@ import torch
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import Tensor, nn
 
+from mmrkkd.commands.methods import Method
 from mmrkkd.distillers.inference.hardware import fast_dtype
 from mmrkkd.engine import DOT, DOTAmpOptimWrapper, DOTOptimWrapper
 from mmrkkd.engine.hooks import ChannelsLastHook
@@ -91,10 +92,10 @@ class Bench:
         return self.optim_wrapper(optimizer=optimizer)
 
     def distiller(
-        self, losses: dict | None = None, **teacher: object
+        self, losses: dict | list | None = None, **options: object
     ) -> nn.Module:
-        """Another distiller of the same student."""
-        model = pairs.build(self.pair, self.student, losses, **teacher)
+        """Another distiller of the same student, see ``pairs.build``."""
+        model = pairs.build(self.pair, self.student, losses, **options)
         return model.to(self.device)
 
     def plain_teacher(self) -> nn.Module:
@@ -144,6 +145,14 @@ def with_teacher(bench: Bench) -> Step:
 def ours(bench: Bench) -> Step:
     """The config as it is."""
     return bench.step_of(bench.ours)
+
+
+def by_method(method: Method, bench: Bench) -> Step:
+    """The losses and the reader of a method."""
+    model = bench.distiller(
+        method.losses, matching=method.matching, precision=bench.precision
+    )
+    return bench.step_of(model)
 
 
 def with_dot(bench: Bench) -> Step:
