@@ -1,5 +1,5 @@
-# A dense teacher with anchors of several shapes: RetinaNet with the backbone and
-# the neck of the demo's GFL.
+# A dense teacher with anchors of several shapes: RetinaNet with the backbone
+# and the neck of the demo's GFL.
 _base_ = './gfl_r50_demo.py'
 
 model = dict(

@@ -261,6 +261,7 @@ class LogitDistiller(StudentWithTeacher):
             kept=self.seam.teacher.paths,
             exact_heads=self.reader.needs_exact_heads,
             whole_heads=self.reader.needs_whole_heads,
+            passed=partial(self.reader.passed_layers, self.teacher.model),
         )
 
     def teacher_inputs(self, inputs: Tensor, data_samples: list) -> Tensor:

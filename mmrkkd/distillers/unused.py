@@ -7,6 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from .nested import tensors
+
 Scores = Callable[[Sequence[Tensor]], list[Tensor]]
 
 
@@ -48,6 +50,29 @@ def unused_layers(
     }
     unused = {layer for layer, _ in noted} - pulled
     return unused if _alike(unused, scores, inputs) else set()
+
+
+def layers_with_gradient(
+    head: nn.Module, run: Callable[[], object]
+) -> set[nn.Module]:
+    """Layers with weights of their own whose outputs have gradient.
+
+    Args:
+        head: The head.
+        run: Runs it.
+    """
+    found = set()
+
+    def note(layer: nn.Module, args: tuple, output: object) -> None:
+        if any(each.requires_grad for each in tensors(output)):
+            found.add(layer)
+
+    with ExitStack() as stack:
+        for layer in head.modules():
+            if next(layer.parameters(recurse=False), None) is not None:
+                stack.enter_context(layer.register_forward_hook(note))
+        run()
+    return found
 
 
 def skip(layer: nn.Module) -> None:

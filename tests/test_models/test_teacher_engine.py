@@ -35,7 +35,12 @@ import small_dense_heads
 import small_detectors
 
 CROSS = dict(type='grid', cross_layer='cls_convs.2.activate')
+CROSS_BOXES = dict(cross_box_layer='reg_convs.2.activate')
 BINARY = dict(type='mmrkkd.BinaryKDLoss')
+LD = dict(type='mmrkkd.LDLoss', temperature=1.0, locations='confidence')
+CROSSED = {'loss_binary_kd', 'loss_ld'}
+WEIGHTS = ('weight', 'bias')
+CONV_AND_NORM = ('conv.weight', 'gn.weight', 'gn.bias')
 BOX_TERMS = ('loss_ld', 'loss_box_giou')
 # A path of the layer that makes the scores, and the config of each kind.
 KINDS = {
@@ -430,28 +435,72 @@ def test_processors_that_multiply_bfloat16(
         hardware._cpu_flags.cache_clear()
 
 
-@pytest.mark.parametrize('around', [False, True], ids=['', 'autocast'])
-def test_a_head_that_the_student_crosses_keeps_float32(around, fast, said):
+# What the student's features pass in the teacher's head.
+PASSED = {
+    *(f'cls_convs.3.{name}' for name in CONV_AND_NORM),
+    *(f'gfl_cls.{name}' for name in WEIGHTS),
+}
+PASSED_BY_BOXES = {
+    *(f'reg_convs.3.{name}' for name in CONV_AND_NORM),
+    *(f'gfl_reg.{name}' for name in WEIGHTS),
+    *(f'scales.{level}.scale' for level in range(5)),
+}
+
+
+def crossed_step(losses, matching, precision, autocast=False):
+    """A GFL taught by one of a precision, and the losses of its step."""
     with DefaultScope.overwrite_default_scope('mmdet'):
         torch.manual_seed(0)
         model = MODELS.build(
-            small_dense_heads.distilled('gfl', BINARY, matching=CROSS)
+            small_dense_heads.distilled('gfl', losses, matching=matching)
         ).train()
-        model.teacher.engine = TeacherEngine('bfloat16')
-        with torch.autocast('cpu', torch.bfloat16, enabled=around):
+        model.teacher.engine = TeacherEngine(precision)
+        with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
             terms = model(**data_of('dense', model), mode='loss')
+    sum(terms[key] for key in terms if key in CROSSED).backward()
+    return model, terms
+
+
+@pytest.mark.parametrize('boxes', [False, True])
+def test_a_head_is_reduced_up_to_where_it_is_crossed(boxes, fast, said):
+    losses = [BINARY, LD] if boxes else BINARY
+    matching = dict(CROSS, **(CROSS_BOXES if boxes else {}))
+    model, terms = crossed_step(losses, matching, 'bfloat16')
+    teacher, student = model.teacher.model, model.student
+    assert 'neck and heads, up to the crossing layer)' in said[-1][1]
+    assert {
+        name
+        for name, each in teacher.bbox_head.named_parameters()
+        if each.dtype == torch.float32
+    } == (PASSED | PASSED_BY_BOXES if boxes else PASSED)
+    assert all(p.grad is None for p in teacher.parameters())
+    # Where boxes are not crossed they are read by nobody.
+    skipped = {f'reg_convs.{place}.conv' for place in range(4)} | {'gfl_reg'}
+    assert _skipped(teacher.bbox_head) == (set() if boxes else skipped)
+    # The same pull as that of the teacher in float32, but for the rounding
+    # of its targets.
+    exact, expected = crossed_step(losses, matching, 'float32')
+    for key in CROSSED & terms.keys():
+        torch.testing.assert_close(
+            terms[key], expected[key], rtol=0.01, atol=0
+        )
+    own, other = (
+        torch.cat([each.grad.flatten() for each in tower.parameters()])
+        for tower in (
+            student.bbox_head.cls_convs[:3],
+            exact.student.bbox_head.cls_convs[:3],
+        )
+    )
+    assert torch.cosine_similarity(own, other, dim=0) > 0.98
+
+
+def test_under_autocast_a_head_that_is_crossed_stays_as_it_is(fast, said):
+    model, _ = crossed_step(BINARY, CROSS, 'bfloat16', autocast=True)
     teacher = model.teacher.model
-    assert model.teacher.engine.running == 'bfloat16', said
+    assert 'runs in bfloat16 (backbone, neck); against' in said[-1][1]
     assert teacher.backbone.conv1.weight.dtype == torch.bfloat16
     assert {p.dtype for p in teacher.bbox_head.parameters()} == {torch.float32}
-    terms['loss_binary_kd'].backward()
     assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
-    assert all(p.grad is None for p in teacher.parameters())
-    # Its boxes are read by nobody.
-    assert _skipped(teacher.bbox_head) == {
-        *(f'reg_convs.{place}.conv' for place in range(4)),
-        'gfl_reg',
-    }
 
 
 def _skipped(head):

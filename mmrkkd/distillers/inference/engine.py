@@ -1,7 +1,7 @@
 """How the teacher computes: its precision, decided on the first batch."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import torch
 from mmengine.logging import print_log
@@ -112,6 +112,7 @@ class TeacherEngine:
         kept: Collection[str] = (),
         exact_heads: bool = False,
         whole_heads: bool = False,
+        passed: Callable[[], Collection[nn.Module] | None] = lambda: None,
     ) -> None:
         """Changes the teacher to what the options want.
 
@@ -127,6 +128,8 @@ class TeacherEngine:
                 trains through them.
             whole_heads: Whether they keep every layer too, as where more of
                 them is read than scores.
+            passed: Gives, after a read, the layers of its heads that must
+                keep float32 then; None, all of them.
         """
         weight = next(model.parameters())
         dtype = self._wanted(weight.device)
@@ -139,7 +142,14 @@ class TeacherEngine:
         elif not find_parts(model).body:
             self._say('stays float32: it has no backbone to make faster')
         elif dtype != torch.float32 and not self._reduce(
-            model, dtype, read, activation, kept, exact_heads, whole_heads
+            model,
+            dtype,
+            read,
+            activation,
+            kept,
+            exact_heads,
+            whole_heads,
+            passed,
         ):
             return
         self.settled = True
@@ -167,6 +177,7 @@ class TeacherEngine:
         kept: Collection[str],
         exact_heads: bool,
         whole_heads: bool,
+        passed: Callable[[], Collection[nn.Module] | None],
     ) -> bool:
         """Takes the first plan that works; False where nothing was read."""
         trace, exact = exact_matches(model, read, whole_heads, exact_heads)
@@ -175,22 +186,30 @@ class TeacherEngine:
             return False
         layers = {model.get_submodule(path) for path in kept}
         unused = layers_unread(model, trace, layers)
+        # Heads that stay as they are take part in an autocast, and are fast.
+        if not exact_heads:
+            last = trace.score_layers
+        elif torch.is_autocast_enabled(next(model.parameters()).device.type):
+            last = None
+        else:
+            last = passed()
         refused = ''
         plans = PLANS
         if self._follows(dtype):
             plans = [Plan(self._followed['heads'], self._followed['autocast'])]
         for plan in plans:
-            if plan.heads and (exact_heads or not trace.score_layers):
+            if plan.heads and not last:
                 continue
             undo, found, refused = Undo(model), None, ''
             try:
-                plan.apply(model, dtype, trace, layers, unused)
+                plan.apply(model, dtype, trace, layers, unused, last or ())
                 found = compare(exact, read(), activation)
             except FAILURES as error:
                 refused = f'{type(error).__name__}: {_first_line(error)}'
             # Asked for in any case: the other processes wait for it.
             agreement = everywhere(found)
-            if agreement and self._takes(agreement, plan, dtype):
+            crossed = plan.heads and exact_heads
+            if agreement and self._takes(agreement, plan, dtype, crossed):
                 return True
             undo()
             refused = refused or str(agreement or 'it failed elsewhere')
@@ -200,7 +219,11 @@ class TeacherEngine:
         return True
 
     def _takes(
-        self, agreement: Agreement, plan: Plan, dtype: torch.dtype
+        self,
+        agreement: Agreement,
+        plan: Plan,
+        dtype: torch.dtype,
+        crossed: bool,
     ) -> bool:
         if (
             not agreement.good
@@ -209,8 +232,9 @@ class TeacherEngine:
         ):
             return False
         self.running, self._plan = _name(dtype), plan
+        where = f'{plan}{", up to the crossing layer" * crossed}'
         self._say(
-            f'runs in {self.running} ({plan}); against float32 on the first '
+            f'runs in {self.running} ({where}); against float32 on the first '
             f'batch: {agreement}',
             logging.INFO if agreement.good else logging.WARNING,
         )

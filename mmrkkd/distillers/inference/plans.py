@@ -24,7 +24,7 @@ class Plan(NamedTuple):
     """One way to reduce the precision of a teacher.
 
     Args:
-        heads: Of its heads too, but for their last layers.
+        heads: Of its heads too, but for the layers that stay exact.
         autocast: Leave the choice to autocast, layer by layer.
     """
 
@@ -42,6 +42,7 @@ class Plan(NamedTuple):
         trace: LayerTrace,
         kept: Collection[nn.Module],
         unused: Collection[nn.Module],
+        exact: Collection[nn.Module],
     ) -> None:
         """Changes the teacher; :class:`Undo`, made before, is the way back.
 
@@ -51,6 +52,7 @@ class Plan(NamedTuple):
             trace: How its layers joined on the first batch.
             kept: Modules whose output or input is read.
             unused: Layers that need not run.
+            exact: Layers of the heads that stay in float32.
         """
         parts = find_parts(model, self.heads)
         narrowed = {
@@ -58,7 +60,7 @@ class Plan(NamedTuple):
             for part in (*parts.body, *parts.heads)
             for module in part.modules()
         }
-        for conv, norm in foldable(trace.pairs(), kept):
+        for conv, norm in foldable(trace.pairs(), {*kept, *exact}):
             if {conv, norm} <= narrowed:
                 fold(conv, norm)
         for part, leaves in parts.body.items():
@@ -69,7 +71,7 @@ class Plan(NamedTuple):
                 dtype,
                 widens=True,
                 autocast=self.autocast,
-                score_layers=trace.score_layers,
+                exact_layers=exact,
             )
         for layer in unused:
             skip(layer)

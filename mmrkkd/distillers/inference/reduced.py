@@ -94,7 +94,7 @@ def narrow(
     *,
     widens: bool,
     autocast: bool = False,
-    score_layers: Collection[nn.Module] = (),
+    exact_layers: Collection[nn.Module] = (),
 ) -> None:
     """Makes a part compute in another precision.
 
@@ -107,13 +107,13 @@ def narrow(
         widens: Give float32 out, contiguous, as MMCV's RoI Align needs it.
         autocast: Let autocast see to operators that mix precisions.
             Defaults to False.
-        score_layers: Layers that stay as they are, and give float32 out:
-            scores rounded to 8 bits would tie.
+        exact_layers: Layers with weights that stay as they are, and give
+            float32 out: scores rounded to 8 bits would tie.
     """
     anchor = None
     for name, module in part.named_modules():
-        if module in score_layers:
-            _run_in_own(module, 'weight', maps=False)
+        if module in exact_layers:
+            keep_float32(module, widens=True)
             continue
         if isinstance(module, _BatchNorm):
             continue
@@ -134,10 +134,10 @@ def narrow(
         )
 
 
-def keep_float32(part: nn.Module) -> None:
+def keep_float32(part: nn.Module, widens: bool = False) -> None:
     """Lets no autocast around a float32 part reduce its precision."""
     anchor, _ = next(part.named_parameters())
-    _run_in_own(part, anchor, maps=False, widens=False)
+    _run_in_own(part, anchor, maps=False, widens=widens)
 
 
 def _run_in_own(
@@ -145,7 +145,7 @@ def _run_in_own(
     anchor: str,
     *,
     maps: bool,
-    widens: bool = True,
+    widens: bool,
     autocast: bool = False,
 ) -> None:
     # A partial of the module is copied and pickled with it.

@@ -232,6 +232,19 @@ class Reader(ABC):
         """Whether the teacher's heads keep every layer."""
         return bool(self.wants & BESIDE_SCORES)
 
+    def passed_layers(self, teacher: nn.Module) -> set[nn.Module] | None:
+        """Layers of the teacher's head that the student's features pass.
+
+        They keep float32, what lies before them need not.
+
+        Args:
+            teacher: One that this reader has read.
+
+        Returns:
+            None where the whole head must keep it.
+        """
+        return None
+
     def say_where_labels_are_from(self, order: str) -> None:
         """Says in the log, once, where a head's labels were found.
 

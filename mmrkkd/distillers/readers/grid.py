@@ -300,6 +300,10 @@ class GridReader(Reader):
         check_wanted(what, loss, *heads, self.mapping)
         super().want(what, loss, student, teacher)
 
+    def passed_layers(self, teacher: nn.Module) -> set[nn.Module] | None:
+        """See :meth:`Reader.passed_layers`."""
+        return self.cross.passed(dense_head(teacher)) if self.cross else None
+
     def _tapped(
         self, head: nn.Module
     ) -> AbstractContextManager[list[list[Tensor]]]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from ..unused import skipped, unused_layers
+from ..unused import layers_with_gradient, skipped, unused_layers
 from .cross_head import CrossBoxBranch, CrossHead
 from .grid_levels import training_outputs
 from .heads import spec_of
@@ -29,8 +30,10 @@ class GridCrossing:
         self.branches = [CrossHead(layer)]
         if box_layer is not None:
             self.branches.append(CrossBoxBranch(box_layer))
-        # Paths of the layers that need not run; of one teacher.
+        # Paths of the layers that need not run, and of those that gradient
+        # passes; of one teacher.
         self._needless: list[str] | None = None
+        self._passed: list[str] = []
 
     def __str__(self) -> str:
         return ' and '.join(branch.layer for branch in self.branches)
@@ -82,8 +85,8 @@ class GridCrossing:
         if self._needless is None:
             # Looks at layers: nothing for Dynamo to trace. Disabled here, as
             # its import takes a second.
-            find = torch.compiler.disable(self._found_needless)
-            self._needless = find(head, features, student, teacher)
+            look = torch.compiler.disable(self._look)
+            look(head, features, student, teacher)
         layers = [head.get_submodule(path) for path in self._needless]
         with skipped(layers):
             return self._run(head, features, student, teacher)
@@ -102,13 +105,21 @@ class GridCrossing:
                 stack.enter_context(branch.crossed(head, own, other))
             return training_outputs(head, features)
 
-    def _found_needless(
+    def passed(self, head: nn.Module) -> set[nn.Module]:
+        """The layers with weights that the student's features go through.
+
+        Args:
+            head: The teacher's, which has run.
+        """
+        return {head.get_submodule(path) for path in self._passed}
+
+    def _look(
         self,
         head: nn.Module,
         features: Sequence[Tensor],
         student: Inputs,
         teacher: Inputs,
-    ) -> list[str]:
+    ) -> None:
         # What a few images show holds for all.
         ours, theirs = (
             [[maps[:2].detach() for maps in seen] for seen in side]
@@ -123,10 +134,14 @@ class GridCrossing:
             found = spec_of(head).levels(outputs, head)
             return [*found, *outputs[1]] if self.of_boxes else found
 
-        unused = unused_layers(head, compared, [maps[:2] for maps in features])
-        return [
-            path for path, layer in head.named_modules() if layer in unused
-        ]
+        few = [maps[:2].detach() for maps in features]
+        with torch.enable_grad():
+            passed = layers_with_gradient(head, partial(compared, few))
+        unused = unused_layers(head, compared, few)
+        self._needless, self._passed = (
+            [path for path, layer in head.named_modules() if layer in found]
+            for found in (unused, passed)
+        )
 
     def check_way(
         self,
