@@ -1,5 +1,6 @@
 # A dense teacher with anchors of several shapes: RetinaNet with the backbone
-# and the neck of the demo's GFL.
+# and the neck of the demo's GFL. Its head has norms: without them it learns
+# next to nothing from random weights in this time.
 _base_ = './gfl_r50_demo.py'
 
 model = dict(
@@ -11,6 +12,7 @@ model = dict(
         in_channels=64,
         feat_channels=64,
         stacked_convs=2,
+        norm_cfg=dict(type='GN', num_groups=32, requires_grad=True),
         anchor_generator=dict(
             type='AnchorGenerator',
             ratios=[0.5, 1.0, 2.0],
