@@ -1,4 +1,4 @@
-"""Which methods go with two detectors: by their readers and their boxes."""
+"""Which methods go with two detectors: by readers, boxes and anchors."""
 
 from functools import cached_property
 
@@ -8,6 +8,7 @@ from torch import nn
 
 from mmrkkd.distillers.model_config import whole_model
 from mmrkkd.distillers.readers import Reader, build_reader
+from mmrkkd.distillers.readers.anchors import anchor_generator
 from mmrkkd.distillers.readers.heads import dense_head
 from mmrkkd.distillers.readers.loss_tap import by_class
 from mmrkkd.registry import MODELS
@@ -29,13 +30,14 @@ SIGMOID_KINDS = {
     'queries': 'detector with queries',
     'sparse': 'detector with queries',
 }
-# What compares boxes -> what else to take where they are not known, the
-# nearest first.
+# What compares boxes, or needs anchors -> what else to take where there are
+# none, the nearest first.
 INSTEAD = {
     'crosskd_giou': ('crosskd_rk', 'crosskd'),
     'crosskd_ld': ('crosskd_giou', 'crosskd_rk', 'crosskd'),
     'crosskd_rk_giou': ('crosskd_rk',),
     'crosskd_rk_ld': ('crosskd_rk_giou', 'crosskd_rk'),
+    'fgfi': ('fitnet',),
     'kd_giou': ('kd',),
     'ld': ('crosskd_giou', 'crosskd_rk', 'crosskd', 'kd'),
     'rkkd_giou': ('rkkd',),
@@ -78,8 +80,9 @@ class Detectors:
 
         Raises:
             ValueError: there is none of that name for such a student, or it
-                compares boxes that one of the two does not have; the
-                message says what to take.
+                compares boxes that one of the two does not have, or needs
+                anchors that the student has not; the message says what to
+                take.
         """
         name = name.replace('-', '_')
         known = method_names(self.kind)
@@ -120,12 +123,14 @@ class Detectors:
         return self.student
 
     def _refusal(self, method: Method, teacher: nn.Module) -> str:
-        """Why the two cannot compare what the method asks for, or ''."""
+        """Why the two have not what the method asks for, or ''."""
         reader = self._reader(method)
         try:
             for what, loss in _wanted(method):
                 reader.want(what, loss, self.student, teacher)
-        except TypeError as error:
+            if _needs_anchors(method):
+                anchor_generator(self.student, 'student')
+        except (TypeError, ValueError) as error:
             return str(error)
         return ''
 
@@ -140,6 +145,12 @@ def _wanted(method: Method) -> list[tuple[str, str]]:
         for loss in losses_of(method)
         for what in getattr(loss, 'asks_for', ())
     ]
+
+
+def _needs_anchors(method: Method) -> bool:
+    """Whether a loss compares the cells that anchors stand on."""
+    losses = losses_of(method)
+    return any(getattr(loss, 'needs_anchors', False) for loss in losses)
 
 
 def _built(config: dict) -> nn.Module:

@@ -154,7 +154,7 @@ def test_the_methods_of_queries_are_those_of_the_shipped_pairs():
         assert boxes == read_method('kd_giou', 'detector').losses[1]
 
 
-# -- boxes that are not known -----------------------------------------------
+# -- boxes that are not known, anchors that are not there -------------------
 
 
 @pytest.mark.parametrize(
@@ -169,12 +169,16 @@ def test_the_methods_of_queries_are_those_of_the_shipped_pairs():
         ('kd_giou', 'mask2former', 'mask2former', 'kd'),
         ('kd_giou', 'ssd', 'ssd', 'kd'),
         ('ld', 'deformable', 'deformable', 'kd'),
+        # Anchors: boxes to start from, which points and queries are not.
+        ('fgfi', 'fcos', 'fcos', 'fitnet'),
+        ('fgfi', 'detr', 'detr', 'fitnet'),
+        ('fgfi', 'sparse_rcnn', 'sparse_rcnn', 'fitnet'),
         # Of the student they are known, of the teacher not.
         ('crosskd_ld', 'gfl', 'atss', 'crosskd_giou'),
         ('crosskd_ld', 'gfl', 'vfnet', 'crosskd_rk'),
     ],
 )
-def test_where_boxes_are_not_known_another_method_is_named(
+def test_what_the_two_have_not_another_method_is_named_for(
     name, student, teacher, instead
 ):
     pair = detectors(student, teacher)
@@ -186,11 +190,24 @@ def test_where_boxes_are_not_known_another_method_is_named(
     assert pair.method(instead).name == instead
 
 
-def test_every_method_that_compares_boxes_has_others_in_its_place():
+@pytest.mark.parametrize('family', ['retinanet', 'gfl', 'faster', 'fcos'])
+def test_what_needs_anchors_is_offered_where_there_are_some(family):
+    pair = detectors(family)
+    with pytest.raises(ValueError, match="no method 'x'") as caught:
+        pair.method('x')
+    names = str(caught.value).rpartition('The methods: ')[2].split(', ')
+    assert 'fitnet' in names and ('fgfi' in names) == (family != 'fcos')
+
+
+def test_every_method_that_asks_for_them_has_others_in_its_place():
     for kind in PREFIXES:
         for name in method_names(kind):
             losses = losses_of(read_method(name, kind))
-            asks = any(getattr(loss, 'asks_for', ()) for loss in losses)
+            asks = any(
+                getattr(loss, 'asks_for', ())
+                or getattr(loss, 'needs_anchors', False)
+                for loss in losses
+            )
             assert asks == (name in INSTEAD), name
     names = {name for kind in PREFIXES for name in method_names(kind)}
     assert names.issuperset(name for each in INSTEAD.values() for name in each)

@@ -31,7 +31,7 @@ class AnchorReader:
         shapes: Sequence[Sequence[int]],
         size: int,
     ) -> None:
-        self.generator = _generator(model, owner)
+        self.generator = anchor_generator(model, owner)
         strides = [tuple(stride) for stride in self.generator.strides]
         self.levels = []
         for *_, height, width in shapes:
@@ -69,7 +69,16 @@ class AnchorReader:
         return anchors
 
 
-def _generator(model: nn.Module, owner: str) -> object:
+def anchor_generator(model: nn.Module, owner: str) -> object:
+    """What lays the anchors of a detector.
+
+    Args:
+        model: The detector.
+        owner: 'student' or 'teacher', for messages.
+
+    Raises:
+        ValueError: it has none.
+    """
     for name in ('rpn_head', 'bbox_head'):
         head = getattr(model, name, None)
         generator = getattr(head, 'prior_generator', None)
