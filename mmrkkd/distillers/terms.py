@@ -1,6 +1,6 @@
 """The terms of a step: which there are, how they add up, how they pull."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -144,8 +144,14 @@ def logit_terms(
     student = class_map.select_student(match.student_logits)
     teacher = class_map.select_teacher(match.teacher_logits)
 
-    def select(placement: Placement) -> tuple:
+    def select(
+        placement: Placement,
+        more: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> tuple:
         labels, weight = compared(match, class_map, scores, placement)
+        if more is not None:
+            factor = more(student, teacher)
+            weight = factor if weight is None else weight * factor
         total = divisor(match, placement.normalizer, weight)
         return student, teacher, labels, weight, total
 

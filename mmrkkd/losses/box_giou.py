@@ -69,15 +69,17 @@ class BoxGIoULoss(LogitLoss):
         """See :meth:`Placed.located`.
 
         Args:
-            select: As there; of its logits the difference counts.
+            select: As there; weighs by the difference of its logits.
             boxes: The student's and the teacher's, (N, 4) each.
         """
 
+        def apart(student: Tensor, teacher: Tensor) -> Tensor:
+            return greatest_difference(student, teacher, self.activation)
+
         def select_boxes(placement: Placement) -> tuple:
-            student, teacher, _, weight, total = select(placement)
-            if self.difference:
-                apart = greatest_difference(student, teacher, self.activation)
-                weight = apart if weight is None else weight * apart
+            # Counted in what a mean over the weights is divided by, too.
+            more = (apart,) if self.difference else ()
+            *_, weight, total = select(placement, *more)
             return *boxes, None, weight, total
 
         return super().located(select_boxes)

@@ -62,7 +62,7 @@ class Placement:
 
 
 OPTIONS = tuple(each.name for each in fields(Placement))
-Select = Callable[[Placement], tuple]
+Select = Callable[..., tuple]
 
 
 class Placed:
@@ -123,7 +123,8 @@ class Placed:
 
         Args:
             select: Gives for a :class:`Placement` what :meth:`forward`
-                takes: logits, labels, weight and normalizer.
+                takes: logits, labels, weight and normalizer. A function
+                of both logits may follow, (N,), that multiplies the weight.
         """
         placement = replace(self.placement, locations=self.applies_at)
         if placement.normalizer is None:

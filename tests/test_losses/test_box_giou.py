@@ -52,9 +52,13 @@ def test_boxes_turned_inside_out_stay_in_the_range():
 def placed(student, teacher, pair, weight=None, total=None, **options):
     seen = []
 
-    def select(placement):
+    def select(placement, more=None):
         seen.append(placement)
-        return student, teacher, None, weight, total
+        weights = weight
+        if more is not None:
+            factor = more(student, teacher)
+            weights = factor if weight is None else weight * factor
+        return student, teacher, None, weights, total
 
     loss = BoxGIoULoss(loss_weight=1.0, **options)
     return loss.located(select, pair)['loss_box_giou'], seen[0]
