@@ -156,10 +156,24 @@ class CrossHead:
 
     @contextmanager
     def tapped(self, head: nn.Module) -> Iterator[list[Tensor]]:
-        """Notes the layer's input of each level."""
-        seen = []
+        """Notes the layer's input of each level.
+
+        Raises:
+            RuntimeError: gradients are on around the head and off in the
+                layer.
+        """
+        seen, learns = [], torch.is_grad_enabled()
 
         def see(module: nn.Module, args: tuple) -> None:
+            if learns and not torch.is_grad_enabled():
+                raise RuntimeError(
+                    f"{self.option}={self.layer!r}: the student's head ran it "
+                    'without gradient, so that what is crossed there would '
+                    'teach the student nothing: it is inside a checkpointed '
+                    'block (with_cp=True, activation_checkpointing) or under '
+                    'torch.no_grad(). Leave the head out of '
+                    'activation_checkpointing'
+                )
             seen.append(args[0].clone() if _writes(module) else args[0])
 
         with self._hooked(head, see):
