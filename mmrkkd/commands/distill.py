@@ -204,7 +204,8 @@ def scores_text(metrics: dict[str, float], evaluated: bool) -> str:
     """
     if not evaluated:
         return 'not evaluated: the config has no val_evaluator'
-    scores = ', '.join(f'{k} {v:.4g}' for k, v in metrics.items())
+    # -1 is COCO's mark of a size or class that no object has.
+    scores = ', '.join(f'{k} {v:.4g}' for k, v in metrics.items() if v != -1)
     return scores or 'no score: of a detector it found nothing at all'
 
 

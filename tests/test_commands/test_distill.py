@@ -654,9 +654,9 @@ def test_a_folder_in_which_a_run_begins_is_held(tmp_path):
 
 
 def test_what_an_evaluation_said():
-    assert scores_text({'accuracy/top1': 50.04321, 'x': 1}, True) == (
-        'accuracy/top1 50.04, x 1'
-    )
+    # -1: no object is large.
+    some = {'accuracy/top1': 50.04321, 'x': 1, 'coco/bbox_mAP_l': -1.0}
+    assert scores_text(some, True) == ('accuracy/top1 50.04, x 1')
     assert 'the config has no val_evaluator' in scores_text({}, False)
     # As COCO's is of a detector without a detection.
     assert 'it found nothing' in scores_text({}, True)
