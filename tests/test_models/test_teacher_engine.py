@@ -447,12 +447,12 @@ PASSED_BY_BOXES = {
 }
 
 
-def crossed_step(losses, matching, precision, autocast=False):
-    """A GFL taught by one of a precision, and the losses of its step."""
+def crossed_step(losses, matching, precision, autocast=False, family='gfl'):
+    """A detector taught by one of a precision, and the losses of its step."""
     with DefaultScope.overwrite_default_scope('mmdet'):
         torch.manual_seed(0)
         model = MODELS.build(
-            small_dense_heads.distilled('gfl', losses, matching=matching)
+            small_dense_heads.distilled(family, losses, matching=matching)
         ).train()
         model.teacher.engine = TeacherEngine(precision)
         with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
@@ -492,6 +492,42 @@ def test_a_head_is_reduced_up_to_where_it_is_crossed(boxes, fast, said):
         )
     )
     assert torch.cosine_similarity(own, other, dim=0) > 0.98
+
+
+def test_beside_boxes_that_are_not_crossed_the_head_keeps_float32(fast, said):
+    """A loss reads them, and no layer of the scores is on their way."""
+    model, _ = crossed_step([BINARY, LD], CROSS, 'bfloat16')
+    head = model.teacher.model.bbox_head
+    assert 'runs in bfloat16 (backbone, neck); against' in said[-1][1]
+    assert {p.dtype for p in head.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ('family', 'layer', 'objectness', 'unfolded'),
+    [
+        (
+            'yolox',
+            'multi_level_cls_convs.*.0.activate',
+            'multi_level_conv_obj.1',
+            {f'multi_level_cls_convs.{level}.1.bn' for level in range(3)},
+        ),
+        ('autoassign', 'cls_convs.1.activate', 'conv_centerness', set()),
+    ],
+)
+def test_an_objectness_beside_the_crossing_is_not_rounded(
+    family, layer, objectness, unfolded, fast, said
+):
+    """It is a factor of the scores; norms before the crossing are folded."""
+    matching = dict(type='grid', cross_layer=layer)
+    model, _ = crossed_step(BINARY, matching, 'bfloat16', family=family)
+    head = model.teacher.model.bbox_head
+    assert 'heads, up to the crossing layer)' in said[-1][1]
+    assert head.get_submodule(objectness).weight.dtype == torch.float32
+    assert {
+        name
+        for name, layer in head.named_modules()
+        if isinstance(layer, _BatchNorm) and layer.running_mean is not None
+    } == unfolded
 
 
 def test_under_autocast_a_head_that_is_crossed_stays_as_it_is(fast, said):

@@ -191,8 +191,9 @@ class TeacherEngine:
             last = trace.score_layers
         elif torch.is_autocast_enabled(next(model.parameters()).device.type):
             last = None
-        else:
-            last = passed()
+        elif last := passed():
+            # Scores are also of what is not crossed, such as an objectness.
+            last = {*last, *trace.score_layers}
         refused = ''
         plans = PLANS
         if self._follows(dtype):

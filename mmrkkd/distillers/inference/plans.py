@@ -108,6 +108,10 @@ def exact_matches(
     try:
         for part in (*parts.body, *([] if exact_heads else parts.heads)):
             keep_float32(part)
+        if exact_heads:
+            # On its first read a reader looks at the layers of heads that it
+            # crosses: how they join is seen after that.
+            read()
         with trace.watching(parts.body, parts.heads):
             return trace, read()
     finally:

@@ -302,7 +302,11 @@ class GridReader(Reader):
 
     def passed_layers(self, teacher: nn.Module) -> set[nn.Module] | None:
         """See :meth:`Reader.passed_layers`."""
-        return self.cross.passed(dense_head(teacher)) if self.cross else None
+        if self.cross is None or (
+            self.needs_whole_heads and not self.cross.of_boxes
+        ):
+            return None
+        return self.cross.passed(dense_head(teacher))
 
     def _tapped(
         self, head: nn.Module
