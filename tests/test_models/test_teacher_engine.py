@@ -539,6 +539,21 @@ def test_under_autocast_a_head_that_is_crossed_stays_as_it_is(fast, said):
     assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
 
 
+def test_a_followed_plan_leaves_out_heads_that_must_stay(fast, said):
+    """As where mixed precision is switched on in the resumed run."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        config = small_dense_heads.distilled('gfl', BINARY, matching=CROSS)
+        model = MODELS.build(config).train()
+        model.teacher.engine = TeacherEngine('auto')
+        model.teacher.engine.follow(
+            dict(precision='bfloat16', heads=True, autocast=False)
+        )
+        with torch.autocast('cpu', torch.bfloat16):
+            model(**data_of('dense', model), mode='loss')
+    assert 'runs in bfloat16 (backbone, neck); against' in said[-1][1]
+    assert model.teacher.engine.decision['heads'] is False
+
+
 def _skipped(head):
     return {
         name

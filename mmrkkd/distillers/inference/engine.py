@@ -197,7 +197,9 @@ class TeacherEngine:
         refused = ''
         plans = PLANS
         if self._follows(dtype):
-            plans = [Plan(self._followed['heads'], self._followed['autocast'])]
+            # The run that is resumed may have had heads that were free.
+            heads = self._followed['heads'] and bool(last)
+            plans = [Plan(heads, self._followed['autocast'])]
         for plan in plans:
             if plan.heads and not last:
                 continue
