@@ -1,5 +1,5 @@
-# A dense teacher with one anchor a cell: ATSS with the backbone and the neck of
-# the demo's GFL.
+# A dense teacher with one anchor a cell: ATSS with the backbone and the neck
+# of the demo's GFL.
 _base_ = './gfl_r50_demo.py'
 
 model = dict(
