@@ -11,10 +11,10 @@ STUDENT_AP50 = 0.2
 
 READING = (
     'Minus alone: the mean over the seeds of the difference in AP to the '
-    'student alone of the same seed, with the 95 % interval that {samples} '
-    'bootstrap samples of the images give it, and the differences seed by '
-    'seed. An interval without 0 says that the choice of images does not '
-    'explain the difference; whether other seeds would repeat it, {seeds} '
+    'student alone of the same seed, with its 95 % interval, 1.96 standard '
+    'errors of {samples} bootstrap samples of the images, and the differences '
+    'seed by seed. An interval without 0 says that the choice of images does '
+    'not explain the difference; whether other seeds would repeat it, {seeds} '
     'cannot say. Drawn shapes are no photos: how methods compare on '
     'your data is for your data to tell.'
 )

@@ -170,8 +170,8 @@ def runs_section(
         f'{metric}{" in percent" if scale == 100 else ""} of the last '
         'validation; mean ± sample standard deviation over the seeds.',
         "Differences are paired: by seed, with the interval of Student's t; "
-        'over images, with the percentile interval of bootstrap samples that '
-        'are the same for all runs.',
+        'over images, 1.96 standard errors of bootstrap samples that are the '
+        'same for all runs.',
         'Tau, same first class and KL: the last checkpoint against the '
         'teacher on held-out data.',
     ]

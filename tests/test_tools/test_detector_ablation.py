@@ -151,7 +151,9 @@ def test_what_other_images_would_have_done_is_told(folder):
     # They differ on 2 of 6 images: in a sample, by a share that is binomial.
     binomial = 100 * np.sqrt(1 / 3 * 2 / 3 / 6)
     assert row['standard_error'] == pytest.approx([binomial] * 2, rel=0.1)
-    assert row['low'][0] < expected < row['high'][0] <= 0
+    half = 1.959964 * row['standard_error'][0]
+    assert row['low'][0] == pytest.approx(expected - half)
+    assert row['high'][0] == pytest.approx(expected + half)
     text = Path('out/ablation.md').read_text()
     assert f'{expected:+.2f}' in text and '95 % over images' in text
     assert '400 bootstrap samples of the 6 validation images' in text
@@ -284,10 +286,10 @@ def test_differences_over_images_by_hand():
     )
     # Seeds 0 and 1: 1 and 3. The first sample: 1 and 5, the second: 3 and 1.
     assert found['mean'] == [2.0] and found['seeds'] == [0, 1]
-    # 3 and 2: deviation sqrt(1/2); quantiles a fortieth from either.
+    # 3 and 2: deviation sqrt(1/2), around the mean of the whole.
     assert found['standard_error'] == pytest.approx([0.5**0.5])
-    assert found['low'] == pytest.approx([2.025])
-    assert found['high'] == pytest.approx([2.975])
+    assert found['low'] == pytest.approx([2 - 1.959964 * 0.5**0.5])
+    assert found['high'] == pytest.approx([2 + 1.959964 * 0.5**0.5])
     assert over_images({0: scores(1.0, 1.0)}, {}) is None
 
 

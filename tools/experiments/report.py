@@ -38,10 +38,10 @@ COMPARED_ON = dict(
 )
 DIFFERENCES = 'differences.png'
 IMAGES_NOTE = (
-    'Mean difference over the seeds, and the 95 % interval that {samples} '
-    'bootstrap samples of the {images} validation images give it, the same '
-    'for all runs: what other images would have done to these runs. What '
-    'other seeds would have done is in the table above.'
+    'Mean difference over the seeds, and its 95 % interval, 1.96 standard '
+    'errors of {samples} bootstrap samples of the {images} validation images, '
+    'the same for all runs: what other images would have done to these runs. '
+    'What other seeds would have done is in the table above.'
 )
 
 
