@@ -18,6 +18,7 @@ for folder in ('benchmarks', '', 'gpu'):
 
 import check  # noqa: E402
 import check_report  # noqa: E402
+import chosen_ways  # noqa: E402
 import operators  # noqa: E402
 import pairs  # noqa: E402
 import run  # noqa: E402
@@ -273,8 +274,8 @@ def test_a_failure_of_others_fails_no_measurement(monkeypatch, way, code):
 
 def test_steps_in_mixed_precision_are_few_and_there():
     known = ways.ways_of(pairs.PAIRS['faster_rcnn'], 'cuda')
-    found = step.chosen(known, check.AMP_WAYS)
-    assert [name for name, _ in found] == ['student alone', *check.AMP_WAYS]
+    found = chosen_ways.chosen(known, check.AMP_WAYS, {})
+    assert list(found) == ['student alone', *check.AMP_WAYS]
 
 
 def test_steps_are_told_and_drawn(tmp_path):

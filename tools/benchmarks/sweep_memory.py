@@ -19,10 +19,10 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 import measure
+from chosen_ways import between_logs
 from experiments.cells import Cell, make_cells
 from experiments.methods import parse_methods
 from mmengine.runner import Runner
-from step import between_logs
 
 from mmrkkd.cli import Settings
 from mmrkkd.engine import prepare_model
