@@ -28,6 +28,7 @@ from mmrkkd.cli import (
 from mmrkkd.datasets import check_data
 from mmrkkd.engine import prepare_run
 from mmrkkd.engine.launch import is_first, named, refuse_unjoined
+from mmrkkd.evaluation.metric_units import in_a_line
 from mmrkkd.losses.feature.base import LayersError
 
 from .naming_layers import CrossingError, saying_how_to_name_layers
@@ -204,9 +205,8 @@ def scores_text(metrics: dict[str, float], evaluated: bool) -> str:
     """
     if not evaluated:
         return 'not evaluated: the config has no val_evaluator'
-    # -1 is COCO's mark of a size or class that no object has.
-    scores = ', '.join(f'{k} {v:.4g}' for k, v in metrics.items() if v != -1)
-    return scores or 'no score: of a detector it found nothing at all'
+    found = in_a_line(metrics)
+    return found or 'no score: of a detector it found nothing at all'
 
 
 class _LastValidation(Hook):

@@ -31,6 +31,7 @@ from mmrkkd.distillers.class_names import metainfo_classes
 from mmrkkd.distillers.model_config import plain_model
 from mmrkkd.distillers.teacher import load_strictly, may_be_missing
 from mmrkkd.engine import prepare_model
+from mmrkkd.evaluation.metric_units import in_a_line
 from mmrkkd.evaluation.teacher_scores import (
     RULE,
     judged,
@@ -127,8 +128,8 @@ def check(args: argparse.Namespace) -> str | None:
             print(f'\n{error}')
             return 'it cannot teach as it is, for the reason above'
         scores = teacher_scores(model, config, args.images)
-    told = ', '.join(f'{k} {v:.4g}' for k, v in scores.metrics.items())
-    say('score', f'{told or "none"} ({scores.images} validation images)')
+    told = in_a_line(scores.metrics) or 'none'
+    say('score', f'{told} ({scores.images} validation images)')
     if judged(scores.metrics)[0] is None and scores.found != 0:
         say('', 'no top-1 accuracy and no AP among these: judge yourself')
     # Without names: the fewest there can be, which guess best.

@@ -1,6 +1,6 @@
 """What the numbers of a metric count, and which of them decides."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 # MMPretrain's give percent, all but those of regression; average precisions
 # of boxes are in [0, 1]. A task of several stands before the prefix.
@@ -42,3 +42,12 @@ def unit_of(metric: str) -> str:
     if name.startswith('top'):
         return '% accuracy'
     return f'% {name}' if scale_of(metric) == 1 else 'AP'
+
+
+def in_a_line(metrics: Mapping[str, float]) -> str:
+    """Names and values, without COCO's -1 of a size that no object has.
+
+    Args:
+        metrics: Log key to score.
+    """
+    return ', '.join(f'{k} {v:.4g}' for k, v in metrics.items() if v != -1)
