@@ -1,15 +1,7 @@
-# The dense student by itself: the teacher's detector with a MobileNetV2.
-_base_ = './gfl_r50_demo.py'
+# The student by itself: the teacher's detector with a MobileNetV2.
+_base_ = ['./gfl_r50_demo.py', '../_base_/models/mv2_demo.py']
 
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='MobileNetV2',
-        out_indices=(1, 2, 4, 6),
-        norm_cfg=dict(type='BN', requires_grad=True),
-    ),
-    neck=dict(in_channels=[24, 32, 96, 320]),
-)
+model = dict(backbone=_base_.mv2_backbone, neck=_base_.mv2_neck)
 
 train_cfg = dict(max_iters=250)
 param_scheduler = dict(total_steps=250)
